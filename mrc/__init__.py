@@ -1,0 +1,3 @@
+"""mrc: a multi-region replication coordinator for Apache Kafka."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,264 @@
+"""Every error that mrc can answer with: one table of stable codes.
+
+Three kinds: *you asked wrongly* (``usage``), *the world failed* (``world``), *mrc is wrong* (``bug``).
+Only the third shows a traceback. A code never changes its meaning; retired codes are not used again.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Kind = Literal["usage", "world", "bug"]
+
+
+class Code(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        kind: whose fault it is.
+        means: one sentence; what happened.
+        remedy: one sentence; what the reader does next.
+    """
+
+    kind: Kind
+    means: str
+    remedy: str
+
+
+CODES: dict[str, Code] = {
+    # asked wrongly
+    "CONFIG_INVALID": Code(
+        "usage",
+        "The configuration file has an error.",
+        "Mend the named line; `mrc config check` shows every error at once.",
+    ),
+    "CONFIG_NOT_FOUND": Code(
+        "usage",
+        "The configuration file does not exist.",
+        "Name it with --config or MRC_CONFIG, or make one with `mrc config init`.",
+    ),
+    "RUNBOOK_INVALID": Code(
+        "usage",
+        "The runbook file has an error or an unsafe order.",
+        "Mend the named step; the safe order is in docs/moves.md.",
+    ),
+    "UNKNOWN_REGION": Code(
+        "usage", "No such region in the configuration.", "Use one of the named regions."
+    ),
+    "UNKNOWN_GROUP": Code(
+        "usage",
+        "No such consumer group in the replication group.",
+        "Use one of the named groups, or add it to the configuration.",
+    ),
+    "UNKNOWN_TOPIC": Code(
+        "usage",
+        "No such topic or partition in the replication group.",
+        "Use one of the named topics, or add it to the configuration.",
+    ),
+    "UNKNOWN_REPLICATION_GROUP": Code(
+        "usage",
+        "No such replication group in the configuration.",
+        "Name one with --replication-group.",
+    ),
+    "UNKNOWN_EXECUTION": Code(
+        "usage", "No such execution in the history.", "`mrc history` lists them."
+    ),
+    "ALREADY_ACTIVE": Code(
+        "usage",
+        "That region is the active region already.",
+        "Name the other region; `mrc status` shows which is active.",
+    ),
+    "NO_ACTIVE_RECORD": Code(
+        "usage",
+        "No active-region record exists for this replication group.",
+        "`mrc sandbox up` or the adoption of an estate writes the first one; agents never guess it.",
+    ),
+    "MOVE_IN_PROGRESS": Code(
+        "usage",
+        "Another move of this replication group is running.",
+        "Wait for it, or look at it with `mrc watch`, or end it with `mrc abort`.",
+    ),
+    "PLAN_REFUSED": Code(
+        "usage",
+        "The plan has findings that forbid the move.",
+        "Resolve the findings that `mrc plan` lists.",
+    ),
+    "POLICY_NOT_SUPPORTED": Code(
+        "usage",
+        "Groups under the default replication policy cannot be moved yet.",
+        "Use the identity policy for groups that must move.",
+    ),
+    "MODE_NOT_SUPPORTED": Code(
+        "usage",
+        "Active-active replication groups cannot be moved.",
+        "Their rules decide conflicts; there is no single active region to move.",
+    ),
+    "NOT_ATTESTED": Code(
+        "usage",
+        "A failover needs a person's word that the source region is dead.",
+        "Say so with --attest-dead after you made sure of it.",
+    ),
+    "ABORT_REFUSED": Code(
+        "usage",
+        "The execution has passed its point of no return, or has ended.",
+        "Let it finish; then move back with a switchover.",
+    ),
+    "APPROVE_REFUSED": Code(
+        "usage",
+        "The execution waits for nobody's approval.",
+        "`mrc watch` shows what it waits for.",
+    ),
+    "TOKEN_REUSED": Code(
+        "usage",
+        "The idempotency token was used for another request.",
+        "Use a new token for a new request.",
+    ),
+    "UNAUTHENTICATED": Code(
+        "usage",
+        "The peer has not proved who it is.",
+        "Configure mTLS for clients that are not on this machine.",
+    ),
+    "BAD_REQUEST": Code(
+        "usage",
+        "The request is not well formed.",
+        "See the message for the field and its allowed values.",
+    ),
+    # the world failed
+    "CLUSTER_UNREACHABLE": Code(
+        "world",
+        "A Kafka cluster did not answer in time.",
+        "Look at the brokers; mrc goes on when they answer.",
+    ),
+    "AUTHENTICATION_FAILED": Code(
+        "world",
+        "A Kafka cluster refused the credentials.",
+        "Check user name, password file and mechanism in the configuration.",
+    ),
+    "AUTHORIZATION_FAILED": Code(
+        "world",
+        "A Kafka cluster refused mrc an operation.",
+        "Grant mrc's principal the ACLs that docs/operations.md lists.",
+    ),
+    "CONNECT_UNREACHABLE": Code(
+        "world",
+        "A Kafka Connect cluster did not answer in time.",
+        "Look at the Connect workers.",
+    ),
+    "CONNECT_REFUSED": Code(
+        "world",
+        "Kafka Connect refused a request.",
+        "Read its message; compare the connector with the configuration.",
+    ),
+    "ZOOKEEPER_UNREACHABLE": Code(
+        "world",
+        "ZooKeeper did not answer, or has no quorum.",
+        "Bring a majority of the ensemble back; nothing moves without it.",
+    ),
+    "AGENT_UNREACHABLE": Code(
+        "world",
+        "No agent answered.",
+        "Start one with `mrc agent run`; see the addresses in the configuration.",
+    ),
+    "NOT_LEADER": Code(
+        "world",
+        "The agent does not lead in its region.",
+        "Ask the leader; the client does so by itself once.",
+    ),
+    "LEASE_LOST": Code(
+        "world",
+        "The agent lost its lease during the effect.",
+        "Nothing to do: the next leader goes on.",
+    ),
+    "STALE_TERM": Code(
+        "world",
+        "Another agent leads now; this one's write was refused.",
+        "Nothing to do: the new leader goes on.",
+    ),
+    "EFFECT_TIMED_OUT": Code(
+        "world",
+        "A step did not finish in its time.",
+        "See the step's evidence; approve to retry, or abort.",
+    ),
+    "NOT_VERIFIED": Code(
+        "world",
+        "A step's effect could not be verified.",
+        "See the step's evidence; approve to retry, or abort.",
+    ),
+    "GROUP_HAS_MEMBERS": Code(
+        "world",
+        "A consumer group still has members.",
+        "Stop its consumers, then approve; or abort.",
+    ),
+    "OPEN_TRANSACTION": Code(
+        "world",
+        "A producer holds a transaction open behind the fence.",
+        "Wait, end the producer or abort its transaction, then approve.",
+    ),
+    "GARBLED_RECORD": Code(
+        "world",
+        "A record in one of mrc's own topics or nodes cannot be read.",
+        "Nothing is lost: the record is left out and named; find out who wrote it.",
+    ),
+    "NO_CHECKPOINT": Code(
+        "world",
+        "No position was captured for a group's partition.",
+        "See `mrc offsets list`; capture needs the source while it lives.",
+    ),
+    "UNSAFE_TO_FENCE": Code(
+        "world",
+        "The cluster's settings make an ACL fence unsafe.",
+        "Resolve the finding; docs/moves.md says why each one matters.",
+    ),
+    "SANDBOX_FAILED": Code(
+        "world",
+        "The sandbox could not be brought up.",
+        "See the named log file; `mrc sandbox down` cleans up.",
+    ),
+    # mrc is wrong
+    "INVARIANT": Code(
+        "bug",
+        "mrc found itself in a state that must not be.",
+        "Nothing more was done. Please report it with the trace.",
+    ),
+}
+
+
+class MrcError(Exception):
+    """An error with a stable code.
+
+    Attributes:
+        code: a key of `CODES`.
+        message: what happened, in a sentence with the values that matter.
+        where: region, topic, partition, file and line: whatever names the place; may be empty.
+        retryable: whether the same call may succeed later without anybody's doing.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, where: str = "", retryable: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.where = where
+        self.retryable = retryable
+
+    @property
+    def kind(self) -> Kind:
+        """Whose fault it is."""
+        return CODES[self.code].kind
+
+    @property
+    def remedy(self) -> str:
+        """What the reader does next."""
+        return CODES[self.code].remedy
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        return f"{self.code}: {self.message}{place}"
+
+
+class InvariantViolation(MrcError):
+    """mrc is wrong: a safety property does not hold. Raised instead of going on."""
+
+    def __init__(self, message: str, *, where: str = "") -> None:
+        super().__init__("INVARIANT", message, where=where)

@@ -1,0 +1,141 @@
+"""The words of the design as values: regions, partitions, readings, the active-region record.
+
+Every offset in mrc is the *next record to read*; every range is half-open. A value that could not be
+read is an `Unknown` with its reason, never -1, 0 or None.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, Literal, NewType, TypeVar
+
+import msgspec
+
+Region = NewType("Region", str)
+"""The name of a place with one Kafka cluster, one Connect cluster and one or more agents."""
+
+GroupId = NewType("GroupId", str)
+"""A Kafka consumer group's id."""
+
+Offset = NewType("Offset", int)
+"""The offset of the next record to read (Kafka's committed-offset meaning), 0 or more."""
+
+Epoch = NewType("Epoch", int)
+"""Grows by one with every opening of a region; a region with an older epoch is fenced at first contact."""
+
+Term = NewType("Term", int)
+"""Grows by one with every new leader of a region's pair of agents."""
+
+T = TypeVar("T")
+
+
+class Value(msgspec.Struct, frozen=True):
+    """A frozen value; the base of everything in core."""
+
+
+class Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A frozen value that people or other agents wrote: unknown fields are an error."""
+
+
+class TopicPartition(msgspec.Struct, frozen=True, order=True):
+    """One partition of a topic, by the name it has in the cluster that is spoken of."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class Known(msgspec.Struct, Generic[T], frozen=True, tag="known"):
+    """A value that was read.
+
+    Attributes:
+        value: what was read.
+        at_ms: wall-clock time of the reading, milliseconds since the Unix epoch.
+    """
+
+    value: T
+    at_ms: int
+
+
+class Unknown(msgspec.Struct, frozen=True, tag="unknown"):
+    """A reading that failed.
+
+    Attributes:
+        reason: a stable kebab-case word, such as ``cluster-unreachable``.
+        detail: a sentence for people.
+        since_ms: wall-clock time of the first failure in this row of failures.
+    """
+
+    reason: str
+    detail: str
+    since_ms: int
+
+
+Reading = Known[T] | Unknown
+
+RegionState = Literal["open", "draining", "closed"]
+
+
+class ActiveRecord(Written, frozen=True):
+    """Which region of a replication group may be written: the one record that decides it.
+
+    ``open``: applications read and write in ``region``. ``draining``: applications in ``region`` finish
+    (read, commit) and write no more. ``closed``: nobody reads or writes; ``region`` is the one to open next.
+    A region that is not named here is fenced, always.
+
+    Attributes:
+        region: the region that the state speaks of.
+        state: see above.
+        epoch: number of openings so far.
+        execution: id of the execution that wrote the record; empty for the first record of an estate.
+        at_ms: when it was written, by the writer's wall clock; for people only, decides nothing.
+    """
+
+    region: Region
+    state: RegionState
+    epoch: Epoch
+    execution: str = ""
+    at_ms: int = 0
+    version: Literal[1] = 1
+
+
+class Flow(msgspec.Struct, frozen=True, order=True):
+    """Replication source -> target by one MM2 connector set."""
+
+    source: Region
+    target: Region
+
+    def __str__(self) -> str:
+        return f"{self.source}->{self.target}"
+
+    @property
+    def reversed(self) -> Flow:
+        """The flow the other way."""
+        return Flow(self.target, self.source)
+
+
+Policy = Literal["identity", "default"]
+"""MM2's replication policy: the same topic names, or ``<source>.<topic>`` in the target."""
+
+
+def target_topic(policy: Policy, source: Region, topic: str) -> str:
+    """Return the name that ``topic`` of ``source`` has in a target region (Kafka's DefaultReplicationPolicy)."""
+    return topic if policy == "identity" else f"{source}.{topic}"
+
+
+def encode(value: object) -> bytes:
+    """Return ``value`` as compact JSON with sorted keys: the form of every record that mrc writes."""
+    return _ENCODER.encode(value)
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """Return the JSON in ``data`` as ``kind``.
+
+    Raises:
+        msgspec.DecodeError, msgspec.ValidationError: it is not one; callers name where it was read.
+    """
+    return msgspec.json.decode(data, type=kind)
+
+
+_ENCODER = msgspec.json.Encoder(order="sorted")

@@ -1,0 +1,316 @@
+"""What the rooms above need from the outside world, each with its guarantees and time-outs.
+
+Adapters implement these against real parts, `mrc.sim` in memory; one contract suite runs on both. Driver
+errors never pass through a port: a failed call raises `MrcError` with a code of kind ``world``. Every call
+ends within the deadline its adapter was built with; nothing waits for ever on a dead cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from mrc.core.model import GroupId, Offset, TopicPartition
+
+# ---------------------------------------------------------------- coordination (ZooKeeper)
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A node's data and its version (0 when created, one more with every set)."""
+
+    data: bytes
+    version: int
+
+
+class Check(msgspec.Struct, frozen=True):
+    """In a transaction: the node has this version."""
+
+    path: str
+    version: int
+
+
+class Create(msgspec.Struct, frozen=True):
+    """In a transaction: make this persistent node; it must not exist."""
+
+    path: str
+    data: bytes
+
+
+class Put(msgspec.Struct, frozen=True):
+    """In a transaction: replace this node's data; it must have this version."""
+
+    path: str
+    data: bytes
+    version: int
+
+
+class Delete(msgspec.Struct, frozen=True):
+    """In a transaction: remove this childless node; it must have this version."""
+
+    path: str
+    version: int
+
+
+Op = Check | Create | Put | Delete
+
+
+class Conflict(Exception):
+    """A compare-and-set lost: the node exists already, is gone, or has another version. Nothing was changed."""
+
+
+class Tree(Protocol):
+    """A small linearizable tree with versions. Paths are absolute below mrc's root.
+
+    Writes are compare-and-set and may raise `Conflict`. A write whose reply was lost raises ``ZOOKEEPER_UNREACHABLE``
+    and may have happened: callers read again.
+    """
+
+    def get(self, path: str) -> Node | None:
+        """Return the node, or None where there is none."""
+
+    def children(self, path: str) -> list[str]:
+        """Return the names below ``path``, sorted; empty where there is no such node."""
+
+    def ensure(self, path: str) -> None:
+        """Make ``path`` and its parents, empty, where missing."""
+
+    def create_ephemeral(self, path: str, data: bytes) -> None:
+        """Make a node that vanishes with this session. Raises `Conflict` when it exists."""
+
+    def owns(self, path: str) -> bool:
+        """Whether ``path`` exists and belongs to this very session."""
+
+    def commit(self, ops: Sequence[Op]) -> None:
+        """Do all or nothing. Raises `Conflict`."""
+
+    def watch(self, path: str, notify: Callable[[], None]) -> None:
+        """Call ``notify`` soon after each change of the node at ``path`` (also its making), until the end. It only enqueues."""
+
+    def lease_s(self) -> float:
+        """Seconds of lease left: session time-out less margin less the time since the last reply. 0 or less: none."""
+
+
+# ---------------------------------------------------------------- one Kafka cluster
+
+Isolation = Literal["read_committed", "read_uncommitted"]
+
+
+class TopicInfo(msgspec.Struct, frozen=True):
+    """A topic as its cluster describes it.
+
+    Attributes:
+        topic_id: Kafka's topic id; a re-created topic has another.
+        leaders: leader broker id per partition, index = partition; -1 where there is none.
+        config: effective topic settings by name.
+    """
+
+    topic_id: str
+    leaders: tuple[int, ...]
+    config: Mapping[str, str]
+
+
+class Position(msgspec.Struct, frozen=True):
+    """A committed position with the metadata that the consumer stored."""
+
+    offset: Offset
+    metadata: str = ""
+
+
+class GroupInfo(msgspec.Struct, frozen=True):
+    """A consumer group's state (Kafka's names: Empty, Stable, PreparingRebalance, Dead, ...) and member count."""
+
+    state: str
+    members: int
+
+
+class Binding(msgspec.Struct, frozen=True, order=True):
+    """One ACL binding, literal or prefixed, for host ``*``."""
+
+    resource: Literal["topic", "group", "cluster", "transactional_id"]
+    name: str
+    pattern: Literal["literal", "prefixed"]
+    principal: str
+    operation: str
+    permission: Literal["allow", "deny"]
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A visible record as the aligner needs it.
+
+    Attributes:
+        offset: its own offset.
+        timestamp_ms: its timestamp.
+        fingerprint: 64-bit hash of timestamp, key, value and headers.
+    """
+
+    offset: int
+    timestamp_ms: int
+    fingerprint: int
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What a poll saw of one partition, in offset order.
+
+    Attributes:
+        tp: the partition.
+        records: visible records; may be empty.
+        position: everything below it has been seen, markers and aborted records included.
+        at_end: ``position`` was the readable end when the broker answered.
+    """
+
+    tp: TopicPartition
+    records: tuple[Seen, ...]
+    position: Offset
+    at_end: bool
+
+
+class Reader(Protocol):
+    """Reads partitions from given positions without a consumer group. One thread only."""
+
+    def poll(self, max_records: int, timeout_s: float) -> list[Batch]:
+        """Return what has come since; at most one batch per partition. Raises world errors; positions stay where they were."""
+
+    def pause(self, tps: Iterable[TopicPartition]) -> None:
+        """Stop fetching these partitions until resumed; positions stay."""
+
+    def resume(self, tps: Iterable[TopicPartition]) -> None:
+        """Fetch these partitions again."""
+
+    def close(self) -> None:
+        """Release the connection; harmless when repeated."""
+
+
+ProbeAnswer = Literal["refused", "writable", "unverifiable"]
+
+
+class Cluster(Protocol):
+    """One region's Kafka cluster as seen from this agent."""
+
+    def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
+        """Return those of ``names`` that exist."""
+
+    def starts(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, Offset]:
+        """Return log start offsets."""
+
+    def ends(
+        self, tps: Sequence[TopicPartition], isolation: Isolation
+    ) -> dict[TopicPartition, Offset]:
+        """Return log ends: the high watermark (read_uncommitted) or the last stable offset (read_committed)."""
+
+    def group_ids(self) -> list[GroupId]:
+        """Return the ids of all consumer groups."""
+
+    def group(self, group: GroupId) -> GroupInfo:
+        """Return a group's state; an unknown group is ``Dead`` with 0 members."""
+
+    def positions(self, group: GroupId) -> dict[TopicPartition, Position]:
+        """Return committed positions, with require_stable; partitions without one are absent."""
+
+    def commit_positions(
+        self, group: GroupId, positions: Mapping[TopicPartition, Position]
+    ) -> None:
+        """Commit for a group without members; the error of each partition is checked. Raises ``GROUP_HAS_MEMBERS``."""
+
+    def bindings(self) -> frozenset[Binding]:
+        """Return every ACL binding of the cluster."""
+
+    def add_bindings(self, bindings: Iterable[Binding]) -> None:
+        """Make them; harmless when they exist."""
+
+    def remove_bindings(self, bindings: Iterable[Binding]) -> None:
+        """Remove exactly these; harmless when they are gone."""
+
+    def broker_settings(self) -> dict[str, str]:
+        """Return ``super.users`` and ``allow.everyone.if.no.acl.found`` and the like, of one broker."""
+
+    def probe(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, ProbeAnswer]:
+        """Ask every partition's leader, with a fresh client as the probe principal, whether it would take a write.
+
+        Nothing is appended: the record's timestamp is out of bounds. Where the topic's settings would let it in, the
+        answer is ``unverifiable`` and nothing is sent.
+        """
+
+    def last_records(
+        self, tps: Sequence[TopicPartition], below: Mapping[TopicPartition, Offset]
+    ) -> dict[TopicPartition, Seen | None]:
+        """Return the last visible (read_committed) record below the given offsets, None where there is none."""
+
+    def reader(self, start: Mapping[TopicPartition, Offset]) -> Reader:
+        """Return a reader of these partitions (read_committed) from these positions."""
+
+    def ensure_topic(self, name: str, *, compacted: bool) -> None:
+        """Make one of mrc's own topics (1 partition, the cluster's default replication) where missing."""
+
+    def append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Append keyed records to one of mrc's own topics; returns when all in-sync replicas have them."""
+
+    def load(self, topic: str) -> dict[bytes, bytes]:
+        """Return the last value per key of one of mrc's own topics (tombstones left out); empty when it does not exist."""
+
+
+# ---------------------------------------------------------------- the replicator (MirrorMaker 2 on Connect)
+
+
+class FlowStatus(msgspec.Struct, frozen=True):
+    """A flow's connector as Connect reports it.
+
+    Attributes:
+        state: Connect's word: RUNNING, STOPPED, PAUSED, FAILED, UNASSIGNED; ABSENT where there is no connector.
+        tasks: Connect's word per task.
+        trace: the first task's or the connector's error, first line; empty where there is none.
+    """
+
+    state: str
+    tasks: tuple[str, ...]
+    trace: str = ""
+
+
+class Replicator(Protocol):
+    """The flows into one region (its Connect cluster). Connectors are named by configuration."""
+
+    def status(self, connector: str) -> FlowStatus:
+        """Return the connector's state."""
+
+    def settings(self, connector: str) -> dict[str, str]:
+        """Return the connector's configuration; empty where there is none."""
+
+    def stop(self, connector: str) -> None:
+        """Ask the connector to stop; harmless when it is stopped. Its tasks end later: see `status`."""
+
+    def resume(self, connector: str) -> None:
+        """Ask the connector to run; harmless when it runs."""
+
+    def positions(self, connector: str) -> dict[TopicPartition, Offset]:
+        """Return, per source partition, the next source offset that it would copy (Connect stores the last copied one)."""
+
+    def set_positions(
+        self, connector: str, positions: Mapping[TopicPartition, Offset]
+    ) -> None:
+        """Set where a STOPPED connector starts. Raises ``CONNECT_REFUSED`` when it runs."""
+
+
+# ---------------------------------------------------------------- routing, time, ids
+
+
+class Hook(Protocol):
+    """A command that redirects clients, as configured."""
+
+    def run(
+        self, argv: Sequence[str], facts: Mapping[str, str], timeout_s: float
+    ) -> str:
+        """Run ``argv`` (no shell) with ``facts`` as JSON on standard input; return its output. It may run more than once."""
+
+
+class Clock(Protocol):
+    """Time and ids, so that core and agent have none of their own."""
+
+    def now_ms(self) -> int:
+        """Wall-clock milliseconds since the Unix epoch; may jump."""
+
+    def monotonic_s(self) -> float:
+        """Seconds that never go back; only differences mean something."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
