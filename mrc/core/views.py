@@ -1,0 +1,284 @@
+"""What an agent answers with: immutable values, shaped like the messages of ``proto/mrc/v1`` field by field.
+
+A view holds only what a reader needs, with the age of everything that was read. Control maps views to and from
+protobuf by field name, so a field here and its message field must have the same name (a test checks it).
+"""
+
+from __future__ import annotations
+
+from mrc.core.model import ActiveRecord, Reading, Value
+
+# ---------------------------------------------------------------- status
+
+
+class AgentView(Value, frozen=True):
+    """An agent that is alive, as ZooKeeper knows it."""
+
+    id: str
+    region: str
+    address: str
+    version: str
+    leads: bool
+
+
+class FenceView(Value, frozen=True):
+    """A region's fence.
+
+    Attributes:
+        state: ``open`` (writable), ``fenced`` (proved), ``unverified`` (refusals set or attested, not proved) or ``unknown``.
+        detail: the evidence, or why there is none.
+        at_ms: when the evidence was taken.
+    """
+
+    state: str
+    detail: str
+    at_ms: int
+
+
+class RegionView(Value, frozen=True):
+    """One region as this agent sees it.
+
+    Attributes:
+        role: ``active`` or ``standby``.
+        kafka: known = milliseconds the cluster took to answer.
+        connect: the same for its Connect cluster.
+        leader: id of the leading agent, empty where there is none.
+        term: of that leader.
+    """
+
+    region: str
+    role: str
+    kafka: Reading[float]
+    connect: Reading[float]
+    fence: FenceView
+    leader: str
+    term: int
+    agents: tuple[AgentView, ...]
+
+
+class PartitionLagView(Value, frozen=True):
+    """Lag of one partition; ``topic`` is the source's name."""
+
+    topic: str
+    partition: int
+    lag_records: Reading[float]
+    lag_seconds: Reading[float]
+    source_end: Reading[float]
+    replicated: Reading[float]
+
+
+class FlowView(Value, frozen=True):
+    """A flow as the agent leading in its target sees it.
+
+    Attributes:
+        wanted: ``running`` or ``stopped``, as the active-region record and the policy want it.
+        connector_state: Connect's word, or ``UNKNOWN``.
+        tasks: Connect's word per task.
+        trace: first line of the connector's error.
+        lag_records, lag_seconds: totals (sum, oldest).
+        rpo: the sentence "at least N records, S s, as of t", or why it is unknown.
+        checkpoint_age_s: age of the oldest checkpoint among partitions that have one to be kept current.
+        checkpoints: how many partitions of groups have one; ``exact`` of them are exact.
+    """
+
+    source: str
+    target: str
+    connector: str
+    wanted: str
+    connector_state: str
+    tasks: tuple[str, ...]
+    trace: str
+    lag_records: Reading[float]
+    lag_seconds: Reading[float]
+    rpo: str
+    checkpoint_age_s: Reading[float]
+    checkpoints: int
+    exact: int
+    partitions: tuple[PartitionLagView, ...]
+
+
+class StatusView(Value, frozen=True):
+    """A replication group as one agent sees it; ``answered_by`` and ``at_ms`` say which and when."""
+
+    replication_group: str
+    mode: str
+    policy: str
+    record: ActiveRecord | None
+    record_age_s: float
+    regions: tuple[RegionView, ...]
+    flows: tuple[FlowView, ...]
+    execution: str
+    findings: tuple[FindingView, ...]
+    answered_by: str
+    at_ms: int
+
+
+# ---------------------------------------------------------------- offsets
+
+
+class TranslationView(Value, frozen=True):
+    """An answer of the translator: ``type`` is ``exact``, ``bounded`` or ``unknown``.
+
+    Attributes:
+        offset: target offset (exact, bounded).
+        repeats_max: records that may repeat at most (bounded).
+        reason: stable word (bounded, unknown).
+        detail: a sentence.
+    """
+
+    type: str
+    offset: int = 0
+    repeats_max: int = 0
+    reason: str = ""
+    detail: str = ""
+
+
+class CheckpointView(Value, frozen=True):
+    """A group's position on one partition. ``floor`` is the last safe target offset, -1 where there never was one."""
+
+    group: str
+    source: str
+    target: str
+    topic: str
+    partition: int
+    source_offset: int
+    translation: TranslationView
+    floor: int
+    age_s: float
+
+
+class VerifiedView(Value, frozen=True):
+    """A checkpoint that was proved again by reading both sides: ``verdict`` is ``agrees``, ``disagrees`` or ``unproved``."""
+
+    checkpoint: CheckpointView
+    verdict: str
+    detail: str
+
+
+# ---------------------------------------------------------------- moves
+
+
+class FindingView(Value, frozen=True):
+    """Something that forbids a move (``error``) or that its operator should know (``warning``, ``info``)."""
+
+    code: str
+    severity: str
+    message: str
+    where: str = ""
+
+
+class StepView(Value, frozen=True):
+    """A step of a plan or an execution.
+
+    Attributes:
+        state: ``planned``, ``running``, ``done``, ``verifying``, ``waiting``, ``failed``, ``undone`` or ``skipped``.
+        evidence: the last observed evidence, or what it will do in a plan.
+        elapsed_ms: time spent in it so far.
+    """
+
+    name: str
+    action: str
+    state: str
+    evidence: str
+    elapsed_ms: int
+    approval: bool
+    point_of_no_return: bool
+
+
+class PlanView(Value, frozen=True):
+    """What a move would do now. ``expected_loss`` lists, per partition, "at least N records as of t" (failover only)."""
+
+    replication_group: str
+    kind: str
+    source: str
+    target: str
+    epoch: int
+    runbook: str
+    runbook_hash: str
+    steps: tuple[StepView, ...]
+    findings: tuple[FindingView, ...]
+    expected_loss: tuple[PartitionLossView, ...]
+    positions: tuple[CheckpointView, ...]
+
+
+class PartitionLossView(Value, frozen=True):
+    """Expected loss on one partition: at least ``records``, or unknown."""
+
+    topic: str
+    partition: int
+    records: Reading[float]
+
+
+class ExecutionView(Value, frozen=True):
+    """One run of a plan.
+
+    Attributes:
+        status: ``running``, ``waiting`` (approval, or paused and asking), ``undoing``, ``succeeded``, ``aborted``.
+        waits_for: what it waits for, with the code of the failure where there was one; empty while it runs.
+    """
+
+    id: str
+    replication_group: str
+    kind: str
+    source: str
+    target: str
+    status: str
+    waits_for: str
+    steps: tuple[StepView, ...]
+    started_at_ms: int
+    ended_at_ms: int
+    actor: str
+    reason: str
+    runbook_hash: str
+    abortable: bool
+
+
+class EntryView(Value, frozen=True):
+    """One journal entry: what happened, when, by whom, as JSON facts."""
+
+    number: int
+    at_ms: int
+    agent: str
+    term: int
+    what: str
+    step: str
+    detail: str
+
+
+# ---------------------------------------------------------------- divergence
+
+
+class DivergenceRangeView(Value, frozen=True):
+    """Half-open range of offsets in ``region`` that the other region will never get by replication.
+
+    Attributes:
+        begin: first divergent offset. Before the region's return it is what was last seen.
+        end: the log's end when the range was closed; -1 while the region has not returned.
+        records: how many visible records lie in it; -1 while unknown.
+    """
+
+    topic: str
+    partition: int
+    begin: int
+    end: int
+    records: int
+
+
+class DivergenceView(Value, frozen=True):
+    """What one failover left behind. ``state`` is ``open`` (region not back) or ``listed`` (exact)."""
+
+    id: str
+    region: str
+    execution: str
+    state: str
+    at_ms: int
+    ranges: tuple[DivergenceRangeView, ...]
+
+
+class VersionView(Value, frozen=True):
+    """An agent's version."""
+
+    agent: str
+    region: str
+    version: str
+    leads: bool
