@@ -12,6 +12,12 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from mrc.core.inventory import Binding as Binding
+from mrc.core.inventory import FlowStatus as FlowStatus
+from mrc.core.inventory import GroupInfo as GroupInfo
+from mrc.core.inventory import Position as Position
+from mrc.core.inventory import ProbeAnswer as ProbeAnswer
+from mrc.core.inventory import TopicInfo as TopicInfo
 from mrc.core.model import GroupId, Offset, TopicPartition
 
 # ---------------------------------------------------------------- coordination (ZooKeeper)
@@ -97,45 +103,6 @@ class Tree(Protocol):
 Isolation = Literal["read_committed", "read_uncommitted"]
 
 
-class TopicInfo(msgspec.Struct, frozen=True):
-    """A topic as its cluster describes it.
-
-    Attributes:
-        topic_id: Kafka's topic id; a re-created topic has another.
-        leaders: leader broker id per partition, index = partition; -1 where there is none.
-        config: effective topic settings by name.
-    """
-
-    topic_id: str
-    leaders: tuple[int, ...]
-    config: Mapping[str, str]
-
-
-class Position(msgspec.Struct, frozen=True):
-    """A committed position with the metadata that the consumer stored."""
-
-    offset: Offset
-    metadata: str = ""
-
-
-class GroupInfo(msgspec.Struct, frozen=True):
-    """A consumer group's state (Kafka's names: Empty, Stable, PreparingRebalance, Dead, ...) and member count."""
-
-    state: str
-    members: int
-
-
-class Binding(msgspec.Struct, frozen=True, order=True):
-    """One ACL binding, literal or prefixed, for host ``*``."""
-
-    resource: Literal["topic", "group", "cluster", "transactional_id"]
-    name: str
-    pattern: Literal["literal", "prefixed"]
-    principal: str
-    operation: str
-    permission: Literal["allow", "deny"]
-
-
 class Seen(msgspec.Struct, frozen=True):
     """A visible record as the aligner needs it.
 
@@ -182,9 +149,6 @@ class Reader(Protocol):
         """Release the connection; harmless when repeated."""
 
 
-ProbeAnswer = Literal["refused", "writable", "unverifiable"]
-
-
 class Cluster(Protocol):
     """One region's Kafka cluster as seen from this agent."""
 
@@ -194,9 +158,7 @@ class Cluster(Protocol):
     def starts(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, Offset]:
         """Return log start offsets."""
 
-    def ends(
-        self, tps: Sequence[TopicPartition], isolation: Isolation
-    ) -> dict[TopicPartition, Offset]:
+    def ends(self, tps: Sequence[TopicPartition], isolation: Isolation) -> dict[TopicPartition, Offset]:
         """Return log ends: the high watermark (read_uncommitted) or the last stable offset (read_committed)."""
 
     def group_ids(self) -> list[GroupId]:
@@ -208,9 +170,7 @@ class Cluster(Protocol):
     def positions(self, group: GroupId) -> dict[TopicPartition, Position]:
         """Return committed positions, with require_stable; partitions without one are absent."""
 
-    def commit_positions(
-        self, group: GroupId, positions: Mapping[TopicPartition, Position]
-    ) -> None:
+    def commit_positions(self, group: GroupId, positions: Mapping[TopicPartition, Position]) -> None:
         """Commit for a group without members; the error of each partition is checked. Raises ``GROUP_HAS_MEMBERS``."""
 
     def bindings(self) -> frozenset[Binding]:
@@ -232,9 +192,7 @@ class Cluster(Protocol):
         answer is ``unverifiable`` and nothing is sent.
         """
 
-    def last_records(
-        self, tps: Sequence[TopicPartition], below: Mapping[TopicPartition, Offset]
-    ) -> dict[TopicPartition, Seen | None]:
+    def last_records(self, tps: Sequence[TopicPartition], below: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Seen | None]:
         """Return the last visible (read_committed) record below the given offsets, None where there is none."""
 
     def reader(self, start: Mapping[TopicPartition, Offset]) -> Reader:
@@ -251,20 +209,6 @@ class Cluster(Protocol):
 
 
 # ---------------------------------------------------------------- the replicator (MirrorMaker 2 on Connect)
-
-
-class FlowStatus(msgspec.Struct, frozen=True):
-    """A flow's connector as Connect reports it.
-
-    Attributes:
-        state: Connect's word: RUNNING, STOPPED, PAUSED, FAILED, UNASSIGNED; ABSENT where there is no connector.
-        tasks: Connect's word per task.
-        trace: the first task's or the connector's error, first line; empty where there is none.
-    """
-
-    state: str
-    tasks: tuple[str, ...]
-    trace: str = ""
 
 
 class Replicator(Protocol):
@@ -285,9 +229,7 @@ class Replicator(Protocol):
     def positions(self, connector: str) -> dict[TopicPartition, Offset]:
         """Return, per source partition, the next source offset that it would copy (Connect stores the last copied one)."""
 
-    def set_positions(
-        self, connector: str, positions: Mapping[TopicPartition, Offset]
-    ) -> None:
+    def set_positions(self, connector: str, positions: Mapping[TopicPartition, Offset]) -> None:
         """Set where a STOPPED connector starts. Raises ``CONNECT_REFUSED`` when it runs."""
 
 
@@ -297,9 +239,7 @@ class Replicator(Protocol):
 class Hook(Protocol):
     """A command that redirects clients, as configured."""
 
-    def run(
-        self, argv: Sequence[str], facts: Mapping[str, str], timeout_s: float
-    ) -> str:
+    def run(self, argv: Sequence[str], facts: Mapping[str, str], timeout_s: float) -> str:
         """Run ``argv`` (no shell) with ``facts`` as JSON on standard input; return its output. It may run more than once."""
 
 

@@ -1,0 +1,126 @@
+"""One immutable observation of the world, and the small values that Kafka and Connect answer with.
+
+Every reading is `Known` with its time or `Unknown` with its reason. Findings, plans and fences are pure functions of an
+`Inventory`, so whatever mrc decides can be decided again from the same observation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from mrc.core.model import ActiveRecord, Flow, GroupId, Offset, Policy, Reading, Region, TopicPartition, Value
+
+
+class TopicInfo(Value, frozen=True):
+    """A topic as its cluster describes it.
+
+    Attributes:
+        topic_id: Kafka's topic id; a re-created topic has another.
+        leaders: leader broker id per partition, index = partition; -1 where there is none.
+        config: effective topic settings by name.
+    """
+
+    topic_id: str
+    leaders: tuple[int, ...]
+    config: Mapping[str, str]
+
+
+class Position(Value, frozen=True):
+    """A committed position with the metadata that the consumer stored."""
+
+    offset: Offset
+    metadata: str = ""
+
+
+class GroupInfo(Value, frozen=True):
+    """A consumer group's state (Kafka's names: Empty, Stable, PreparingRebalance, Dead, ...) and member count."""
+
+    state: str
+    members: int
+
+
+class Binding(Value, frozen=True, order=True):
+    """One ACL binding, literal or prefixed, for host ``*``. ``operation`` is Kafka's name in lower case (``write``)."""
+
+    resource: Literal["topic", "group", "cluster", "transactional_id"]
+    name: str
+    pattern: Literal["literal", "prefixed"]
+    principal: str
+    operation: str
+    permission: Literal["allow", "deny"]
+
+
+class FlowStatus(Value, frozen=True):
+    """A flow's connector as Connect reports it.
+
+    Attributes:
+        state: Connect's word: RUNNING, STOPPED, PAUSED, FAILED, UNASSIGNED; ABSENT where there is no connector.
+        tasks: Connect's word per task.
+        trace: the first task's or the connector's error, first line; empty where there is none.
+    """
+
+    state: str
+    tasks: tuple[str, ...]
+    trace: str = ""
+
+
+ProbeAnswer = Literal["refused", "writable", "unverifiable"]
+
+
+class Unit(Value, frozen=True):
+    """A replication group as the core needs it.
+
+    Attributes:
+        writers, readers: application principals that a fence refuses (``User:name``).
+        exempt: principals that a fence never names: the replicator's and mrc's own.
+        probe: the principal that probes; it stands for the writers.
+        connectors: name of the source connector per flow.
+    """
+
+    name: str
+    mode: Literal["active-passive", "active-active"]
+    policy: Policy
+    regions: tuple[Region, ...]
+    topics: tuple[str, ...]
+    groups: tuple[GroupId, ...]
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    exempt: tuple[str, ...]
+    probe: str
+    connectors: Mapping[Flow, str]
+
+    def other(self, region: Region) -> Region:
+        """Return the unit's other region (a unit has two)."""
+        return self.regions[1] if region == self.regions[0] else self.regions[0]
+
+
+class RegionInventory(Value, frozen=True):
+    """What one agent saw of one region.
+
+    Attributes:
+        kafka, connect: milliseconds that an answer took.
+        inbound, inbound_settings: the connector of the flow into this region.
+        probe: what each partition's leader answered the probe.
+    """
+
+    region: Region
+    kafka: Reading[float]
+    connect: Reading[float]
+    topics: Reading[Mapping[str, TopicInfo]]
+    bindings: Reading[frozenset[Binding]]
+    broker_settings: Reading[Mapping[str, str]]
+    groups: Reading[Mapping[GroupId, GroupInfo]]
+    probe: Reading[Mapping[TopicPartition, ProbeAnswer]]
+    inbound: Reading[FlowStatus]
+    inbound_settings: Reading[Mapping[str, str]]
+
+
+class Inventory(Value, frozen=True):
+    """Everything that one agent saw of one replication group, in one piece."""
+
+    unit: Unit
+    at_ms: int
+    record: ActiveRecord | None
+    regions: Mapping[Region, RegionInventory]
+    execution: str = ""
