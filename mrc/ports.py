@@ -19,6 +19,7 @@ from mrc.core.inventory import Position as Position
 from mrc.core.inventory import ProbeAnswer as ProbeAnswer
 from mrc.core.inventory import TopicInfo as TopicInfo
 from mrc.core.model import GroupId, Offset, TopicPartition
+from mrc.core.model import Seen as Seen
 
 # ---------------------------------------------------------------- coordination (ZooKeeper)
 
@@ -101,20 +102,6 @@ class Tree(Protocol):
 # ---------------------------------------------------------------- one Kafka cluster
 
 Isolation = Literal["read_committed", "read_uncommitted"]
-
-
-class Seen(msgspec.Struct, frozen=True):
-    """A visible record as the aligner needs it.
-
-    Attributes:
-        offset: its own offset.
-        timestamp_ms: its timestamp.
-        fingerprint: 64-bit hash of timestamp, key, value and headers.
-    """
-
-    offset: int
-    timestamp_ms: int
-    fingerprint: int
 
 
 class Batch(msgspec.Struct, frozen=True):

@@ -46,6 +46,20 @@ class TopicPartition(msgspec.Struct, frozen=True, order=True):
         return f"{self.topic}-{self.partition}"
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """A visible record as the aligner needs it.
+
+    Attributes:
+        offset: its own offset.
+        timestamp_ms: its timestamp.
+        fingerprint: 64-bit hash of timestamp, key, value and headers.
+    """
+
+    offset: int
+    timestamp_ms: int
+    fingerprint: int
+
+
 class Known(msgspec.Struct, Generic[T], frozen=True, tag="known"):
     """A value that was read.
 
