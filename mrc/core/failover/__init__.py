@@ -1,0 +1,1 @@
+"""Moving the unit: runbooks, plans and the mover's value machine."""

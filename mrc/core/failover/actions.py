@@ -1,0 +1,154 @@
+"""The table of actions: what each needs, what it gives, whether its proof expires, how it is undone.
+
+The safety order of a move lives here and nowhere else: a step may begin only when every fact that its action needs has
+been given by steps before it (`mrc.core.failover.plan.lint` judges runbooks by it, the machine checks it again at run
+time). An action that is not in the table cannot be planned, and an agent refuses an execution that names one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mrc.core.failover.runbook import MoveKind
+from mrc.core.model import Value
+
+ParameterKind = type[str] | type[int] | type[bool] | type[tuple[str, ...]]
+
+
+class Action(Value, frozen=True):
+    """One row of the table.
+
+    Attributes:
+        does: one sentence for plans and docs.
+        needs: per kind of move, the facts that must have been given; a kind that is missing may not use the action.
+        gives: the facts that a verified step gives.
+        proof: the verification expires: after a resume it is proved again before anything else is done.
+        opens: after it there is no way back but another move (the point of no return).
+        undo: what undoing it does; empty: there is nothing to undo, and ``why_no_undo`` says why.
+        why_no_undo: see above.
+        required: kinds of move that must have exactly one step of it.
+        parameters: allowed parameters and their kinds.
+    """
+
+    does: str
+    needs: Mapping[MoveKind, frozenset[str]]
+    gives: frozenset[str] = frozenset()
+    proof: bool = False
+    opens: bool = False
+    undo: str = ""
+    why_no_undo: str = ""
+    required: frozenset[MoveKind] = frozenset()
+    parameters: Mapping[str, ParameterKind] = {}
+
+
+def _facts(*names: str) -> frozenset[str]:
+    return frozenset(names)
+
+
+_BOTH: frozenset[MoveKind] = frozenset({"switchover", "failover"})
+_PLANNED: frozenset[MoveKind] = frozenset({"switchover"})
+_UNPLANNED: frozenset[MoveKind] = frozenset({"failover"})
+
+ACTIONS: Mapping[str, Action] = {
+    "preflight": Action(
+        does="observe both regions anew and refuse on any finding that forbids the move",
+        needs={"switchover": _facts(), "failover": _facts()},
+        gives=_facts("checked"),
+        why_no_undo="it only reads",
+        required=_BOTH,
+    ),
+    "attest": Action(
+        does="record that a person attests the source is dead; its fence stays unverified until it returns",
+        needs={"failover": _facts("checked")},
+        gives=_facts("source-settled"),
+        why_no_undo="a statement changes nothing",
+        required=_UNPLANNED,
+    ),
+    "fence-source": Action(
+        does="set the record to draining; every partition leader of the source must refuse writes, no transaction be open",
+        needs={"switchover": _facts("checked")},
+        gives=_facts("source-settled"),
+        proof=True,
+        undo="open the source again",
+        required=_PLANNED,
+    ),
+    "drain": Action(
+        does="wait until every partition's mirror holds the source's last visible record",
+        needs={"switchover": _facts("source-settled")},
+        gives=_facts("drained"),
+        why_no_undo="it only waits",
+        required=_PLANNED,
+    ),
+    "release-groups": Action(
+        does="wait until no consumer group has members in the source",
+        needs={"switchover": _facts("source-settled")},
+        gives=_facts("groups-released"),
+        proof=True,
+        why_no_undo="it only waits",
+        required=_PLANNED,
+    ),
+    "stop-flow": Action(
+        does="stop the flow source -> target; its tasks must be gone and its last position be the source's last visible record",
+        needs={"switchover": _facts("drained"), "failover": _facts("source-settled")},
+        gives=_facts("flow-stopped"),
+        proof=True,
+        undo="let the flow run again",
+        required=_BOTH,
+    ),
+    "record-ends": Action(
+        does="record the target's log ends: the reversed flow starts there (after a failover: the divergence ledger begins there)",
+        needs={"switchover": _facts("flow-stopped"), "failover": _facts("flow-stopped")},
+        gives=_facts("ends-recorded"),
+        undo="forget them",
+        required=_BOTH,
+    ),
+    "close-source": Action(
+        does="set the record to closed: the source's groups lose READ, nobody reads or writes",
+        needs={"switchover": _facts("flow-stopped", "groups-released"), "failover": _facts("source-settled")},
+        gives=_facts("closed"),
+        undo="open the source again",
+        required=_BOTH,
+    ),
+    "move-positions": Action(
+        does="translate every group's position on every partition, commit them in the target and read them back",
+        needs={"switchover": _facts("closed", "ends-recorded"), "failover": _facts("closed", "ends-recorded")},
+        gives=_facts("positions-moved"),
+        why_no_undo="positions in a fenced standby are kept current anyway",
+        required=_BOTH,
+    ),
+    "open-target": Action(
+        does="set the record to open with the next epoch; every partition leader of the target must accept writes",
+        needs={
+            "switchover": _facts("source-settled", "closed", "positions-moved"),
+            "failover": _facts("source-settled", "closed", "positions-moved"),
+        },
+        gives=_facts("target-open"),
+        opens=True,
+        why_no_undo="applications write in the target from now on: move back with a switchover",
+        required=_BOTH,
+    ),
+    "route": Action(
+        does="run the configured routing command, where there is one; clients that follow the record need none",
+        needs={"switchover": _facts("target-open"), "failover": _facts("target-open")},
+        gives=_facts("routed"),
+        why_no_undo="it comes after the point of no return",
+    ),
+    "reverse-flow": Action(
+        does="start the flow target -> source at the recorded ends, so that the old region follows",
+        needs={"switchover": _facts("target-open", "ends-recorded")},
+        gives=_facts("reversed"),
+        why_no_undo="it comes after the point of no return",
+        required=_PLANNED,
+    ),
+    "canary": Action(
+        does="write and read back a record in mrc's own topic of the target",
+        needs={"switchover": _facts("target-open"), "failover": _facts("target-open")},
+        why_no_undo="it comes after the point of no return",
+    ),
+    "command": Action(
+        does="run a command of the operator's (no shell; the execution's facts as JSON on standard input)",
+        needs={"switchover": _facts(), "failover": _facts()},
+        why_no_undo="mrc does not know what the command did",
+        parameters={"argv": tuple},
+    ),
+}

@@ -1,0 +1,149 @@
+"""Which ACL bindings make a fence, and which settings make one unsafe. Pure functions of a unit and an observation.
+
+A fence is made of DENY bindings for application principals, never for the replicator's (a write fence that stopped MM2
+would stop the way home). A region that the record does not name is fenced at rest: writes and the groups' reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from mrc.core.inventory import Binding, TopicInfo, Unit
+from mrc.core.model import ActiveRecord, Region, Written
+from mrc.core.views import FindingView
+
+TEN_YEARS_MS = 10 * 365 * 24 * 3600 * 1000
+"""How far in the future a probe's timestamp lies: beyond any sensible ``message.timestamp.after.max.ms``."""
+
+_WRITING = frozenset({"write", "all"})
+_READING = frozenset({"read", "all"})
+
+
+class Wanted(NamedTuple):
+    """What a region's fence has to refuse now."""
+
+    writes: bool
+    reads: bool
+
+
+class FenceRecord(Written, frozen=True):
+    """Bindings that mrc really added in a region: only these are ever removed. One ZooKeeper node per region.
+
+    Attributes:
+        bindings: added by mrc; written before they are made, so that a killed agent's successor knows them.
+    """
+
+    bindings: tuple[Binding, ...] = ()
+    version: Literal[1] = 1
+
+
+def wanted(record: ActiveRecord, region: Region) -> Wanted:
+    """Return what the record wants of a region's fence.
+
+    Only the open region is free; a draining one refuses writes but lets consumers finish and commit.
+    """
+    if record.region == region and record.state == "open":
+        return Wanted(writes=False, reads=False)
+    if record.region == region and record.state == "draining":
+        return Wanted(writes=True, reads=False)
+    return Wanted(writes=True, reads=True)
+
+
+def writers(unit: Unit, bindings: Iterable[Binding]) -> frozenset[str]:
+    """Return the principals that a write fence names: configured ones and all that an ALLOW lets write, less the exempt."""
+    found = {b.principal for b in bindings if b.permission == "allow" and b.operation in _WRITING and _covers_topics(b, unit)}
+    return (frozenset(unit.writers) | found | {unit.probe}) - frozenset(unit.exempt)
+
+
+def readers(unit: Unit, bindings: Iterable[Binding]) -> frozenset[str]:
+    """Return the principals that a read fence names, found in the same way on the unit's groups."""
+    found = {b.principal for b in bindings if b.permission == "allow" and b.operation in _READING and _covers_groups(b, unit)}
+    return (frozenset(unit.readers) | found) - frozenset(unit.exempt)
+
+
+def _covers(binding: Binding, names: Iterable[str]) -> bool:
+    if binding.pattern == "prefixed":
+        return any(name.startswith(binding.name) for name in names)
+    return binding.name == "*" or binding.name in names
+
+
+def _covers_topics(binding: Binding, unit: Unit) -> bool:
+    return binding.resource == "topic" and _covers(binding, unit.topics)
+
+
+def _covers_groups(binding: Binding, unit: Unit) -> bool:
+    return binding.resource == "group" and _covers(binding, unit.groups)
+
+
+def denies(unit: Unit, bindings: frozenset[Binding], want: Wanted) -> frozenset[Binding]:
+    """Return the DENY bindings that the fence consists of; empty where nothing is refused."""
+    found: set[Binding] = set()
+    if want.writes:
+        found |= {
+            Binding("topic", topic, "literal", principal, "write", "deny") for topic in unit.topics for principal in writers(unit, bindings)
+        }
+    if want.reads:
+        found |= {
+            Binding("group", group, "literal", principal, "read", "deny") for group in unit.groups for principal in readers(unit, bindings)
+        }
+    return frozenset(found)
+
+
+def blocks_writers(unit: Unit, bindings: frozenset[Binding]) -> tuple[str, ...]:
+    """Return the configured writers that would be refused on some topic: no ALLOW covers it, or a DENY does.
+
+    Computed from the ACLs alone: a probe proves only its own principal.
+    """
+    blocked = []
+    for principal in unit.writers:
+        for topic in unit.topics:
+            mine = [b for b in bindings if b.principal in (principal, "User:*") and _covers_one(b, topic) and b.operation in _WRITING]
+            if any(b.permission == "deny" for b in mine) or not any(b.permission == "allow" for b in mine):
+                blocked.append(f"{principal} on {topic}")
+    return tuple(blocked)
+
+
+def _covers_one(binding: Binding, topic: str) -> bool:
+    return binding.resource == "topic" and _covers(binding, (topic,))
+
+
+def unsafe(
+    unit: Unit, region: Region, bindings: frozenset[Binding], broker: Mapping[str, str], connector: Mapping[str, str]
+) -> tuple[FindingView, ...]:
+    """Return why an ACL fence would not hold in a region, each with severity ``error``.
+
+    Args:
+        broker: ``super.users``, ``allow.everyone.if.no.acl.found``, ``authorizer.class.name`` of the region's brokers.
+        connector: settings of the source connector of the flow out of or into the region; empty where there is none.
+    """
+    found = []
+    named = writers(unit, bindings) | readers(unit, bindings)
+    supers = {name.strip() for name in broker.get("super.users", "").split(";") if name.strip()}
+    for principal in sorted(named & supers):
+        found.append(_finding("SUPER_USER", f"{principal} is a super user: no ACL refuses it", region))
+    if not broker.get("authorizer.class.name"):
+        found.append(_finding("NO_AUTHORIZER", "the brokers have no authorizer: an ACL refuses nobody", region))
+    if broker.get("allow.everyone.if.no.acl.found", "false") == "true":
+        message = "allow.everyone.if.no.acl.found is true: the first DENY on a topic would refuse everybody else too"
+        found.append(_finding("EVERYONE_ALLOWED", message, region))
+    if "User:*" in named:
+        found.append(_finding("WILDCARD_PRINCIPAL", "an ALLOW for User:* lets everybody write: a DENY would refuse MM2 too", region))
+    if connector and connector.get("sync.topic.acls.enabled", "true") != "false":
+        message = "sync.topic.acls.enabled is on: MM2 would copy the fence's DENY to the other region"
+        found.append(_finding("ACL_SYNC_ON", message, region))
+    return tuple(found)
+
+
+def _finding(code: str, message: str, region: Region) -> FindingView:
+    return FindingView(code=code, severity="error", message=message, where=str(region))
+
+
+def probe_would_be_appended(info: TopicInfo) -> bool:
+    """Return whether a record stamped `TEN_YEARS_MS` ahead might be taken: then no probe is sent.
+
+    Source: Kafka's LogValidator; LogAppendTime replaces the timestamp, and ``message.timestamp.after.max.ms`` bounds it.
+    """
+    if info.config.get("message.timestamp.type", "LogAppendTime") != "CreateTime":
+        return True
+    return int(info.config.get("message.timestamp.after.max.ms", TEN_YEARS_MS)) >= TEN_YEARS_MS

@@ -1,0 +1,119 @@
+"""What stands against a move, judged from one `Inventory`. ``error`` forbids it; ``warning`` and ``info`` are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mrc.core.errors import CODES
+from mrc.core.failover import fence
+from mrc.core.failover.runbook import MoveKind
+from mrc.core.inventory import Inventory, RegionInventory
+from mrc.core.model import Known, Region, Unknown
+from mrc.core.views import FindingView
+
+
+def findings(inventory: Inventory, kind: MoveKind, target: Region, *, attested: bool) -> tuple[FindingView, ...]:
+    """Return everything that stands against moving the unit to ``target``, worst first."""
+    found = [*_request(inventory, kind, target, attested=attested)]
+    if not any(f.severity == "error" for f in found):
+        source = inventory.unit.other(target)
+        found += _target(inventory, target)
+        found += _source(inventory, kind, source)
+    order = {"error": 0, "warning": 1, "info": 2}
+    return tuple(sorted(found, key=lambda f: order[f.severity]))
+
+
+def _request(inventory: Inventory, kind: MoveKind, target: Region, *, attested: bool) -> Iterator[FindingView]:
+    unit, record = inventory.unit, inventory.record
+    if unit.mode != "active-passive":
+        yield _error("MODE_NOT_SUPPORTED", f"{unit.name} is {unit.mode}")
+    elif unit.policy != "identity":
+        yield _error("POLICY_NOT_SUPPORTED", f"{unit.name} uses the {unit.policy} policy")
+    if record is None:
+        yield _error("NO_ACTIVE_RECORD", CODES["NO_ACTIVE_RECORD"].means)
+        return
+    if record.region == target and record.state == "open":
+        yield _error("ALREADY_ACTIVE", f"{target} is the active region already, epoch {record.epoch}")
+    elif record.region == target or record.state == "closed":
+        yield _error("MOVE_IN_PROGRESS", f"the record says {record.region} {record.state}; an execution must finish first")
+    if inventory.execution:
+        yield _error("MOVE_IN_PROGRESS", f"execution {inventory.execution} is running")
+    if kind == "failover" and not attested:
+        yield _error("NOT_ATTESTED", "nobody has attested that the source is dead")
+
+
+def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:
+    unit, seen = inventory.unit, inventory.regions[target]
+    yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", "error", f"Kafka of {target}")
+    yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", "error", f"Connect of {target}")
+    yield from _unsafe(inventory, seen)
+    if isinstance(seen.topics, Known):
+        for topic in unit.topics:
+            info = seen.topics.value.get(topic)
+            if info is None:
+                yield _error("UNKNOWN_TOPIC", f"topic {topic} does not exist in {target}", str(target))
+            elif fence.probe_would_be_appended(info):
+                yield FindingView(
+                    "PROBE_IMPOSSIBLE", "warning", f"{topic} takes records of any time: its fence stays unverified", str(target)
+                )
+    if isinstance(seen.bindings, Known) and isinstance(seen.kafka, Known):
+        allowed = frozenset(b for b in seen.bindings.value if b.permission == "allow")
+        for blocked in fence.blocks_writers(unit, allowed):
+            yield _error("WRITER_NOT_ALLOWED", f"no ACL lets {blocked} write in {target}", str(target))
+    if isinstance(seen.groups, Known):
+        for group, info in seen.groups.value.items():
+            if info.members:
+                yield _error(
+                    "GROUP_HAS_MEMBERS", f"group {group} has {info.members} members in {target}: their positions would be overwritten"
+                )
+    if isinstance(seen.inbound, Known) and seen.inbound.value.state == "FAILED":
+        yield FindingView("FLOW_FAILED", "warning", f"the flow into {target} has failed: {seen.inbound.value.trace}", str(target))
+
+
+def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[FindingView]:
+    seen = inventory.regions[source]
+    severity = "error" if kind == "switchover" else "info"
+    yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", severity, f"Kafka of {source}")
+    yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", severity, f"Connect of {source}")
+    if kind == "failover":
+        if isinstance(seen.kafka, Known):
+            message = f"Kafka of {source} answers: a switchover loses nothing, a failover may"
+            yield FindingView("SOURCE_ALIVE", "warning", message, str(source))
+        return
+    yield from _unsafe(inventory, seen)
+    target_seen = inventory.regions[inventory.unit.other(source)]
+    if isinstance(target_seen.inbound, Known):
+        status = target_seen.inbound.value
+        if status.state != "RUNNING" or not status.tasks or any(task != "RUNNING" for task in status.tasks):
+            yield _error(
+                "FLOW_NOT_RUNNING",
+                f"the flow from {source} is {status.state}, tasks {', '.join(status.tasks) or 'none'}: nothing would drain",
+            )
+    if isinstance(seen.topics, Known) and isinstance(target_seen.topics, Known):
+        for topic in inventory.unit.topics:
+            here, there = seen.topics.value.get(topic), target_seen.topics.value.get(topic)
+            if here is None:
+                yield _error("UNKNOWN_TOPIC", f"topic {topic} does not exist in {source}", str(source))
+            elif there is not None and len(here.leaders) != len(there.leaders):
+                yield _error(
+                    "PARTITIONS_DIFFER", f"{topic} has {len(here.leaders)} partitions in {source}, {len(there.leaders)} in the target"
+                )
+
+
+def _unsafe(inventory: Inventory, seen: RegionInventory) -> Iterator[FindingView]:
+    if isinstance(seen.bindings, Known) and isinstance(seen.broker_settings, Known):
+        connector = seen.inbound_settings.value if isinstance(seen.inbound_settings, Known) else {}
+        yield from fence.unsafe(inventory.unit, seen.region, seen.bindings.value, seen.broker_settings.value, connector)
+    elif isinstance(seen.kafka, Known):
+        unread = seen.bindings if isinstance(seen.bindings, Unknown) else seen.broker_settings
+        detail = unread.detail if isinstance(unread, Unknown) else ""
+        yield _error("AUTHORIZATION_FAILED", f"ACLs or broker settings of {seen.region} cannot be read: {detail}", str(seen.region))
+
+
+def _unreachable(reading: Known[float] | Unknown, code: str, severity: str, what: str) -> Iterator[FindingView]:
+    if isinstance(reading, Unknown):
+        yield FindingView(code, severity, f"{what} does not answer: {reading.detail}")
+
+
+def _error(code: str, message: str, where: str = "") -> FindingView:
+    return FindingView(code, "error", message, where)

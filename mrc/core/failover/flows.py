@@ -1,0 +1,35 @@
+"""Where a flow has to start and whether it has to run: the record that leading agents reconcile connectors to."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mrc.core.model import ActiveRecord, Epoch, Flow, Offset, Policy, Written
+
+
+class FlowStart(Written, frozen=True):
+    """One ZooKeeper node per flow: from where the flow has to copy since the epoch in which its source was opened.
+
+    Attributes:
+        epoch: the epoch whose opening made this flow the running one.
+        positions: next source offset to copy, per topic, index = partition.
+        applied: the connector was set to these positions, they were read back, and it was resumed.
+    """
+
+    epoch: Epoch
+    positions: dict[str, tuple[Offset, ...]]
+    applied: bool = False
+    version: Literal[1] = 1
+
+
+def should_run(record: ActiveRecord, flow: Flow, policy: Policy) -> bool | None:
+    """Return whether a flow has to run; None while a move decides it.
+
+    Under the identity policy both flows together would loop for ever, so only the flow out of the active region runs; under
+    the default policy both run always.
+    """
+    if policy == "default":
+        return True
+    if record.region == flow.target:
+        return False
+    return True if record.state == "open" else None
