@@ -61,10 +61,10 @@ def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:
         for blocked in fence.blocks_writers(unit, allowed):
             yield _error("WRITER_NOT_ALLOWED", f"no ACL lets {blocked} write in {target}", str(target))
     if isinstance(seen.groups, Known):
-        for group, info in seen.groups.value.items():
-            if info.members:
+        for group, state in seen.groups.value.items():
+            if state.members:
                 yield _error(
-                    "GROUP_HAS_MEMBERS", f"group {group} has {info.members} members in {target}: their positions would be overwritten"
+                    "GROUP_HAS_MEMBERS", f"group {group} has {state.members} members in {target}: their positions would be overwritten"
                 )
     if isinstance(seen.inbound, Known) and seen.inbound.value.state == "FAILED":
         yield FindingView("FLOW_FAILED", "warning", f"the flow into {target} has failed: {seen.inbound.value.trace}", str(target))
@@ -94,6 +94,8 @@ def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[Fi
             here, there = seen.topics.value.get(topic), target_seen.topics.value.get(topic)
             if here is None:
                 yield _error("UNKNOWN_TOPIC", f"topic {topic} does not exist in {source}", str(source))
+            elif fence.probe_would_be_appended(here):
+                yield _error("PROBE_IMPOSSIBLE", f"{topic} takes records of any time: its fence cannot be proved", str(source))
             elif there is not None and len(here.leaders) != len(there.leaders):
                 yield _error(
                     "PARTITIONS_DIFFER", f"{topic} has {len(here.leaders)} partitions in {source}, {len(there.leaders)} in the target"
