@@ -1,0 +1,66 @@
+"""Everything that one agent reaches for one replication group: clusters, replicators, the store, the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mrc.agent.leadership import Leadership
+from mrc.agent.store import Store
+from mrc.core.errors import MrcError
+from mrc.core.inventory import Unit
+from mrc.core.model import ActiveRecord, Flow, Region, TopicPartition
+from mrc.ports import Clock, Cluster, Hook, Replicator
+
+
+@dataclass(frozen=True)
+class Estate:
+    """An agent's reach. Not a value: it holds connections; made once by the wiring.
+
+    Attributes:
+        region: the agent's own region.
+        replicators: Connect of the flows *into* each region.
+        route: argv of the routing command; empty where there is none.
+    """
+
+    unit: Unit
+    region: Region
+    clusters: Mapping[Region, Cluster]
+    replicators: Mapping[Region, Replicator]
+    store: Store
+    leadership: Leadership
+    clock: Clock
+    hook: Hook
+    route: Sequence[str] = ()
+
+    def inbound(self, region: Region) -> Flow:
+        """Return the flow into a region."""
+        return Flow(self.unit.other(region), region)
+
+    def connector(self, flow: Flow) -> str:
+        """Return the name of a flow's source connector."""
+        return self.unit.connectors[flow]
+
+    def partitions(self, region: Region) -> list[TopicPartition]:
+        """Return all partitions of the unit's topics in a region. Raises ``UNKNOWN_TOPIC`` when one does not exist."""
+        infos = self.clusters[region].topics(self.unit.topics)
+        missing = [topic for topic in self.unit.topics if topic not in infos]
+        if missing:
+            raise MrcError("UNKNOWN_TOPIC", f"topic {missing[0]} does not exist", where=str(region))
+        return [TopicPartition(topic, p) for topic in self.unit.topics for p in range(len(infos[topic].leaders))]
+
+    def require_record(self) -> tuple[ActiveRecord, int]:
+        """Return the active-region record with its version. Raises ``NO_ACTIVE_RECORD``."""
+        found = self.store.record()
+        if found is None:
+            raise MrcError("NO_ACTIVE_RECORD", "nobody has written the first active-region record", where=self.store.record_path)
+        return found
+
+    def wait_until(self, done: Callable[[], bool], deadline_s: float, *, every_s: float = 0.05) -> bool:
+        """Poll ``done`` until it is true or the deadline (by the monotonic clock) has passed; return whether it is."""
+        while True:
+            if done():
+                return True
+            if self.clock.monotonic_s() >= deadline_s:
+                return False
+            self.clock.sleep(every_s)

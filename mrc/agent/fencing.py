@@ -1,0 +1,114 @@
+"""Fences: reconciled to the active-region record, always, by every leading agent that reaches the region.
+
+Anybody who leads may add refusals; only the region's own leader (or the mover, which leads in the region it opens) takes
+them away, right after a transaction has shown that the record still wants it. Bindings that mrc did not add are
+never removed.
+"""
+
+from __future__ import annotations
+
+from mrc.agent.estate import Estate
+from mrc.agent.store import LeaderCheck
+from mrc.core.errors import MrcError
+from mrc.core.failover import fence
+from mrc.core.failover.fence import FenceRecord
+from mrc.core.inventory import Binding
+from mrc.core.model import Region, TopicPartition, Value
+from mrc.core.views import FenceView
+
+
+class Proof(Value, frozen=True):
+    """What the partition leaders answered.
+
+    Attributes:
+        state: ``open``, ``fenced``, ``unverified`` (some leader's answer could not be had) or ``mixed``.
+        moving: partitions whose high watermark moved between two looks.
+        transactions: partitions with an open transaction behind the fence (last stable offset below the high watermark).
+    """
+
+    state: str
+    detail: str
+    moving: tuple[TopicPartition, ...] = ()
+    transactions: tuple[TopicPartition, ...] = ()
+
+
+def reconcile(estate: Estate, region: Region, lead: LeaderCheck) -> bool:
+    """Make a region's refusals what the record wants; return whether anything was changed.
+
+    Raises:
+        MrcError: world errors; ``STALE_TERM`` when the record changed meanwhile (the caller comes again).
+    """
+    record, record_version = estate.require_record()
+    want = fence.wanted(record, region)
+    cluster = estate.clusters[region]
+    existing = cluster.bindings()
+    stored, version = estate.store.fence(region)
+    ours = frozenset(stored.bindings)
+    desired = fence.denies(estate.unit, existing, want)
+    missing = desired - existing
+    extra = (ours & existing) - desired
+    if missing:
+        # Noted before they are made: a successor then knows them, and removes only what is noted.
+        estate.store.put_fence(lead, region, _fence(ours | missing), version, record_version)
+        lead()
+        cluster.add_bindings(missing)
+        return True
+    if extra and region == estate.region:
+        estate.store.put_fence(lead, region, _fence(ours), version, record_version)
+        lead()
+        cluster.remove_bindings(extra)
+        stored, version = estate.store.fence(region)
+        estate.store.put_fence(lead, region, _fence(frozenset(stored.bindings) - extra), version, record_version)
+        return True
+    return False
+
+
+def _fence(bindings: frozenset[Binding]) -> FenceRecord:
+    return FenceRecord(bindings=tuple(sorted(bindings)))
+
+
+def prove(estate: Estate, region: Region, *, still: bool) -> Proof:
+    """Ask every partition's leader; with ``still`` also look twice at the logs' ends and for open transactions."""
+    cluster = estate.clusters[region]
+    tps = estate.partitions(region)
+    answers = cluster.probe(tps)
+    counts = {answer: sum(a == answer for a in answers.values()) for answer in ("refused", "writable", "unverifiable")}
+    detail = f"{len(tps)} partitions: {counts['refused']} refuse, {counts['writable']} accept, {counts['unverifiable']} unverifiable"
+    if counts["unverifiable"]:
+        return Proof("unverified", detail)
+    if counts["writable"] == len(tps):
+        return Proof("open", detail)
+    if counts["writable"]:
+        return Proof("mixed", detail)
+    if not still:
+        return Proof("fenced", detail)
+    before = cluster.ends(tps, "read_uncommitted")
+    estate.clock.sleep(0.1)
+    after = cluster.ends(tps, "read_uncommitted")
+    stable = cluster.ends(tps, "read_committed")
+    moving = tuple(tp for tp in tps if before[tp] != after[tp])
+    transactions = tuple(tp for tp in tps if stable[tp] < after[tp])
+    detail += f"; high watermarks {'move' if moving else 'stand still'}; {len(transactions)} open transactions"
+    return Proof("fenced", detail, moving, transactions)
+
+
+def require_fenced(estate: Estate, region: Region, *, still: bool) -> Proof:
+    """Return the proof that a region is fenced.
+
+    Raises:
+        MrcError: ``NOT_VERIFIED`` or ``OPEN_TRANSACTION`` naming what stands against it.
+    """
+    proof = prove(estate, region, still=still)
+    if proof.state != "fenced" or proof.moving:
+        raise MrcError("NOT_VERIFIED", f"the fence of {region} does not hold yet: {proof.detail}", where=str(region), retryable=True)
+    if proof.transactions:
+        names = ", ".join(map(str, proof.transactions))
+        raise MrcError("OPEN_TRANSACTION", f"an open transaction can still commit on {names}", where=str(region), retryable=True)
+    return proof
+
+
+def view(proof: Proof | None, error: MrcError | None, at_ms: int) -> FenceView:
+    """Return what status shows of a fence."""
+    if proof is None:
+        return FenceView("unknown", str(error) if error else "not proved yet", at_ms)
+    return FenceView("unverified" if proof.state == "mixed" else proof.state, proof.detail, at_ms)

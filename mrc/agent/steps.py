@@ -1,0 +1,552 @@
+"""What each action does to the world: ``do`` (may run twice), ``verify`` (from fresh observation), ``undo``.
+
+Whether and when a step may run is not decided here but by `mrc.core.failover.execution`. Every act is preceded by
+a check of the lease (`Work.lead`); every wait ends at the step's deadline or when a person has asked to abort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from mrc.agent import fencing
+from mrc.agent.estate import Estate
+from mrc.core.errors import InvariantViolation, MrcError
+from mrc.core.failover import fence
+from mrc.core.failover.findings import findings
+from mrc.core.failover.flows import FlowStart
+from mrc.core.failover.ledger import Ledger, Tail
+from mrc.core.failover.plan import Plan, PlanStep
+from mrc.core.inventory import Inventory, Position
+from mrc.core.model import ActiveRecord, Epoch, Flow, GroupId, Known, Offset, Region, TopicPartition, encode
+from mrc.ports import Check, Seen
+
+CANARY_TOPIC = "mrc.canary.internal"
+
+
+class Positions(Protocol):
+    """What the capture of the flow source -> target knows (`mrc.agent.capture`)."""
+
+    def final_positions(self, *, source_alive: bool, deadline_s: float) -> dict[GroupId, dict[TopicPartition, Position]]:
+        """Return the target position of every group on every partition, now that the flow has ended.
+
+        Raises ``NOT_VERIFIED`` when the answer is not ready by the deadline.
+        """
+
+    def last_mirrored(self) -> dict[TopicPartition, int]:
+        """Return, per source partition, the offset of the last record known to be mirrored; absent where none is known."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One effect's surroundings.
+
+    Attributes:
+        deadline_s: by the estate's monotonic clock.
+        interrupted: a person has asked to abort: waits end early.
+    """
+
+    estate: Estate
+    plan: Plan
+    step: PlanStep
+    facts: Mapping[str, str]
+    deadline_s: float
+    positions: Positions
+    observe: Callable[[], Inventory]
+    interrupted: Callable[[], bool]
+
+    def lead(self) -> Check:
+        """Check the lease; see `Leadership.check`."""
+        return self.estate.leadership.check()
+
+    @property
+    def forward(self) -> Flow:
+        """The flow that the move ends."""
+        return Flow(self.plan.source, self.plan.target)
+
+    def wait(self, done: Callable[[], bool], otherwise: Callable[[], MrcError]) -> None:
+        """Poll until ``done``; raise ``otherwise()`` at the deadline or when interrupted."""
+        self.estate.wait_until(lambda: self.interrupted() or done(), self.deadline_s)
+        if not done():
+            raise otherwise()
+
+
+class Step(NamedTuple):
+    """The three functions of an action. ``do`` answers facts, ``verify`` and ``undo`` answer evidence."""
+
+    do: Callable[[Work], dict[str, str]]
+    verify: Callable[[Work], str]
+    undo: Callable[[Work], str] | None = None
+
+
+def _nothing(work: Work) -> dict[str, str]:
+    return {}
+
+
+# ---------------------------------------------------------------- the record
+
+
+def _set_record(work: Work, allowed: tuple[ActiveRecord, ...], wanted: ActiveRecord) -> None:
+    """Set the record to ``wanted`` from one of ``allowed`` (compared by region, state, epoch); harmless when it is so already."""
+    record, version = work.estate.require_record()
+    if _same(record, wanted):
+        return
+    if not any(_same(record, one) for one in allowed):
+        raise InvariantViolation(
+            f"the record says {record.region} {record.state} epoch {record.epoch}; it must not here", where=work.plan.id
+        )
+    stamped = msgspec.structs.replace(wanted, execution=work.plan.id, at_ms=work.estate.clock.now_ms())
+    work.estate.store.put_record(work.lead, stamped, version)
+
+
+def _same(one: ActiveRecord, other: ActiveRecord) -> bool:
+    return (one.region, one.state, one.epoch) == (other.region, other.state, other.epoch)
+
+
+def _records(plan: Plan) -> tuple[ActiveRecord, ActiveRecord, ActiveRecord, ActiveRecord]:
+    """Return the four records of a move: source open, source draining, target closed, target open."""
+    return (
+        ActiveRecord(plan.source, "open", plan.epoch),
+        ActiveRecord(plan.source, "draining", plan.epoch),
+        ActiveRecord(plan.target, "closed", plan.epoch),
+        ActiveRecord(plan.target, "open", Epoch(plan.epoch + 1)),
+    )
+
+
+def _reconcile_fence(work: Work, region: Region) -> None:
+    """Bring a fence to the record at once; a lost race means that somebody else did, and is looked at again."""
+    for _ in range(5):
+        try:
+            if not fencing.reconcile(work.estate, region, work.lead):
+                return
+        except MrcError as error:
+            if error.code != "STALE_TERM":
+                raise
+            work.lead()
+
+
+# ---------------------------------------------------------------- preflight, attest
+
+
+def _preflight(work: Work) -> dict[str, str]:
+    inventory = msgspec.structs.replace(work.observe(), execution="")
+    found = [f for f in findings(inventory, work.plan.kind, work.plan.target, attested=work.plan.attested) if f.severity == "error"]
+    if found:
+        raise MrcError("PLAN_REFUSED", "; ".join(f"{f.code}: {f.message}" for f in found))
+    groups = inventory.regions[work.plan.source].groups
+    live = [group for group, info in groups.value.items() if info.members] if isinstance(groups, Known) else []
+    return {"live_groups": ",".join(sorted(live))}
+
+
+def _preflight_seen(work: Work) -> str:
+    return f"no finding forbids the move; groups with members: {work.facts.get('live_groups') or 'none'}"
+
+
+def _attested(work: Work) -> str:
+    if not work.plan.attested:
+        raise MrcError("NOT_ATTESTED", f"nobody has attested that {work.plan.source} is dead")
+    return f"{work.plan.actor} attests that {work.plan.source} is dead; its fence is unverified until it returns"
+
+
+# ---------------------------------------------------------------- fence, drain, release
+
+
+def _fence_source(work: Work) -> dict[str, str]:
+    opened, draining, closed, target_open = _records(work.plan)
+    record, _ = work.estate.require_record()
+    if not (_same(record, closed) or _same(record, target_open)):  # proved again later: the record has moved on
+        _set_record(work, (opened,), draining)
+    _reconcile_fence(work, work.plan.source)
+    return {}
+
+
+def _source_fenced(work: Work) -> str:
+    """While draining nothing may be appended at all; later MM2 writes there, and refusals alone are the proof."""
+    record, _ = work.estate.require_record()
+    still = record.region == work.plan.source
+    return fencing.require_fenced(work.estate, work.plan.source, still=still).detail
+
+
+def _reopen_source(work: Work) -> str:
+    plan = work.plan
+    opened, draining, _, _ = _records(plan)
+    reopened = ActiveRecord(plan.source, "open", Epoch(plan.epoch + 1))
+    record, _ = work.estate.require_record()
+    if not _same(record, opened):
+        _set_record(work, (draining,), reopened)
+
+    def writable() -> bool:
+        # The source's own leader takes the refusals away; this agent leads elsewhere.
+        return fencing.prove(work.estate, plan.source, still=False).state in ("open", "unverified")
+
+    work.wait(writable, lambda: MrcError("NOT_VERIFIED", f"{plan.source} does not take writes yet", where=str(plan.source)))
+    return f"{plan.source} is open again"
+
+
+def _begins(work: Work) -> dict[TopicPartition, Offset]:
+    """Return from where the forward flow copies; records before that came from the target, or were left by a failover."""
+    found = work.estate.store.flow_start(work.forward)
+    if found is None:
+        return {}
+    return {TopicPartition(topic, p): offset for topic, offsets in found[0].positions.items() for p, offset in enumerate(offsets)}
+
+
+def _to_copy(work: Work) -> dict[TopicPartition, Seen | None]:
+    """Return the source's last visible record per partition, None where the flow has nothing to copy."""
+    source = work.estate.clusters[work.plan.source]
+    tps = work.estate.partitions(work.plan.source)
+    last = source.last_records(tps, source.ends(tps, "read_uncommitted"))
+    begins = _begins(work)
+    return {tp: seen if seen is not None and seen.offset >= begins.get(tp, 0) else None for tp, seen in last.items()}
+
+
+def _drained(work: Work) -> str:
+    target = work.estate.clusters[work.plan.target]
+    behind: list[TopicPartition] = []
+    last = {tp: seen for tp, seen in _to_copy(work).items() if seen is not None}
+
+    def done() -> bool:
+        tps = list(last)
+        mirror = target.last_records(tps, target.ends(tps, "read_uncommitted"))
+        behind[:] = [tp for tp in tps if (seen := mirror[tp]) is None or seen.fingerprint != last[tp].fingerprint]
+        return not behind
+
+    work.wait(done, lambda: MrcError("EFFECT_TIMED_OUT", f"not drained: {', '.join(map(str, behind))}", where=str(work.forward)))
+    return f"the mirror ends with the source's last record on {len(last)} partitions; nothing to copy on the others"
+
+
+def _released(work: Work) -> str:
+    source = work.estate.clusters[work.plan.source]
+    members: dict[GroupId, int] = {}
+
+    def done() -> bool:
+        members.clear()
+        members.update({g: n for g in work.estate.unit.groups if (n := source.group(g).members)})
+        return not members
+
+    def otherwise() -> MrcError:
+        names = ", ".join(f"{group} ({n})" for group, n in members.items())
+        return MrcError("GROUP_HAS_MEMBERS", f"groups still have members in {work.plan.source}: {names}", where=str(work.plan.source))
+
+    work.wait(done, otherwise)
+    return f"{len(work.estate.unit.groups)} groups have no members in {work.plan.source}"
+
+
+# ---------------------------------------------------------------- the forward flow
+
+
+def _stop_flow(work: Work) -> dict[str, str]:
+    work.lead()
+    work.estate.replicators[work.plan.target].stop(work.estate.connector(work.forward))
+    return {}
+
+
+def _flow_stopped(work: Work) -> str:
+    """Gate on the tasks, not on the connector's state, which may say RUNNING for a minute when its source is dead."""
+    replicator, connector = work.estate.replicators[work.plan.target], work.estate.connector(work.forward)
+    work.wait(
+        lambda: not replicator.status(connector).tasks,
+        lambda: MrcError(
+            "EFFECT_TIMED_OUT", f"tasks of {connector} are still there: {replicator.status(connector).tasks}", where=connector
+        ),
+    )
+    record, _ = work.estate.require_record()
+    if work.plan.kind == "failover" or record.region != work.plan.source:
+        return f"{connector} has no tasks"  # the source cannot be read, or writes of the reversed flow are in it by now
+    last, positions = _to_copy(work), replicator.positions(connector)
+    short = [tp for tp, seen in last.items() if seen is not None and positions.get(tp) != seen.offset + 1]
+    if short:
+        raise MrcError("NOT_VERIFIED", f"{connector} stopped before the source's end: {', '.join(map(str, short))}", where=connector)
+    return f"{connector} has no tasks; its last positions are the source's last visible records"
+
+
+def _resume_flow(work: Work) -> str:
+    replicator, connector = work.estate.replicators[work.plan.target], work.estate.connector(work.forward)
+    work.lead()
+    replicator.resume(connector)
+
+    def runs() -> bool:
+        status = replicator.status(connector)
+        return bool(status.tasks) and all(task == "RUNNING" for task in status.tasks)
+
+    work.wait(runs, lambda: MrcError("NOT_VERIFIED", f"{connector} does not run: {replicator.status(connector)}", where=connector))
+    return f"{connector} runs again"
+
+
+# ---------------------------------------------------------------- ends and the ledger
+
+
+def _record_ends(work: Work) -> dict[str, str]:
+    target, store = work.estate.clusters[work.plan.target], work.estate.store
+    tps = work.estate.partitions(work.plan.target)
+    ends = target.ends(tps, "read_uncommitted")
+    positions = {t: tuple(ends[tp] for tp in tps if tp.topic == t) for t in work.estate.unit.topics}
+    start = FlowStart(epoch=Epoch(work.plan.epoch + 1), positions=positions)
+    found = store.flow_start(work.forward.reversed)
+    if found is None or found[0] != start:
+        store.put_flow_start(work.lead, work.forward.reversed, start, found[1] if found else None)
+    if work.plan.kind == "failover":
+        _write_ledger(work, tps, ends)
+    return {}
+
+
+def _write_ledger(work: Work, tps: list[TopicPartition], ends: dict[TopicPartition, Offset]) -> None:
+    last = work.estate.clusters[work.plan.target].last_records(tps, ends)
+    mirrored = work.positions.last_mirrored()
+    tails = []
+    for tp in tps:
+        seen = last[tp]
+        tails.append(
+            Tail(
+                topic=tp.topic,
+                partition=tp.partition,
+                mirror_end=ends[tp],
+                last_source=mirrored.get(tp, -1),
+                last_fingerprint=seen.fingerprint if seen else 0,
+                last_timestamp_ms=seen.timestamp_ms if seen else 0,
+            )
+        )
+    ledger = Ledger(
+        id=work.plan.id,
+        region=work.plan.source,
+        target=work.plan.target,
+        execution=work.plan.id,
+        at_ms=work.plan.made_at_ms,
+        state="open",
+        tails=tuple(tails),
+    )
+    version = next((v for one, v in work.estate.store.ledgers() if one.id == ledger.id), None)
+    work.estate.store.put_ledger(work.lead, ledger, version)
+
+
+def _ends_recorded(work: Work) -> str:
+    """The target is fenced and its flow stopped: what was recorded must still be the logs' ends, transactions over."""
+    target = work.estate.clusters[work.plan.target]
+    tps = work.estate.partitions(work.plan.target)
+    found = work.estate.store.flow_start(work.forward.reversed)
+    if found is None:
+        raise MrcError("NOT_VERIFIED", "the ends are not recorded", where=str(work.forward.reversed))
+    ends, stable = target.ends(tps, "read_uncommitted"), target.ends(tps, "read_committed")
+    moved = [tp for tp in tps if found[0].positions[tp.topic][tp.partition] != ends[tp]]
+    if moved:
+        raise MrcError("NOT_VERIFIED", f"the target's log moves: {', '.join(map(str, moved))}", where=str(work.plan.target))
+    if any(stable[tp] < ends[tp] for tp in tps):
+        raise MrcError("OPEN_TRANSACTION", "a transaction is open in the target", where=str(work.plan.target))
+    return f"ends of {len(tps)} partitions, {sum(ends.values())} offsets in all"
+
+
+def _forget_ends(work: Work) -> str:
+    found = work.estate.store.flow_start(work.forward.reversed)
+    if found is not None and not found[0].applied and found[0].epoch == work.plan.epoch + 1:
+        work.estate.store.forget_flow_start(work.lead, work.forward.reversed, found[1])
+    return "forgotten"
+
+
+# ---------------------------------------------------------------- close, positions, open
+
+
+def _close_source(work: Work) -> dict[str, str]:
+    opened, draining, closed, _ = _records(work.plan)
+    _set_record(work, (draining,) if work.plan.kind == "switchover" else (opened, draining), closed)
+    if work.plan.kind == "switchover":
+        _reconcile_fence(work, work.plan.source)
+    return {}
+
+
+def _source_closed(work: Work) -> str:
+    record, _ = work.estate.require_record()
+    if not _same(record, _records(work.plan)[2]):
+        raise InvariantViolation(f"the record says {record.region} {record.state}", where=work.plan.id)
+    if work.plan.kind == "failover":
+        return f"closed; {work.plan.source} is fenced at first contact"
+    bindings = work.estate.clusters[work.plan.source].bindings()
+    missing = fence.denies(work.estate.unit, bindings, fence.wanted(record, work.plan.source)) - bindings
+    if missing:
+        raise MrcError("NOT_VERIFIED", f"{len(missing)} refusals are not set yet", where=str(work.plan.source), retryable=True)
+    return f"closed; the groups have lost READ in {work.plan.source}"
+
+
+def _unclose_source(work: Work) -> str:
+    opened, draining, closed, _ = _records(work.plan)
+    record, _ = work.estate.require_record()
+    if work.plan.kind == "failover":
+        if not _same(record, opened):
+            _set_record(work, (closed,), ActiveRecord(work.plan.source, "open", Epoch(work.plan.epoch + 1)))
+        return f"{work.plan.source} is the active region again"
+    if _same(record, closed):
+        _set_record(work, (closed,), draining)
+    return "draining again"
+
+
+def _move_positions(work: Work) -> dict[str, str]:
+    wanted = _wanted_positions(work)
+    target = work.estate.clusters[work.plan.target]
+    for group, positions in wanted.items():
+        work.lead()
+        target.commit_positions(group, positions)
+    return {"positions": str(sum(map(len, wanted.values()))), "positions_hash": _hash(wanted)}
+
+
+def _wanted_positions(work: Work) -> dict[GroupId, dict[TopicPartition, Position]]:
+    """Translate, clamp to the target's log, and give every partition a position: one without a commit begins at the start."""
+    target = work.estate.clusters[work.plan.target]
+    tps = work.estate.partitions(work.plan.target)
+    starts, ends = target.starts(tps), target.ends(tps, "read_uncommitted")
+    translated = work.positions.final_positions(source_alive=work.plan.kind == "switchover", deadline_s=work.deadline_s)
+    wanted: dict[GroupId, dict[TopicPartition, Position]] = {}
+    for group in work.estate.unit.groups:
+        known = translated.get(group, {})
+        wanted[group] = {}
+        for tp in tps:
+            position = known.get(tp, Position(starts[tp]))
+            clamped = Offset(max(starts[tp], min(position.offset, ends[tp])))
+            wanted[group][tp] = Position(clamped, position.metadata)
+    return wanted
+
+
+def _hash(positions: Mapping[GroupId, Mapping[TopicPartition, Position]]) -> str:
+    """A short digest of positions, so that the journal can name them without holding them."""
+    rows = sorted((group, tp.topic, tp.partition, p.offset) for group, by_tp in positions.items() for tp, p in by_tp.items())
+    return hashlib.sha256(encode(rows)).hexdigest()[:16]
+
+
+def _positions_moved(work: Work) -> str:
+    """Read back, and translate anew: both must agree with what was committed."""
+    wanted = _wanted_positions(work)
+    target = work.estate.clusters[work.plan.target]
+    for group, positions in wanted.items():
+        found = target.positions(group)
+        wrong = [str(tp) for tp, position in positions.items() if found.get(tp) != position]
+        if wrong:
+            raise MrcError("NOT_VERIFIED", f"group {group} has other positions on {', '.join(wrong)}", where=str(work.plan.target))
+    return f"{sum(map(len, wanted.values()))} positions of {len(wanted)} groups read back, hash {_hash(wanted)}"
+
+
+def _open_target(work: Work) -> dict[str, str]:
+    """Open the target, once every application's right to write there has been computed from its ACLs."""
+    _, _, closed, target_open = _records(work.plan)
+    estate, region = work.estate, work.plan.target
+    bindings = estate.clusters[region].bindings()
+    ours = frozenset(estate.store.fence(region)[0].bindings)
+    blocked = fence.blocks_writers(estate.unit, bindings - ours)
+    if blocked:
+        raise MrcError("NOT_VERIFIED", f"ACLs would refuse {', '.join(blocked)} in {region}", where=str(region))
+    _set_record(work, (closed,), target_open)
+    _reconcile_fence(work, region)
+    return {}
+
+
+def _target_open(work: Work) -> str:
+    last: list[fencing.Proof] = []
+
+    def done() -> bool:
+        last[:] = [fencing.prove(work.estate, work.plan.target, still=False)]
+        return last[0].state in ("open", "unverified")
+
+    work.wait(
+        done, lambda: MrcError("NOT_VERIFIED", f"{work.plan.target} does not take writes: {last[0].detail}", where=str(work.plan.target))
+    )
+    return f"epoch {work.plan.epoch + 1}; {last[0].detail}"
+
+
+# ---------------------------------------------------------------- after the opening
+
+
+def _route(work: Work) -> dict[str, str]:
+    if not work.estate.route:
+        return {}
+    facts = {
+        "execution": work.plan.id,
+        "kind": work.plan.kind,
+        "source": work.plan.source,
+        "target": work.plan.target,
+        "epoch": str(work.plan.epoch + 1),
+    }
+    work.lead()
+    return {"route": _command_output(work, list(work.estate.route), facts)}
+
+
+def _routed(work: Work) -> str:
+    record, _ = work.estate.require_record()
+    said = f"; the command said: {work.facts['route'] or 'nothing'}" if "route" in work.facts else "; no routing command is configured"
+    return f"the record names {record.region}{said}"
+
+
+def _command(work: Work) -> dict[str, str]:
+    argv = work.step.parameters["argv"]
+    if not isinstance(argv, tuple):
+        raise InvariantViolation("argv is not a list", where=work.step.name)
+    work.lead()
+    facts = {**work.facts, "execution": work.plan.id, "kind": work.plan.kind, "source": work.plan.source, "target": work.plan.target}
+    return {work.step.name: _command_output(work, list(argv), facts)}
+
+
+def _command_output(work: Work, argv: list[str], facts: Mapping[str, str]) -> str:
+    left_s = max(0.1, work.deadline_s - work.estate.clock.monotonic_s())
+    return work.estate.hook.run(argv, facts, left_s)[-200:].strip()
+
+
+def _commanded(work: Work) -> str:
+    return f"exit code 0; it said: {work.facts.get(work.step.name) or 'nothing'}"
+
+
+def _flow_reversed(work: Work) -> str:
+    """The source's own leader starts the flow into its region (`mrc.agent.flowing`); this waits for the evidence."""
+    flow, estate = work.forward.reversed, work.estate
+    replicator, connector = estate.replicators[flow.target], estate.connector(flow)
+
+    def done() -> bool:
+        found = estate.store.flow_start(flow)
+        if found is None or not found[0].applied:
+            return False
+        status = replicator.status(connector)
+        return bool(status.tasks) and all(task == "RUNNING" for task in status.tasks)
+
+    message = f"{flow} does not run yet; the leading agent of {flow.target} starts it"
+    work.wait(done, lambda: MrcError("NOT_VERIFIED", message, where=connector))
+    return f"{connector} runs from the recorded ends"
+
+
+def _canary(work: Work) -> dict[str, str]:
+    target = work.estate.clusters[work.plan.target]
+    work.lead()
+    target.ensure_topic(CANARY_TOPIC, compacted=True)
+    target.append(CANARY_TOPIC, [(work.plan.replication_group.encode(), work.plan.id.encode())])
+    return {}
+
+
+def _canary_seen(work: Work) -> str:
+    target = work.estate.clusters[work.plan.target]
+    if target.load(CANARY_TOPIC).get(work.plan.replication_group.encode()) != work.plan.id.encode():
+        raise MrcError("NOT_VERIFIED", "the canary record cannot be read back", where=str(work.plan.target))
+    live = [GroupId(name) for name in work.facts.get("live_groups", "").split(",") if name]
+    absent: list[GroupId] = []
+
+    def joined() -> bool:
+        absent[:] = [group for group in live if not target.group(group).members]
+        return not absent
+
+    work.wait(joined, lambda: MrcError("NOT_VERIFIED", f"groups have not joined in {work.plan.target}: {', '.join(absent)}"))
+    return f"canary written and read; {len(live)} groups have members in {work.plan.target}"
+
+
+STEPS: Mapping[str, Step] = {
+    "preflight": Step(_preflight, _preflight_seen),
+    "attest": Step(_nothing, _attested),
+    "fence-source": Step(_fence_source, _source_fenced, _reopen_source),
+    "drain": Step(_nothing, _drained),
+    "release-groups": Step(_nothing, _released),
+    "stop-flow": Step(_stop_flow, _flow_stopped, _resume_flow),
+    "record-ends": Step(_record_ends, _ends_recorded, _forget_ends),
+    "close-source": Step(_close_source, _source_closed, _unclose_source),
+    "move-positions": Step(_move_positions, _positions_moved),
+    "open-target": Step(_open_target, _target_open),
+    "route": Step(_route, _routed),
+    "reverse-flow": Step(_nothing, _flow_reversed),
+    "canary": Step(_canary, _canary_seen),
+    "command": Step(_command, _commanded),
+}

@@ -1,0 +1,188 @@
+"""What mrc keeps in ZooKeeper for one replication group, typed. Every write of a leader is a transaction that checks its term.
+
+Owns the layout below the root:
+
+- ``/groups/<rg>/record`` the active-region record
+- ``/groups/<rg>/fences/<region>`` bindings mrc really added
+- ``/groups/<rg>/flows/<source>-><target>`` where a flow has to start
+- ``/groups/<rg>/current`` id of the running execution, empty where none runs
+- ``/groups/<rg>/executions/<id>`` a plan, with ``entries/<number>`` below it
+- ``/groups/<rg>/ledger/<id>`` divergence
+
+A garbled node raises ``GARBLED_RECORD`` naming its path; nothing is overwritten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from mrc.core.errors import MrcError
+from mrc.core.failover.execution import Entry
+from mrc.core.failover.fence import FenceRecord
+from mrc.core.failover.flows import FlowStart
+from mrc.core.failover.ledger import Ledger
+from mrc.core.failover.plan import Plan
+from mrc.core.model import ActiveRecord, Flow, Region, decode, encode
+from mrc.ports import Check, Conflict, Create, Delete, Op, Put, Tree
+
+T = TypeVar("T")
+
+LeaderCheck = Callable[[], Check]
+"""Gives the check of the caller's term; raises ``LEASE_LOST`` when it does not lead any more."""
+
+
+class Versioned(msgspec.Struct, frozen=True):
+    """The version of a node that was read together with its value."""
+
+    path: str
+    version: int
+
+
+class Store:
+    """One replication group's nodes. Reads answer values with the version that a later write checks."""
+
+    def __init__(self, tree: Tree, replication_group: str) -> None:
+        self.tree = tree
+        self.root = f"/groups/{replication_group}"
+        self._prepared = False
+
+    def prepare(self) -> None:
+        """Make the folders, where missing. Idempotent."""
+        if self._prepared:
+            return
+        for folder in ("fences", "flows", "executions", "ledger", "current"):
+            self.tree.ensure(f"{self.root}/{folder}")
+        self._prepared = True
+
+    # -- the record
+
+    @property
+    def record_path(self) -> str:
+        """Path of the active-region record."""
+        return f"{self.root}/record"
+
+    def record(self) -> tuple[ActiveRecord, int] | None:
+        """Return the active-region record with its version; None where nobody has written the first."""
+        return self._read(self.record_path, ActiveRecord)
+
+    def put_record(self, lead: LeaderCheck, record: ActiveRecord, version: int) -> None:
+        """Replace the record. Raises ``STALE_TERM`` when it, or the leader, has changed meanwhile."""
+        self._commit([lead(), Put(self.record_path, encode(record), version)])
+
+    # -- fences and flows
+
+    def fence(self, region: Region) -> tuple[FenceRecord, int | None]:
+        """Return what mrc added in a region, and the node's version (None: no node yet)."""
+        found = self._read(f"{self.root}/fences/{region}", FenceRecord)
+        return found if found else (FenceRecord(), None)
+
+    def put_fence(self, lead: LeaderCheck, region: Region, fence: FenceRecord, version: int | None, record_version: int) -> None:
+        """Replace it, provided that the active-region record is still the one that was acted on."""
+        write = self._upsert(f"{self.root}/fences/{region}", fence, version)
+        self._commit([lead(), Check(self.record_path, record_version), write])
+
+    def flow_start(self, flow: Flow) -> tuple[FlowStart, int] | None:
+        """Return from where a flow has to start; None when no move has said."""
+        return self._read(f"{self.root}/flows/{flow}", FlowStart)
+
+    def put_flow_start(self, lead: LeaderCheck, flow: Flow, start: FlowStart, version: int | None) -> None:
+        """Replace or make it."""
+        self._commit([lead(), self._upsert(f"{self.root}/flows/{flow}", start, version)])
+
+    def forget_flow_start(self, lead: LeaderCheck, flow: Flow, version: int) -> None:
+        """Remove it."""
+        self._commit([lead(), Delete(f"{self.root}/flows/{flow}", version)])
+
+    # -- executions
+
+    def current(self) -> tuple[str, int]:
+        """Return the running execution's id (empty: none) and the node's version."""
+        node = self.tree.get(f"{self.root}/current")
+        return (node.data.decode(), node.version) if node else ("", 0)
+
+    def begin(self, lead: LeaderCheck, plan: Plan, first: Entry, current_version: int) -> None:
+        """Write the plan, its first entry and make it the running one, in one transaction."""
+        path = f"{self.root}/executions/{plan.id}"
+        ops: list[Op] = [
+            lead(),
+            Put(f"{self.root}/current", plan.id.encode(), current_version),
+            Create(path, encode(plan)),
+            Create(f"{path}/entries", b""),
+            Create(f"{path}/entries/{first.number:06d}", encode(first)),
+        ]
+        self._commit(ops)
+
+    def append(self, lead: LeaderCheck, plan: Plan, entry: Entry, *, ends: bool) -> None:
+        """Append an entry; with ``ends`` the execution is no longer the running one, in the same transaction.
+
+        Checks the term and the epoch: the record must belong to the plan's epoch or to the one it opens.
+        Raises ``STALE_TERM`` when another agent leads or has written meanwhile: nothing was written.
+        """
+        found = self.record()
+        if found is None:
+            raise MrcError("NO_ACTIVE_RECORD", "the active-region record is gone", where=self.record_path)
+        record, version = found
+        if not plan.epoch <= record.epoch <= plan.epoch + 1:
+            raise MrcError("STALE_TERM", f"epoch is {record.epoch}, the plan's is {plan.epoch}", where=plan.id)
+        ops: list[Op] = [
+            lead(),
+            Check(self.record_path, version),
+            Create(f"{self.root}/executions/{plan.id}/entries/{entry.number:06d}", encode(entry)),
+        ]
+        if ends:
+            current, current_version = self.current()
+            if current == plan.id:
+                ops.append(Put(f"{self.root}/current", b"", current_version))
+        self._commit(ops)
+
+    def executions(self) -> list[str]:
+        """Return the ids of all executions, oldest first (ids sort by time)."""
+        return self.tree.children(f"{self.root}/executions")
+
+    def plan(self, execution: str) -> Plan:
+        """Return an execution's plan. Raises ``UNKNOWN_EXECUTION``."""
+        found = self._read(f"{self.root}/executions/{execution}", Plan)
+        if found is None:
+            raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution}")
+        return found[0]
+
+    def entries(self, execution: str) -> tuple[Entry, ...]:
+        """Return an execution's journal, in order."""
+        path = f"{self.root}/executions/{execution}/entries"
+        found = [self._read(f"{path}/{name}", Entry) for name in self.tree.children(path)]
+        return tuple(item[0] for item in found if item)
+
+    # -- divergence
+
+    def ledgers(self) -> list[tuple[Ledger, int]]:
+        """Return the divergence ledger's entries with their versions, oldest first."""
+        names = self.tree.children(f"{self.root}/ledger")
+        found = [self._read(f"{self.root}/ledger/{name}", Ledger) for name in names]
+        return [item for item in found if item]
+
+    def put_ledger(self, lead: LeaderCheck, ledger: Ledger, version: int | None) -> None:
+        """Replace or make an entry of the ledger."""
+        self._commit([lead(), self._upsert(f"{self.root}/ledger/{ledger.id}", ledger, version)])
+
+    # -- inside
+
+    def _upsert(self, path: str, value: object, version: int | None) -> Op:
+        return Create(path, encode(value)) if version is None else Put(path, encode(value), version)
+
+    def _read(self, path: str, kind: type[T]) -> tuple[T, int] | None:
+        node = self.tree.get(path)
+        if node is None:
+            return None
+        try:
+            return decode(node.data, kind), node.version
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise MrcError("GARBLED_RECORD", f"cannot read it as {kind.__name__}: {error}", where=f"ZooKeeper {path}") from None
+
+    def _commit(self, ops: Sequence[Op]) -> None:
+        try:
+            self.tree.commit(ops)
+        except Conflict:
+            raise MrcError("STALE_TERM", "the write lost a race and changed nothing", where=self.root, retryable=True) from None
