@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from mrc.core.model import ActiveRecord, Flow, GroupId, Offset, Policy, Reading, Region, TopicPartition, Value
+from mrc.core.model import ActiveRecord, Flow, GroupId, Offset, Policy, Reading, Region, Value
 
 
 class TopicInfo(Value, frozen=True):
@@ -101,7 +101,6 @@ class RegionInventory(Value, frozen=True):
     Attributes:
         kafka, connect: milliseconds that an answer took.
         inbound, inbound_settings: the connector of the flow into this region.
-        probe: what each partition's leader answered the probe.
     """
 
     region: Region
@@ -111,7 +110,6 @@ class RegionInventory(Value, frozen=True):
     bindings: Reading[frozenset[Binding]]
     broker_settings: Reading[Mapping[str, str]]
     groups: Reading[Mapping[GroupId, GroupInfo]]
-    probe: Reading[Mapping[TopicPartition, ProbeAnswer]]
     inbound: Reading[FlowStatus]
     inbound_settings: Reading[Mapping[str, str]]
 

@@ -1,0 +1,97 @@
+"""Observation: one look at one region at a time, kept as an immutable snapshot with its age.
+
+Nothing waits on a dead cluster: the first call that fails answers for all readings of that cluster, and a region that was
+unreachable a moment ago is not asked again on somebody's request, only by the observer's own round.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from mrc.agent.estate import Estate
+from mrc.core.errors import MrcError
+from mrc.core.inventory import Binding, GroupInfo, Inventory, RegionInventory
+from mrc.core.model import GroupId, Known, Reading, Region, Unknown
+
+T = TypeVar("T")
+
+
+class Observer:
+    """Looks at the regions of one replication group. `refresh` is called by one thread per region."""
+
+    def __init__(self, estate: Estate) -> None:
+        self._estate = estate
+        self._lock = threading.Lock()
+        unseen = Unknown("not-looked-yet", "the agent has just started", estate.clock.now_ms())
+        self._regions: dict[Region, RegionInventory] = {
+            region: RegionInventory(region, unseen, unseen, unseen, unseen, unseen, unseen, unseen, unseen)
+            for region in estate.unit.regions
+        }
+
+    def region(self, region: Region) -> RegionInventory:
+        """Return the last look at a region."""
+        with self._lock:
+            return self._regions[region]
+
+    def inventory(self) -> Inventory:
+        """Return the last looks at all regions, with the record as it is now.
+
+        Raises:
+            MrcError: ``ZOOKEEPER_UNREACHABLE``, ``GARBLED_RECORD``.
+        """
+        found = self._estate.store.record()
+        current, _ = self._estate.store.current()
+        with self._lock:
+            regions: Mapping[Region, RegionInventory] = dict(self._regions)
+        return Inventory(self._estate.unit, self._estate.clock.now_ms(), found[0] if found else None, regions, current)
+
+    def observe(self) -> Inventory:
+        """Look anew at every region that answered last time, then return `inventory`."""
+        for region in self._estate.unit.regions:
+            seen = self.region(region)
+            if isinstance(seen.kafka, Known) or seen.kafka.reason == "not-looked-yet":
+                self.refresh(region)
+        return self.inventory()
+
+    def refresh(self, region: Region) -> RegionInventory:
+        """Look at a region, keep and return what was seen."""
+        before = self.region(region)
+        looked = self._look(region, before)
+        with self._lock:
+            self._regions[region] = looked
+        return looked
+
+    def _look(self, region: Region, before: RegionInventory) -> RegionInventory:
+        estate, cluster = self._estate, self._estate.clusters[region]
+        topics = self._read(lambda: cluster.topics(estate.unit.topics), before.topics)
+        kafka = self._answered(topics, before.kafka)
+        bindings: Reading[frozenset[Binding]]
+        broker: Reading[Mapping[str, str]]
+        groups: Reading[Mapping[GroupId, GroupInfo]]
+        if isinstance(topics, Unknown):
+            bindings, broker, groups = topics, topics, topics
+        else:
+            bindings = self._read(cluster.bindings, before.bindings)
+            broker = self._read(cluster.broker_settings, before.broker_settings)
+            groups = self._read(lambda: {g: cluster.group(g) for g in estate.unit.groups}, before.groups)
+        connector = estate.connector(estate.inbound(region))
+        replicator = estate.replicators[region]
+        inbound = self._read(lambda: replicator.status(connector), before.inbound)
+        connect = self._answered(inbound, before.connect)
+        settings = inbound if isinstance(inbound, Unknown) else self._read(lambda: replicator.settings(connector), before.inbound_settings)
+        return RegionInventory(region, kafka, connect, topics, bindings, broker, groups, inbound, settings)
+
+    def _read(self, read: Callable[[], T], before: Reading[T]) -> Reading[T]:
+        now_ms = self._estate.clock.now_ms()
+        try:
+            return Known(read(), now_ms)
+        except MrcError as error:
+            since_ms = before.since_ms if isinstance(before, Unknown) else now_ms
+            return Unknown(error.code.lower().replace("_", "-"), str(error), since_ms)
+
+    def _answered(self, reading: Reading[T], before: Reading[float]) -> Reading[float]:
+        if isinstance(reading, Unknown):
+            return Unknown(reading.reason, reading.detail, before.since_ms if isinstance(before, Unknown) else reading.since_ms)
+        return Known(float(self._estate.clock.now_ms() - reading.at_ms), reading.at_ms)
