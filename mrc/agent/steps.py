@@ -70,8 +70,15 @@ class Work:
 
     def wait(self, done: Callable[[], bool], otherwise: Callable[[], MrcError]) -> None:
         """Poll until ``done``; raise ``otherwise()`` at the deadline or when interrupted."""
-        self.estate.wait_until(lambda: self.interrupted() or done(), self.deadline_s)
-        if not done():
+        held = False
+
+        def settled() -> bool:
+            nonlocal held
+            held = done()
+            return held or self.interrupted()
+
+        self.estate.wait_until(settled, self.deadline_s)
+        if not held:
             raise otherwise()
 
 
@@ -165,10 +172,25 @@ def _fence_source(work: Work) -> dict[str, str]:
 
 
 def _source_fenced(work: Work) -> str:
-    """While draining nothing may be appended at all; later MM2 writes there, and refusals alone are the proof."""
+    """While draining nothing may be appended at all; later MM2 writes there, and refusals alone are the proof.
+
+    ACLs reach the brokers asynchronously and open transactions end by themselves: both are waited for.
+    """
     record, _ = work.estate.require_record()
     still = record.region == work.plan.source
-    return fencing.require_fenced(work.estate, work.plan.source, still=still).detail
+    last: list[fencing.Proof | MrcError] = []
+
+    def done() -> bool:
+        try:
+            last[:] = [fencing.require_fenced(work.estate, work.plan.source, still=still)]
+        except MrcError as error:
+            if not error.retryable:
+                raise
+            last[:] = [error]
+        return isinstance(last[0], fencing.Proof)
+
+    work.wait(done, lambda: last[0] if isinstance(last[0], MrcError) else InvariantViolation("fenced, but not seen as such"))
+    return last[0].detail if isinstance(last[0], fencing.Proof) else ""
 
 
 def _reopen_source(work: Work) -> str:
