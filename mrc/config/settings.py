@@ -1,0 +1,286 @@
+"""`mrc.yaml` as values: what an operator writes about regions, replication groups and addresses.
+
+Owns the shape of the file and what its fields mean; `mrc.config.consistency` owns what must hold between them.
+Refuses unknown keys. Invariant: a `Settings` that `mrc.config.load` returned is consistent, its paths are absolute,
+and it holds no password: passwords are read from their files when they are asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from mrc.core.errors import MrcError
+from mrc.core.model import Flow, Policy, Region, Written
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+"""A region's, replication group's or agent's name: no dots, for topic and connector names are made of it."""
+
+NonEmpty = Annotated[str, Meta(min_length=1)]
+PrincipalName = Annotated[str, Meta(pattern=r"^[A-Za-z]+:.+$")]
+TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+
+Mode = Literal["active-passive", "active-active"]
+
+
+class Secret:
+    """A password that does not show itself: `str`, `repr` and logs see a mask, only `reveal` gives the text."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text; hand it to a driver and keep it nowhere."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(****)"
+
+
+def _read_secret(path: Path) -> Secret:
+    try:
+        return Secret(path.read_text(encoding="utf-8").rstrip("\r\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MrcError("CONFIG_INVALID", f"the password file cannot be read: {error}", where=str(path)) from None
+
+
+class ZooKeeperSettings(Written, frozen=True):
+    """The ensemble that all regions share, best with a server at a third site.
+
+    Attributes:
+        connect: host:port of each server, with commas.
+        root: the node below which everything of mrc is.
+        session_timeout_ms: how long a silent agent keeps its leadership.
+    """
+
+    connect: NonEmpty
+    root: Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9_-]+)+$")] = "/mrc"
+    session_timeout_ms: Annotated[int, Meta(ge=1_000, le=60_000)] = 4_000
+
+
+class SecuritySettings(Written, frozen=True):
+    """How mrc itself logs in at a Kafka cluster.
+
+    Attributes:
+        protocol: the listener's.
+        mechanism: the SASL mechanism; with SASL protocols only.
+        username: mrc's own user; with SASL protocols only.
+        password_file: a file with its password alone; with SASL protocols only.
+        ca_file: certificates that the brokers' are checked against; the system's where left out.
+    """
+
+    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+
+    def password(self) -> Secret:
+        """Return the password, read from its file now. Raises ``CONFIG_INVALID`` where there is none."""
+        if self.password_file is None:
+            raise MrcError("CONFIG_INVALID", f"{self.protocol} has no password_file")
+        return _read_secret(self.password_file)
+
+
+class KafkaSettings(Written, frozen=True):
+    """A region's Kafka cluster.
+
+    Attributes:
+        bootstrap: host:port of some brokers, with commas.
+        bootstrap_remote: how other regions reach it; `remote` falls back to `bootstrap`.
+        security: how mrc logs in.
+    """
+
+    bootstrap: NonEmpty
+    bootstrap_remote: NonEmpty | None = None
+    security: SecuritySettings = SecuritySettings()
+
+    @property
+    def remote(self) -> str:
+        """The address for other regions."""
+        return self.bootstrap_remote or self.bootstrap
+
+
+class ConnectSettings(Written, frozen=True):
+    """A region's Connect cluster, which runs the flows *into* the region.
+
+    Attributes:
+        url: of one worker's REST interface.
+    """
+
+    url: NonEmpty
+
+
+class AgentSettings(Written, frozen=True):
+    """One agent of a region's pair.
+
+    Attributes:
+        id: unique among all regions.
+        grpc: host:port that it serves the API on; loopback unless TLS is configured.
+        metrics: host:port that it serves Prometheus metrics on.
+    """
+
+    id: Name
+    grpc: NonEmpty
+    metrics: NonEmpty
+
+
+class RegionSettings(Written, frozen=True):
+    """A place with one Kafka cluster, one Connect cluster and its agents."""
+
+    kafka: KafkaSettings
+    connect: ConnectSettings
+    agents: Annotated[tuple[AgentSettings, ...], Meta(min_length=1)]
+
+
+class Principals(Written, frozen=True):
+    """Whom a fence refuses, and whom never.
+
+    Attributes:
+        writers: lose WRITE in a fenced region; those found in ALLOW ACLs are added.
+        readers: lose READ in a region that was left; those found in ALLOW ACLs are added.
+        exempt: never fenced: the replicator, mrc itself, administrators.
+    """
+
+    writers: tuple[PrincipalName, ...] = ()
+    readers: tuple[PrincipalName, ...] = ()
+    exempt: tuple[PrincipalName, ...] = ()
+
+
+class ProbeSettings(Written, frozen=True):
+    """The user that proves fences: it may write as the applications do, is fenced with them, and appends nothing."""
+
+    username: NonEmpty
+    password_file: Path
+
+    def password(self) -> Secret:
+        """Return the password, read from its file now. Raises ``CONFIG_INVALID``."""
+        return _read_secret(self.password_file)
+
+
+class FlowSettings(Written, frozen=True):
+    """Replication source -> target and the name of its MirrorSourceConnector.
+
+    MM2's checkpoint and heartbeat connectors carry the same name with ``.checkpoint`` and ``.heartbeat`` behind it.
+    """
+
+    source: Name
+    target: Name
+    connector: NonEmpty
+
+    @property
+    def flow(self) -> Flow:
+        """Source and target as one value."""
+        return Flow(Region(self.source), Region(self.target))
+
+
+class Objectives(Written, frozen=True):
+    """What a move may cost at most.
+
+    Attributes:
+        rpo_s: seconds of records that may be missing in the target.
+        rto_s: seconds from the command to the first write and the first event of every group.
+    """
+
+    rpo_s: Annotated[float, Meta(gt=0)] = 5.0
+    rto_s: Annotated[float, Meta(gt=0)] = 15.0
+
+
+class RoutingSettings(Written, frozen=True):
+    """The command that redirects clients, run by the runbook's `route` step.
+
+    Attributes:
+        command: program and arguments, no shell; a program with a slash in it is relative to the file.
+    """
+
+    command: Annotated[tuple[NonEmpty, ...], Meta(min_length=1)]
+
+
+class ReplicationGroup(Written, frozen=True):
+    """The topics and consumer groups that move together.
+
+    Attributes:
+        name: unique.
+        mode: one region open for writing, or all.
+        policy: MM2's replication policy.
+        topics: by the name that they have where they are written.
+        groups: consumer groups whose positions move along.
+        flows: one per direction.
+        principals: whom a fence refuses.
+        probe: proves fences; without it every fence stays unverified.
+        objectives: what a move may cost.
+        runbooks: a folder; the ones shipped with mrc where left out.
+        routing: how clients are redirected, beside the active-region record.
+    """
+
+    name: Name
+    mode: Mode
+    policy: Policy
+    topics: Annotated[tuple[TopicName, ...], Meta(min_length=1)]
+    groups: tuple[NonEmpty, ...]
+    flows: Annotated[tuple[FlowSettings, ...], Meta(min_length=1)]
+    principals: Principals = Principals()
+    probe: ProbeSettings | None = None
+    objectives: Objectives = Objectives()
+    runbooks: Path | None = None
+    routing: RoutingSettings | None = None
+
+
+class TlsSettings(Written, frozen=True):
+    """Mutual TLS between agents, and between agents and the command line."""
+
+    cert_file: Path
+    key_file: Path
+    ca_file: Path
+
+
+class GrpcSettings(Written, frozen=True):
+    """How the API is served. Without TLS agents bind to loopback only."""
+
+    tls: TlsSettings | None = None
+
+
+class Settings(Written, frozen=True):
+    """The whole file.
+
+    Attributes:
+        version: of this schema.
+        zookeeper: the ensemble.
+        regions: by name, at least two.
+        replication_groups: at least one.
+        grpc: how the API is served.
+        base: the file's folder; not written in the file.
+    """
+
+    version: Literal[1]
+    zookeeper: ZooKeeperSettings
+    regions: Annotated[dict[Name, RegionSettings], Meta(min_length=2)]
+    replication_groups: Annotated[tuple[ReplicationGroup, ...], Meta(min_length=1)]
+    grpc: GrpcSettings = GrpcSettings()
+    base: Path = Path()
+
+    def replication_group(self, name: str | None = None) -> ReplicationGroup:
+        """Return the named replication group; None means the only one.
+
+        Raises:
+            MrcError: ``UNKNOWN_REPLICATION_GROUP``, also where None is given and there are several.
+        """
+        if name is None and len(self.replication_groups) == 1:
+            return self.replication_groups[0]
+        for group in self.replication_groups:
+            if group.name == name:
+                return group
+        names = ", ".join(group.name for group in self.replication_groups)
+        said = "there are several replication groups" if name is None else f"there is no replication group {name!r}"
+        raise MrcError("UNKNOWN_REPLICATION_GROUP", f"{said}; configured: {names}")
+
+    def region(self, name: str) -> RegionSettings:
+        """Return the named region. Raises ``UNKNOWN_REGION``."""
+        found = self.regions.get(name)
+        if found is None:
+            raise MrcError("UNKNOWN_REGION", f"there is no region {name!r}; configured: {', '.join(self.regions)}")
+        return found
