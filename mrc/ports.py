@@ -161,7 +161,7 @@ class Cluster(Protocol):
         """Commit for a group without members; the error of each partition is checked. Raises ``GROUP_HAS_MEMBERS``."""
 
     def bindings(self) -> frozenset[Binding]:
-        """Return every ACL binding of the cluster."""
+        """Return every ACL binding of the cluster; an ALLOW for one host counts as one for ``*``, a DENY for one host is left out."""
 
     def add_bindings(self, bindings: Iterable[Binding]) -> None:
         """Make them; harmless when they exist."""

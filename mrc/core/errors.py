@@ -42,9 +42,7 @@ CODES: dict[str, Code] = {
         "The runbook file has an error or an unsafe order.",
         "Mend the named step; the safe order is in docs/moves.md.",
     ),
-    "UNKNOWN_REGION": Code(
-        "usage", "No such region in the configuration.", "Use one of the named regions."
-    ),
+    "UNKNOWN_REGION": Code("usage", "No such region in the configuration.", "Use one of the named regions."),
     "UNKNOWN_GROUP": Code(
         "usage",
         "No such consumer group in the replication group.",
@@ -60,9 +58,7 @@ CODES: dict[str, Code] = {
         "No such replication group in the configuration.",
         "Name one with --replication-group.",
     ),
-    "UNKNOWN_EXECUTION": Code(
-        "usage", "No such execution in the history.", "`mrc history` lists them."
-    ),
+    "UNKNOWN_EXECUTION": Code("usage", "No such execution in the history.", "`mrc history` lists them."),
     "ALREADY_ACTIVE": Code(
         "usage",
         "That region is the active region already.",
@@ -214,6 +210,16 @@ CODES: dict[str, Code] = {
         "The sandbox could not be brought up.",
         "See the named log file; `mrc sandbox down` cleans up.",
     ),
+    "OFFSET_OUT_OF_RANGE": Code(
+        "world",
+        "A position lies outside of what a partition's log still has.",
+        "Nothing was skipped: compare the position with the topic's retention and its topic id.",
+    ),
+    "HOOK_FAILED": Code(
+        "world",
+        "A routing command failed or took too long.",
+        "Read its last line; it may be run again by hand.",
+    ),
     # mrc is wrong
     "INVARIANT": Code(
         "bug",
@@ -233,9 +239,7 @@ class MrcError(Exception):
         retryable: whether the same call may succeed later without anybody's doing.
     """
 
-    def __init__(
-        self, code: str, message: str, *, where: str = "", retryable: bool = False
-    ) -> None:
+    def __init__(self, code: str, message: str, *, where: str = "", retryable: bool = False) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
