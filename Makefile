@@ -1,0 +1,58 @@
+# make setup   everything that the rest needs: .venv, Java, Maven, the sandbox's jars
+# make check   format, lint, types, imports, API, generated code and the tests that need no server
+# make test    setup, then all of check and the tests on real servers
+# make e2e     the tests on real servers only; K=expression chooses some
+# make demo    a region dies, the other takes over, everything comes home; REPORT=file writes JSON
+# make fmt, make proto, make lock, make clean
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := pip --disable-pip-version-check --quiet
+
+.PHONY: setup python check lint test e2e demo fmt proto lock clean
+.DEFAULT_GOAL := check
+
+setup: python
+	@scripts/java
+	@$(BIN)/python -m mrc.sandbox jars >/dev/null
+
+python: $(VENV)/.mrc-installed
+
+$(VENV)/.lock-installed: requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "mrc needs $(PYTHON) on the PATH; name another with PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; install its venv package" >&2; exit 1; }
+	@$(BIN)/python -m $(PIP) install --require-hashes -r requirements.lock
+	@touch $@
+
+$(VENV)/.mrc-installed: $(VENV)/.lock-installed pyproject.toml
+	@$(BIN)/python -m $(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+lint: python
+	@scripts/lint
+
+check: lint
+	@scripts/test -q -m "not server"
+
+test: setup lint
+	@scripts/test -q
+
+e2e: setup
+	@scripts/test -v -m server $(if $(K),-k "$(K)")
+
+demo: setup
+	@$(BIN)/python -m mrc sandbox demo $(if $(REPORT),--report "$(REPORT)")
+
+fmt: python
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+proto: python
+	@$(BIN)/python scripts/proto
+
+lock: python
+	@$(BIN)/uv pip compile --quiet pyproject.toml --group dev --generate-hashes --no-header --no-annotate --upgrade --output-file requirements.lock
+
+clean:
+	@rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
