@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from mrc.cli.output import emit, grid
+
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from mrc.sandbox.startup import Progress
     from mrc.sandbox.world import PartStatus, Sandbox
 
@@ -34,7 +37,7 @@ REGION = click.Choice(["east", "west"])
 )
 @click.pass_context
 def sandbox(context: click.Context, state: Path) -> None:
-    r"""Two real regions on one machine: brokers, Connect with MirrorMaker 2, ZooKeeper.
+    """Two real regions on one machine: brokers, Connect with MirrorMaker 2, ZooKeeper.
 
     \b
     Examples:
@@ -55,7 +58,7 @@ def sandbox(context: click.Context, state: Path) -> None:
 @click.option("--active", type=REGION, help="Region that the first active-region record names.  [default: east]")
 @click.pass_obj
 def up(state: Path, /, brokers: str | None, **choices: object) -> None:
-    r"""Start what does not run, and wait until all of it works.
+    """Start what does not run, and wait until all of it works.
 
     May be repeated, and may follow a start that was broken off. Options are fixed for the life of the state folder.
 
@@ -79,7 +82,7 @@ def up(state: Path, /, brokers: str | None, **choices: object) -> None:
 @click.option("--wipe", is_flag=True, help="Remove data, logs, secrets and ports as well.")
 @click.pass_obj
 def down(state: Path, *, wipe: bool) -> None:
-    r"""End every process of the sandbox, agents and traffic too. Data and logs stay, unless --wipe.
+    """End every process of the sandbox, agents and traffic too. Data and logs stay, unless --wipe.
 
     \b
     Example:
@@ -90,26 +93,15 @@ def down(state: Path, *, wipe: bool) -> None:
 
 
 @sandbox.command()
-@click.option("--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="Form of the answer.")
-@click.pass_obj
-def status(state: Path, output: str) -> None:
-    r"""Show every part: process, port, state, memory.
+@click.pass_context
+def status(ctx: click.Context) -> None:
+    """Show every part: process, port, state, memory.
 
     \b
     Example:
       mrc sandbox status --output json
     """
-    rows = _open(state).status()
-    if output == "table":
-        _table(rows)
-        return
-    plain = [{name: getattr(row, name) for name in row.__struct_fields__} for row in rows]
-    if output == "json":
-        click.echo(json.dumps(plain, indent=2))
-    else:
-        import yaml
-
-        click.echo(yaml.safe_dump(plain, sort_keys=False), nl=False)
+    emit(ctx, _open(ctx.obj).status(), table=_table)
 
 
 @sandbox.command()
@@ -117,7 +109,7 @@ def status(state: Path, output: str) -> None:
 @click.option("--agents/--no-agents", default=True, show_default=True, help="Whether the region's agents die with it.")
 @click.pass_obj
 def kill(state: Path, region: str, *, agents: bool) -> None:
-    r"""Kill REGION's brokers, Connect and ZooKeeper server (SIGKILL), and its agents.
+    """Kill REGION's brokers, Connect and ZooKeeper server (SIGKILL), and its agents.
 
     \b
     Example:
@@ -131,7 +123,7 @@ def kill(state: Path, region: str, *, agents: bool) -> None:
 @click.argument("region", type=REGION)
 @click.pass_obj
 def start(state: Path, region: str) -> None:
-    r"""Start REGION's servers again and wait until they work. Agents are started with `mrc sandbox agents start`.
+    """Start REGION's servers again and wait until they work. Agents are started with `mrc sandbox agents start`.
 
     \b
     Example:
@@ -151,7 +143,7 @@ def agents() -> None:
 @click.argument("region", type=REGION, required=False)
 @click.pass_obj
 def start_agents(state: Path, region: str | None) -> None:
-    r"""Start the agents of REGION, or of both, and wait until they answer.
+    """Start the agents of REGION, or of both, and wait until they answer.
 
     \b
     Example:
@@ -164,7 +156,7 @@ def start_agents(state: Path, region: str | None) -> None:
 @click.argument("region", type=REGION, required=False)
 @click.pass_obj
 def stop_agents(state: Path, region: str | None) -> None:
-    r"""Ask the agents of REGION, or of both, to hand over and end.
+    """Ask the agents of REGION, or of both, to hand over and end.
 
     \b
     Example:
@@ -174,13 +166,71 @@ def stop_agents(state: Path, region: str | None) -> None:
     click.echo(f"ended {', '.join(ended)}" if ended else "no agent was running", err=True)
 
 
+@sandbox.group()
+def traffic() -> None:
+    """Order events: one producer and consumer groups that follow the active region, and log what happened to them."""
+
+
+@traffic.command("start")
+@click.option("--rate", type=click.FloatRange(min=0), default=1000.0, show_default=True, help="Events per second; 0: consumers only.")
+@click.option(
+    "--group", "groups", multiple=True, metavar="NAME[:S]", help="A group and how far it stays behind.  [default: billing, shipping:2]"
+)
+@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="End by itself after so many seconds.")
+@click.pass_obj
+def start_traffic(state: Path, rate: float, groups: tuple[str, ...], duration: float | None) -> None:
+    """Start the producer and the consumers that do not run.
+
+    \b
+    Example:
+      mrc sandbox traffic start --rate 500 --group billing --group shipping:5
+    """
+    from mrc.sandbox.traffic import DELAYS_S, Traffic
+
+    delays_s = dict(_group_and_delay(wish) for wish in groups) or DELAYS_S
+    made = Traffic(state)
+    made.start(rate, delays_s, duration_s=duration)
+    click.echo(f"traffic runs; its logs are in {made.folder}", err=True)
+
+
+@traffic.command("stop")
+@click.pass_obj
+def stop_traffic(state: Path) -> None:
+    """End the producer, then the consumers, each cleanly.
+
+    \b
+    Example:
+      mrc sandbox traffic stop
+    """
+    from mrc.sandbox.traffic import Traffic
+
+    Traffic(state).stop()
+
+
+@traffic.command("status")
+@click.pass_context
+def traffic_status(ctx: click.Context) -> None:
+    """Show what was acknowledged and what each group has processed, as the logs say.
+
+    \b
+    Example:
+      mrc sandbox traffic status --output json
+    """
+    from mrc.sandbox.traffic import Traffic
+
+    made = Traffic(ctx.obj)
+    counts = {"acked": made.acked(), **{f"processed by {group}": made.processed(group) for group in made.groups()}}
+    data = {"running": sorted(made.running()), "counts": counts}
+    emit(ctx, data, table=lambda _: grid(("events", ">count"), [*counts.items(), ("processes", len(made.running()))]))
+
+
 @sandbox.command()
 @click.argument("part", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what is added, until Ctrl-C.")
 @click.option("--tail", type=click.IntRange(min=0), default=20, show_default=True, help="Lines of each log to begin with.")
 @click.pass_obj
 def logs(state: Path, part: str | None, *, follow: bool, tail: int) -> None:
-    r"""Show what PART printed, or what all parts printed, each line after its part's name.
+    """Show what PART printed, or what all parts printed, each line after its part's name.
 
     \b
     Examples:
@@ -205,7 +255,7 @@ def logs(state: Path, part: str | None, *, follow: bool, tail: int) -> None:
 @sandbox.command()
 @click.pass_obj
 def env(state: Path) -> None:
-    r"""Print shell exports: the configuration, and where everything is.
+    """Print shell exports: the configuration, and where everything is.
 
     \b
     Example:
@@ -213,6 +263,14 @@ def env(state: Path) -> None:
     """
     for name, value in _open(state).env().items():
         click.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _group_and_delay(wish: str) -> tuple[str, float]:
+    group, _, delay = wish.partition(":")
+    try:
+        return group, float(delay or 0)
+    except ValueError:
+        raise click.BadParameter(f"{wish!r}: what follows the colon is not a number of seconds", param_hint="--group") from None
 
 
 def _open(state: Path) -> Sandbox:
@@ -239,19 +297,14 @@ def _progress() -> Iterator[Progress]:
         yield lambda part, what: console.print(line(part, what), markup=False)
 
 
-def _table(rows: list[PartStatus]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _table(rows: Sequence[PartStatus]) -> Table:
+    from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("part", "pid", "port", "state", "rss MiB"):
-        table.add_column(name, justify="right" if name in ("pid", "port", "rss MiB") else "left")
     colours = {"up": "green", "starting": "yellow", "down": "red"}
-    for row in rows:
-        pid, rss_mb = ("", "") if row.pid is None else (str(row.pid), str(row.rss_mb))
-        table.add_row(row.part, pid, str(row.port or ""), f"[{colours[row.state]}]{row.state}[/]", rss_mb)
-    table.add_row("all", "", "", "", str(sum(row.rss_mb for row in rows)), style="bold")
-    Console().print(table)
+    cells: list[tuple[object, ...]] = [
+        (row.part, row.pid, row.port or None, Text(row.state, style=colours[row.state]), row.rss_mb if row.pid else None) for row in rows
+    ]
+    return grid(("part", ">pid", ">port", "state", ">rss MiB"), [*cells, ("all", None, None, None, sum(row.rss_mb for row in rows))])
 
 
 def _print_added(opened: Mapping[str, TextIO], *, named: bool) -> None:

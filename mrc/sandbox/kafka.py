@@ -23,6 +23,7 @@ from confluent_kafka.admin import (
 from mrc.core.errors import MrcError
 from mrc.core.model import Region, target_topic
 from mrc.sandbox import layout as places
+from mrc.sandbox import processes
 from mrc.sandbox.layout import Layout, State
 
 FORMAT_TIMEOUT_S = 60.0
@@ -122,6 +123,7 @@ def _format(cluster: str, state: State, part: str, path: Path, java: Sequence[st
             text=True,
             timeout=FORMAT_TIMEOUT_S,
             check=False,
+            env=processes.marked(state.folder, part),
         )
     except subprocess.TimeoutExpired as expired:
         raise MrcError("SANDBOX_FAILED", f"formatting did not finish in {FORMAT_TIMEOUT_S:.0f} s", where=part, retryable=True) from expired

@@ -47,7 +47,7 @@ def spawn(folder: Path, part: str, argv: Sequence[str], log: Path, environment: 
     if not Path("/proc/self/environ").exists():
         raise MrcError("SANDBOX_FAILED", "the sandbox runs on Linux only: it finds its processes through /proc")
     log.parent.mkdir(parents=True, exist_ok=True)
-    carried = {**os.environ, **(environment or {}), FOLDER_MARK: str(folder), PART_MARK: part}
+    carried = {**marked(folder, part), **(environment or {})}
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     quiet = os.open(os.devnull, os.O_RDONLY)
     try:
@@ -60,6 +60,11 @@ def spawn(folder: Path, part: str, argv: Sequence[str], log: Path, environment: 
     finally:
         os.close(out)
         os.close(quiet)
+
+
+def marked(folder: Path, part: str) -> dict[str, str]:
+    """Return this process's environment with the marks that make whoever carries them a process of the sandbox."""
+    return {**os.environ, FOLDER_MARK: str(folder), PART_MARK: part}
 
 
 def find(folder: Path) -> list[Process]:

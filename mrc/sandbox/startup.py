@@ -52,10 +52,11 @@ class Crew:
     def together(self, jobs: Sequence[Callable[[], None]]) -> None:
         """Do the jobs in threads and return when all have ended. Raises the failure that came first in their order, or Ctrl-C."""
         with ThreadPoolExecutor(max_workers=max(1, len(jobs))) as pool:
-            futures = [pool.submit(self._or_cancel, job) for job in jobs]
             try:
+                futures = [pool.submit(self._or_cancel, job) for job in jobs]
                 failures = [error for future in futures if (error := future.exception()) is not None]
             except KeyboardInterrupt:
+                # Before the pool waits for its threads: they are to give up, not to finish.
                 self._cancelled.set()
                 raise
         if failures:

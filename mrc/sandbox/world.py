@@ -122,9 +122,9 @@ class Sandbox:
     def down(self, *, wipe: bool = False) -> list[str]:
         """End every process of the sandbox and return their parts. Data and logs stay, unless ``wipe``."""
         if not self.state.folder.is_dir():
-            return _names(processes.end(self.state.folder, grace_s=STOP_GRACE_S))
+            return _names(processes.end(self.state.folder, grace_s=0))
         with self._locked():
-            ended = _names(processes.end(self.state.folder, grace_s=STOP_GRACE_S))
+            ended = [name for wave in self._waves() for name in _names(processes.end(self.state.folder, wave, grace_s=STOP_GRACE_S))]
             if wipe:
                 self._wipe()
         return ended
@@ -140,7 +140,11 @@ class Sandbox:
     def env(self) -> dict[str, str]:
         """Return what a shell needs to work with the sandbox."""
         layout = self.layout
-        found = {"MRC_CONFIG": str(self.config_path), "MRC_ZOOKEEPER": layout.zookeeper(), "MRC_SECRETS": str(self.state.secret("").parent)}
+        found = {
+            "MRC_CONFIG": str(self.config_path),
+            "MRC_ZOOKEEPER": layout.zookeeper(),
+            "MRC_SECRETS": str(self.state.folder / "secrets"),
+        }
         for region in places.REGIONS:
             found[f"MRC_{region.upper()}_BOOTSTRAP"] = layout.bootstrap(region)
             found[f"MRC_{region.upper()}_CONNECT"] = layout.connect_url(region)
@@ -187,9 +191,18 @@ class Sandbox:
                 time.sleep(LOCK_POLL_S)
             yield
 
+    def _waves(self) -> Iterator[list[str] | None]:
+        """Yield what to end together: clients before the servers that they take their leave of, and at last whatever is left."""
+        layout = self.state.layout()
+        servers = [] if layout is None else layout.servers()
+        kept = {part.name for part in servers if part.kind in ("broker", "zookeeper")}
+        yield [name for name in processes.running(self.state.folder) if name not in kept]
+        yield [part.name for part in servers if part.kind == "broker"]
+        yield None
+
     def _wipe(self) -> None:
         """Remove what the sandbox made, and the folder itself when nothing else is in it."""
-        for name in ("data", "etc", "logs", "secrets"):
+        for name in ("data", "etc", "logs", "secrets", "traffic"):
             shutil.rmtree(self.state.folder / name, ignore_errors=True)
         # Last: without it the rest is no sandbox, with it the ports are kept.
         for name in ("mrc.yaml", "sandbox.json", "lock"):
