@@ -1,0 +1,266 @@
+"""One region's Kafka cluster through librdkafka: the `Cluster` port."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, TopicCollection
+from confluent_kafka import TopicPartition as Wire
+from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType
+from confluent_kafka.admin import TopicDescription as _Described
+
+from mrc.adapters.kafka import acls, tails
+from mrc.adapters.kafka.access import Access
+from mrc.adapters.kafka.admin import Admin
+from mrc.adapters.kafka.appending import Appender
+from mrc.adapters.kafka.probing import Probe
+from mrc.adapters.kafka.reading import KafkaReader
+from mrc.core.errors import MrcError
+from mrc.core.model import GroupId, Offset, Seen, TopicPartition
+from mrc.ports import Binding, GroupInfo, Isolation, Position, ProbeAnswer, TopicInfo
+
+_STATES: Final = {
+    "PREPARING_REBALANCING": "PreparingRebalance",
+    "COMPLETING_REBALANCING": "CompletingRebalance",
+    "STABLE": "Stable",
+    "EMPTY": "Empty",
+    "DEAD": "Dead",
+}
+"""The driver's words for a group's state, in Kafka's."""
+
+_NO_LEADER = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.BROKER_NOT_AVAILABLE})
+
+_LEADER_RETRY_S = 0.05
+
+LOAD_DEADLINES = 10
+"""Loading one of mrc's own topics may take this many deadlines."""
+
+
+class KafkaCluster:
+    """The port `Cluster`; connections are made when first needed and kept. Safe for several threads.
+
+    Args:
+        region: the region's name, for errors.
+        access: how mrc itself reaches the cluster.
+        probe: the probe principal's access; None answers every probe with ``unverifiable``.
+        deadline_s: what any call may take (`load`: ten times that).
+    """
+
+    def __init__(self, region: str, access: Access, probe: Access | None, deadline_s: float) -> None:
+        self._region = region
+        self._access = access
+        self._admin = Admin(access, region, deadline_s)
+        self._probe = Probe(probe, region, deadline_s) if probe is not None else None
+        self._appender = Appender(access, region, deadline_s)
+        self._deadline_s = deadline_s
+
+    def close(self) -> None:
+        """Drop the connections; readers are closed by their owners."""
+        self._admin.close()
+        self._appender.close()
+
+    def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
+        """See `Cluster.topics`."""
+        described = self._describe(names)
+        configs = self._configs(ResourceType.TOPIC, list(described))
+        return {
+            name: TopicInfo(topic_id=str(described[name].topic_id), leaders=_leaders(described[name]), config=config)
+            for name, config in configs.items()
+        }
+
+    def starts(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, Offset]:
+        """See `Cluster.starts`."""
+        return self._offsets(tps, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)
+
+    def ends(self, tps: Sequence[TopicPartition], isolation: Isolation) -> dict[TopicPartition, Offset]:
+        """See `Cluster.ends`."""
+        return self._offsets(tps, OffsetSpec.latest(), IsolationLevel[isolation.upper()])
+
+    def group_ids(self) -> list[GroupId]:
+        """See `Cluster.group_ids`."""
+        listed = self._admin.ask_one("list groups", lambda c: c.list_consumer_groups(request_timeout=self._deadline_s))
+        if listed.errors:
+            raise self._admin.error(listed.errors[0].args[0], "list groups")
+        return sorted(GroupId(group.group_id) for group in listed.valid)
+
+    def group(self, group: GroupId) -> GroupInfo:
+        """See `Cluster.group`."""
+        what = f"group {group}"
+        answer = self._admin.ask(what, lambda c: c.describe_consumer_groups([group], request_timeout=self._deadline_s))[group]
+        if isinstance(answer, KafkaError):
+            if answer.code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return GroupInfo(state="Dead", members=0)
+            raise self._admin.error(answer, what)
+        return GroupInfo(state=_STATES.get(answer.state.name, answer.state.name.title()), members=len(answer.members))
+
+    def positions(self, group: GroupId) -> dict[TopicPartition, Position]:
+        """See `Cluster.positions`."""
+        what = f"positions of {group}"
+        request = [ConsumerGroupTopicPartitions(group)]
+        answer = self._admin.ask_all(
+            what, lambda c: c.list_consumer_group_offsets(request, require_stable=True, request_timeout=self._deadline_s)
+        )[group]
+        found: dict[TopicPartition, Position] = {}
+        for wire in answer.topic_partitions:
+            if wire.error is not None:
+                raise self._admin.error(wire.error, f"{what} {wire.topic}-{wire.partition}")
+            if wire.offset >= 0:
+                found[TopicPartition(wire.topic, wire.partition)] = Position(Offset(wire.offset), wire.metadata or "")
+        return found
+
+    def commit_positions(self, group: GroupId, positions: Mapping[TopicPartition, Position]) -> None:
+        """See `Cluster.commit_positions`. Partitions without an error are committed even when another's is raised."""
+        if not positions:
+            return
+        what = f"commit for {group}"
+        wires = [Wire(tp.topic, tp.partition, position.offset, position.metadata) for tp, position in positions.items()]
+        request = [ConsumerGroupTopicPartitions(group, wires)]
+        answer = self._admin.ask_all(what, lambda c: c.alter_consumer_group_offsets(request, request_timeout=self._deadline_s))[group]
+        # The call as a whole succeeds even where a live group refused: the error sits with each partition.
+        for wire in answer.topic_partitions:
+            if wire.error is not None:
+                raise self._admin.error(wire.error, f"{what} {wire.topic}-{wire.partition}")
+
+    def bindings(self) -> frozenset[Binding]:
+        """See `Cluster.bindings`."""
+        what = "list ACLs"
+        found = self._admin.ask_one(what, lambda c: c.describe_acls(acls.EVERY_BINDING, request_timeout=self._deadline_s))
+        if not found:
+            # The driver answers "none" also where the broker refused the question, and a fence must not be built on that.
+            self._require_describe_cluster()
+        return acls.from_kafka(found)
+
+    def add_bindings(self, bindings: Iterable[Binding]) -> None:
+        """See `Cluster.add_bindings`."""
+        wanted = [acls.to_kafka(binding) for binding in sorted(set(bindings))]
+        if wanted:
+            self._admin.ask_all("add ACLs", lambda c: c.create_acls(wanted, request_timeout=self._deadline_s))
+
+    def remove_bindings(self, bindings: Iterable[Binding]) -> None:
+        """See `Cluster.remove_bindings`."""
+        unwanted = [acls.exactly(binding) for binding in sorted(set(bindings))]
+        if unwanted:
+            self._admin.ask_all("remove ACLs", lambda c: c.delete_acls(unwanted, request_timeout=self._deadline_s))
+
+    def broker_settings(self) -> dict[str, str]:
+        """See `Cluster.broker_settings`.
+
+        A broker hides the values of settings that it does not define itself; ``super.users`` and
+        ``allow.everyone.if.no.acl.found`` belong to the authorizer and are hidden. What is hidden is absent.
+        """
+        cluster = self._admin.ask_one("describe cluster", lambda c: c.describe_cluster(request_timeout=self._deadline_s))
+        broker = str(cluster.nodes[0].id)
+        return self._configs(ResourceType.BROKER, [broker])[broker]
+
+    def probe(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, ProbeAnswer]:
+        """See `Cluster.probe`."""
+        if self._probe is None or not tps:
+            return dict.fromkeys(tps, "unverifiable")
+        topics = self.topics(sorted({tp.topic for tp in tps}))
+        for tp in tps:
+            if tp.topic not in topics or tp.partition >= len(topics[tp.topic].leaders):
+                raise MrcError("UNKNOWN_TOPIC", "there is no such partition to probe", where=f"{self._region} {tp}")
+        return self._probe.ask(tps, topics)
+
+    def last_records(self, tps: Sequence[TopicPartition], below: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Seen | None]:
+        """See `Cluster.last_records`."""
+        return tails.last_records(self._access, self._region, self.starts(tps), below, self._deadline_s) if tps else {}
+
+    def reader(self, start: Mapping[TopicPartition, Offset]) -> KafkaReader:
+        """See `Cluster.reader`. A position outside of the log raises ``OFFSET_OUT_OF_RANGE`` from `poll`: it never jumps."""
+        return KafkaReader(self._access, self._region, start, self._deadline_s)
+
+    def ensure_topic(self, name: str, *, compacted: bool) -> None:
+        """See `Cluster.ensure_topic`."""
+        topic = NewTopic(name, 1, -1, config={"cleanup.policy": "compact" if compacted else "delete"})
+        answer = self._admin.ask(f"make topic {name}", lambda c: c.create_topics([topic], request_timeout=self._deadline_s))[name]
+        if isinstance(answer, KafkaError) and answer.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise self._admin.error(answer, f"make topic {name}")
+
+    def append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """See `Cluster.append`."""
+        self._appender.append(topic, entries)
+
+    def load(self, topic: str) -> dict[bytes, bytes]:
+        """See `Cluster.load`."""
+        if not self._describe([topic]):
+            return {}
+        tp = TopicPartition(topic, 0)
+        end = self.ends([tp], "read_committed")[tp]
+        return tails.last_values(self._access, self._region, tp, (self.starts([tp])[tp], end), self._deadline_s * LOAD_DEADLINES)
+
+    def _describe(self, names: Sequence[str]) -> dict[str, _Described]:
+        if not names:
+            return {}
+        answers = self._admin.ask(
+            "describe topics", lambda c: c.describe_topics(TopicCollection(list(names)), request_timeout=self._deadline_s)
+        )
+        found: dict[str, _Described] = {}
+        for name, answer in answers.items():
+            if not isinstance(answer, KafkaError):
+                found[name] = answer
+            elif answer.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise self._admin.error(answer, name)
+        return found
+
+    def _configs(self, kind: ResourceType, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        if not names:
+            return {}
+        resources = [ConfigResource(kind, name) for name in names]
+        answers = self._admin.ask("describe settings", lambda c: c.describe_configs(resources, request_timeout=self._deadline_s))
+        found: dict[str, dict[str, str]] = {}
+        for resource, answer in answers.items():
+            if not isinstance(answer, KafkaError):
+                found[resource.name] = {name: entry.value for name, entry in answer.items() if entry.value is not None}
+            elif answer.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise self._admin.error(answer, f"settings of {resource.name}")
+        return found
+
+    def _offsets(self, tps: Sequence[TopicPartition], spec: OffsetSpec, isolation: IsolationLevel) -> dict[TopicPartition, Offset]:
+        """Return offsets; an election in progress is waited for, up to the deadline."""
+        if not tps:
+            return {}
+        request = {Wire(tp.topic, tp.partition): spec for tp in tps}
+        until_s = time.monotonic() + self._deadline_s
+        while True:
+            answers = self._admin.ask(
+                "list offsets", lambda c: c.list_offsets(request, isolation_level=isolation, request_timeout=self._deadline_s)
+            )
+            failed = [(wire, answer) for wire, answer in answers.items() if isinstance(answer, KafkaError)]
+            if not failed:
+                return {TopicPartition(wire.topic, wire.partition): Offset(_listed(answer)) for wire, answer in answers.items()}
+            wire, error = failed[0]
+            if error.code() == KafkaError._NOENT:
+                raise self._without_leaders(sorted({tp.topic for tp in tps}))
+            if error.code() not in _NO_LEADER or time.monotonic() > until_s:
+                raise self._admin.error(error, f"{wire.topic}-{wire.partition}")
+            time.sleep(_LEADER_RETRY_S)
+
+    def _without_leaders(self, names: list[str]) -> MrcError:
+        """Return why the driver found no leader: it says the same of missing, forbidden and leaderless partitions."""
+        described = self._describe(names)
+        missing = [name for name in names if name not in described]
+        if missing:
+            return MrcError("UNKNOWN_TOPIC", "there is no such topic", where=f"{self._region} {missing[0]}")
+        if all(leader >= 0 for topic in described.values() for leader in _leaders(topic)):
+            return MrcError("UNKNOWN_TOPIC", "there is no such partition", where=f"{self._region} {', '.join(names)}")
+        return MrcError("CLUSTER_UNREACHABLE", "a partition has no leader", where=f"{self._region} {', '.join(names)}", retryable=True)
+
+    def _require_describe_cluster(self) -> None:
+        cluster = self._admin.ask_one(
+            "describe cluster", lambda c: c.describe_cluster(include_authorized_operations=True, request_timeout=self._deadline_s)
+        )
+        if not any(operation.name in {"DESCRIBE", "ALL"} for operation in cluster.authorized_operations or ()):
+            raise MrcError("AUTHORIZATION_FAILED", "mrc may not list ACLs: it lacks DESCRIBE on the cluster", where=self._region)
+
+
+def _listed(answer: Any) -> int:  # the driver's answers are not typed
+    offset: int = answer.offset
+    return offset
+
+
+def _leaders(topic: _Described) -> tuple[int, ...]:
+    leaders: list[Any] = [partition.leader for partition in topic.partitions]  # The stub forgets that a leader may be missing.
+    return tuple(-1 if leader is None else leader.id for leader in leaders)
