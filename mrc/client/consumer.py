@@ -152,7 +152,7 @@ class FollowingConsumer:
         topics: Sequence[str],
         *,
         commit_every_s: float = 0.5,
-        leave_bound_s: float = 2.0,
+        leave_bound_s: float = 1.0,
         retry_pause_s: float = 0.2,
         closed: Callable[[Closed], None] = lambda _: None,
     ) -> None:

@@ -92,6 +92,13 @@ class _Instance(Generic[T]):
         self.pending[number] = token
         return True
 
+    def poll(self, timeout_s: float) -> None:
+        """Serve answers. A fatal error, which confluent_kafka raises here as well, ends the instance and not the application."""
+        try:
+            self.producer.poll(timeout_s)
+        except KafkaException as error:
+            self._error(error.args[0])
+
     def _error(self, error: KafkaError) -> None:
         _log.debug("producer in %s: %s", self.place.region, error)
         if error.fatal():
@@ -115,12 +122,12 @@ class _Instance(Generic[T]):
         """Wait for answers until the bound, give up the rest, return what was not acknowledged in the order of sending."""
         deadline = time.monotonic() + (0.0 if self.refused else flush_bound_s)
         while self.pending and not self.refused and (left_s := deadline - time.monotonic()) > 0:
-            self.producer.poll(min(left_s, 0.01))
+            self.poll(min(left_s, 0.01))
         if self.pending:
             self.producer.purge(in_queue=True, in_flight=True, blocking=False)
             deadline = time.monotonic() + 0.1
             while self.pending and (left_s := deadline - time.monotonic()) > 0:
-                self.producer.poll(min(left_s, 0.01))
+                self.poll(min(left_s, 0.01))
         unanswered = {number: Unacknowledged(token, self.place, "_NO_ANSWER") for number, token in self.pending.items()}
         self.pending.clear()
         failed = {**self.failed, **unanswered}
@@ -184,11 +191,11 @@ class FollowingProducer(Generic[T]):
     def tend(self, timeout_s: float = 0.0) -> None:
         """Serve answers for up to ``timeout_s`` and follow the record; ends within ``timeout_s + flush_bound_s + 0.1`` seconds."""
         if self._instance is not None:
-            self._instance.producer.poll(timeout_s)
+            self._instance.poll(timeout_s)
         elif timeout_s > 0:
             time.sleep(timeout_s)
         if self._ready is not None:
-            self._ready.producer.poll(0)
+            self._ready.poll(0)
         self._follow()
 
     def take_unacknowledged(self) -> list[Unacknowledged[T]]:
@@ -214,7 +221,15 @@ class FollowingProducer(Generic[T]):
             self._retire(self._flush_bound_s)
         if self._instance is None and wanted is not None and wanted.region in self._configs and time.monotonic() >= self._not_before_s:
             self._instance = self._start(wanted)
-        elif (coming := sighting.coming) is not None and coming.region in self._configs and self._ready is None:
+        elif (coming := sighting.coming) is not None and coming.region in self._configs:
+            self._prepare(coming)
+
+    def _prepare(self, coming: Place) -> None:
+        # A region that is still fenced may refuse an idempotent producer's id for good; once the fence is gone a new one gets it.
+        if self._ready is not None and self._ready.broken:
+            self._not_before_s = time.monotonic() + self._retry_pause_s
+            self._drop_ready()
+        if self._ready is None and time.monotonic() >= self._not_before_s:
             self._ready = self._make(coming)
 
     def _start(self, place: Place) -> _Instance[T]:

@@ -209,8 +209,8 @@ class _Case:
         before = -math.inf
         seen = [(ack.at_s * 1000, ack.region, ack.epoch) for ack in self.acks]
         seen += [(line.at_s * 1000, line.region, line.epoch) for line in self.processed]
-        ends_ms = [move.accepted_at_ms for move in self.moves[1:]] + [math.inf]
-        for move, end_ms in zip(self.moves, ends_ms, strict=True):
+        for number, move in enumerate(self.moves):
+            end_ms = self.moves[number + 1].accepted_at_ms if number + 1 < len(self.moves) else math.inf
             found = {
                 epoch for at_ms, region, epoch in seen if region == move.target and move.accepted_at_ms <= at_ms < end_ms and epoch > before
             }
@@ -455,6 +455,7 @@ def read_log(
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             "isolation.level": isolation,
+            "log_level": 2,  # a dead region is told by the exception, once
             "allow.auto.create.topics": False,
         }
     )

@@ -18,7 +18,7 @@ from mrc.sandbox.traffic_log import Acked, Event, InDoubt, LogWriter, encode_eve
 
 _KEYS = 499
 _TICK_S = 0.01
-_PENDING_MAX = 5_000
+_PENDING_MAX = 1_000
 _BURST_S = 0.25
 _GIVE_UP_AFTER_S = 5.0
 
@@ -86,7 +86,10 @@ class ProducerProcess:
             before_s = now_s
             if self._follower.place != place:
                 place = self._follower.place
-                self._log.turn("producer", place.region if place else "", place.epoch if place else 0, "started" if place else "left")
+                if place is None:
+                    self._log.turn("producer", "", 0, "left")
+                else:
+                    self._log.turn("producer", place.region, place.epoch, "started")
             if place is None:
                 due = 0.0
             due -= self._send(int(due))
