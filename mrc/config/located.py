@@ -260,6 +260,8 @@ def _allowed(kind: Any) -> str:
     kind, constraint = _bare(kind)
     if get_origin(kind) is Literal:
         return " or ".join(_literals(kind))
+    if get_origin(kind) in (Union, types.UnionType):
+        return " or ".join(_allowed(one) for one in get_args(kind))
     if get_origin(kind) is tuple:
         return "a list"
     if get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
