@@ -1,0 +1,226 @@
+"""The offset map of one partition and flow: which target offset answers for which source offset, and the other way.
+
+Made of *runs*: ``length`` records from ``source`` on are paired with as many from ``target`` on, each visible and found on both
+sides. Between runs lie offsets that hold no record (markers, aborted, compacted) or records that only one side has.
+Runs grow in both offsets. Memory: 26 bytes a run; a run is as long as MM2's copy went on without a gap (without
+exactly-once a whole stretch of the log, with it one transaction).
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from typing import NamedTuple
+
+from mrc.core.model import Offset, Value
+
+
+class Exact(Value, frozen=True, tag="exact"):
+    """The records were found on both sides; nothing is repeated, nothing is skipped."""
+
+    offset: Offset
+    evidence: str
+
+
+class Bounded(Value, frozen=True, tag="bounded"):
+    """Nothing is skipped; at most ``repeats_max`` records are read again."""
+
+    offset: Offset
+    repeats_max: int
+    reason: str
+
+
+class Unanswerable(Value, frozen=True, tag="unknown"):
+    """No answer; ``reason`` is a stable word of `REASONS`."""
+
+    reason: str
+
+
+Translation = Exact | Bounded | Unanswerable
+
+REASONS = {
+    "not-yet-replicated": "records below the position are not copied yet",
+    "not-yet-read": "the position lies beyond what has been read of this log",
+    "before-map": "the position lies below the first offset that both logs were compared from",
+    "no-map": "nothing is known of this partition yet",
+}
+
+
+class Run(NamedTuple):
+    """See the module's text.
+
+    ``sure`` is False where a record of the run has a twin nearby and may be the wrong one of the two; ``gap_sure`` is False
+    where a record between this run and the one before may have a counterpart that could not be told from its twins.
+    """
+
+    source: int
+    target: int
+    length: int
+    sure: bool = True
+    gap_sure: bool = True
+
+
+class Resent(NamedTuple):
+    """Copies that MM2 sent again: of ``records`` records, the first at ``source``; the last copy lies before ``end``."""
+
+    source: int
+    end: int
+    records: int
+
+
+RESENT_GAP_MAX = 1_000
+"""Copies sent again within so many target offsets are noted as one: the list stays short."""
+
+
+class OffsetMap:
+    """Grows at its end only.
+
+    Attributes:
+        begin_source, begin_target: the logs were compared from here on; nothing is known below.
+        resolved_source: every source record below it is paired, or is known never to have a counterpart.
+        resolved_target: the same for the target.
+        source_read, target_read: the logs were read up to here (>= resolved).
+        tail_sure: no record behind the last pair may have a counterpart that could not be told from its twins.
+        resent: what MM2 sent more than once.
+        anchors: pairs of positions at which a move left a tail behind: whoever is at or past one side is past the other.
+    """
+
+    def __init__(self, begin_source: int, begin_target: int) -> None:
+        self.begin_source = begin_source
+        self.begin_target = begin_target
+        self.resolved_source = begin_source
+        self.resolved_target = begin_target
+        self.source_read = begin_source
+        self.target_read = begin_target
+        self.tail_sure = True
+        self.resent: list[Resent] = []
+        self.anchors: tuple[tuple[int, int], ...] = ()
+        self._sources = array("q")
+        self._targets = array("q")
+        self._lengths = array("q")
+        self._sure = array("b")
+        self._gap_sure = array("b")
+
+    @property
+    def _columns(self) -> tuple[array[int], ...]:
+        return self._sources, self._targets, self._lengths, self._sure, self._gap_sure
+
+    # -- growing
+
+    def pair(self, source: int, target: int, *, sure: bool = True, gap_sure: bool = True) -> None:
+        """Add a pair behind all others."""
+        if self._sources and gap_sure:
+            length = self._lengths[-1]
+            if self._sources[-1] + length == source and self._targets[-1] + length == target and self._sure[-1] == sure:
+                self._lengths[-1] = length + 1
+                return
+        self.add(Run(source, target, 1, sure, gap_sure))
+
+    def add(self, run: Run) -> None:
+        """Add a run behind all others."""
+        for column, value in zip(self._columns, run, strict=True):
+            column.append(value)
+
+    def resend(self, source: int, target: int) -> None:
+        """Note that MM2 has sent a record again that stood at ``source``: a later copy of it stands at ``target``."""
+        if self.resent and target <= self.resent[-1].end + RESENT_GAP_MAX:
+            last = self.resent[-1]
+            self.resent[-1] = Resent(min(last.source, source), target + 1, last.records + 1)
+        else:
+            self.resent.append(Resent(source, target + 1, 1))
+
+    def resume_at(self, source: int, target: int) -> None:
+        """Set how far both logs are compared, after the runs of a stored map were added."""
+        self.resolved_source = self.source_read = source
+        self.resolved_target = self.target_read = target
+
+    def runs(self, begin: int = 0, end: int | None = None) -> list[Run]:
+        """Return the runs with index ``begin`` to ``end``, in order."""
+        columns = (column[begin:end] for column in self._columns)
+        return [Run(s, t, n, bool(sure), bool(gap)) for s, t, n, sure, gap in zip(*columns, strict=True)]
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    @property
+    def last(self) -> tuple[int, int] | None:
+        """The last pair; None where there is none."""
+        if not self._sources:
+            return None
+        ahead = self._lengths[-1] - 1
+        return self._sources[-1] + ahead, self._targets[-1] + ahead
+
+    # -- answering
+
+    def to_target(self, committed: int, *, final: bool = False) -> Translation:
+        """Translate a source position (next record to read) into the target.
+
+        Args:
+            final: the flow has ended for good: what is not copied now never will be.
+        """
+        if committed < self.begin_source:
+            return Unanswerable("before-map")
+        if committed > self.resolved_source:
+            return self._beyond(committed) if final else Unanswerable("not-yet-replicated")
+        return self._seen_again(committed, self._answer(committed, self._sources, self._targets, self.begin_target, self.target_read, 0))
+
+    def _seen_again(self, committed: int, answer: Translation) -> Translation:
+        """Bound an answer behind which copies lie that MM2 sent again of records below the position."""
+        if isinstance(answer, Unanswerable):
+            return answer
+        undecided = self.target_read - self.resolved_target
+        if isinstance(answer, Bounded):
+            answer = Bounded(answer.offset, answer.repeats_max + undecided, answer.reason)
+        again = sum(r.records for r in self.resent if r.source < committed and r.end > answer.offset)
+        if not again:
+            return answer
+        if isinstance(answer, Bounded):
+            return Bounded(answer.offset, answer.repeats_max + again, answer.reason)
+        return Bounded(answer.offset, again + undecided, "sent-again")
+
+    def to_source(self, committed: int) -> Translation:
+        """Translate a target position into the source."""
+        if committed < self.begin_target:
+            return Unanswerable("before-map")
+        if committed > self.resolved_target:
+            return Unanswerable("not-yet-read")
+        return self._answer(committed, self._targets, self._sources, self.begin_source, self.source_read, 1)
+
+    def _answer(self, committed: int, ours: array[int], theirs: array[int], begin: int, end: int, side: int) -> Translation:
+        """Find the first pair at or after ``committed``; its counterpart is the answer, else the place behind the last pair."""
+        at = bisect_right(ours, committed) - 1
+        if at < 0 or committed >= ours[at] + self._lengths[at]:
+            at += 1
+        if at < len(ours):
+            ahead = max(0, committed - ours[at])
+            if self._sure[at] and (self._gap_sure[at] or committed >= ours[at]):
+                return Exact(Offset(theirs[at] + ahead), "the record was found on both sides")
+            return self._floor(at, theirs, begin, end)
+        behind = theirs[-1] + self._lengths[-1] if theirs else begin
+        behind = max([behind, *(anchor[1 - side] for anchor in self.anchors if anchor[side] <= committed)])
+        if (theirs and not self._sure[-1]) or not self.tail_sure:
+            return self._floor(at, theirs, begin, max(behind, end))
+        return Exact(Offset(behind), "behind the last record found on both sides" if theirs else "no record was replicated yet")
+
+    def _floor(self, at: int, theirs: array[int], begin: int, end: int) -> Translation:
+        """Go back behind the last sure pair: whichever twins belong together, everything unread lies after it.
+
+        What may repeat reaches to the next sure pair, or to the end of what was read.
+        """
+        before = at
+        while before > 0 and not self._sure[before - 1]:
+            before -= 1
+        floor = theirs[before - 1] + self._lengths[before - 1] if before > 0 else begin
+        after = at
+        while after < len(theirs) and not self._sure[after]:
+            after += 1
+        reach = theirs[after] if after < len(theirs) else end
+        return Bounded(Offset(floor), max(0, reach - floor), "identical-records")
+
+    def _beyond(self, committed: int) -> Translation:
+        """The flow has ended: the position lies beyond what was copied, or beyond what was read of a dead source."""
+        behind = self.to_target(self.resolved_source)
+        if isinstance(behind, Exact) and self.target_read > self.resolved_target and committed > self.source_read:
+            # The target holds copies of records that were never read in the source: some may lie below the position.
+            return Bounded(behind.offset, max(0, self.target_read - behind.offset), "source-not-read-to-the-position")
+        return behind

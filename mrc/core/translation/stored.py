@@ -1,0 +1,107 @@
+"""The offset map in a compacted topic: chunks of runs and a head, so that only what changed is written again.
+
+The head names how many runs there are and what is known besides; it is written after the chunks that it needs. A chunk that
+is missing or garbled makes the map end before it: what is known is less then, never wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from mrc.core.model import Written, decode, encode
+from mrc.core.translation.offset_map import OffsetMap, Resent, Run
+
+CHUNK_RUNS = 1_000
+"""Runs per chunk."""
+
+
+class MapKey(Written, frozen=True, array_like=True):
+    """Key of a record; ``chunk`` is -1 for the head. The topic by its name in the source."""
+
+    topic: str
+    partition: int
+    chunk: int
+
+
+class Head(Written, frozen=True):
+    """What is known of a partition besides its runs; see `OffsetMap`. Topic ids: of the source's and the target's topic."""
+
+    source_topic_id: str
+    target_topic_id: str
+    runs: int
+    begin_source: int
+    begin_target: int
+    resolved_source: int
+    resolved_target: int
+    tail_sure: bool
+    resent: tuple[Resent, ...]
+    anchors: tuple[tuple[int, int], ...]
+    version: Literal[1] = 1
+
+
+def encode_map(topic: str, partition: int, known: OffsetMap, ids: tuple[str, str], *, runs_before: int) -> list[tuple[bytes, bytes]]:
+    """Return the records to append: the chunks that may differ since the map had ``runs_before`` runs, then the head."""
+    first = max(0, runs_before - 1) // CHUNK_RUNS
+    records = []
+    for chunk in range(first, (len(known) + CHUNK_RUNS - 1) // CHUNK_RUNS):
+        begin = chunk * CHUNK_RUNS
+        records.append((encode(MapKey(topic, partition, chunk)), encode(known.runs(begin, begin + CHUNK_RUNS))))
+    head = Head(
+        source_topic_id=ids[0],
+        target_topic_id=ids[1],
+        runs=len(known),
+        begin_source=known.begin_source,
+        begin_target=known.begin_target,
+        resolved_source=known.resolved_source,
+        resolved_target=known.resolved_target,
+        tail_sure=known.tail_sure,
+        resent=tuple(known.resent),
+        anchors=known.anchors,
+    )
+    return [*records, (encode(MapKey(topic, partition, -1)), encode(head))]
+
+
+def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tuple[str, str]) -> tuple[OffsetMap | None, str]:
+    """Return the map as stored, and what was wrong with it (empty: nothing).
+
+    None when there is none, when it cannot be used, or when it belongs to topics of the same names with other ids.
+    """
+    raw = entries.get(encode(MapKey(topic, partition, -1)))
+    if raw is None:
+        return None, ""
+    try:
+        head = decode(raw, Head)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        return None, f"the head of the offset map cannot be read: {error}"
+    if (head.source_topic_id, head.target_topic_id) != ids:
+        return None, "the topic was made anew since the offset map was stored"
+    known = OffsetMap(head.begin_source, head.begin_target)
+    runs, wrong = _runs(entries, topic, partition, head.runs)
+    for run in runs:
+        known.add(run)
+    if wrong:
+        # What lies behind the missing chunk is compared again.
+        behind = runs[-1] if runs else Run(head.begin_source, head.begin_target, 0)
+        known.resume_at(behind.source + behind.length, behind.target + behind.length)
+    else:
+        known.resume_at(head.resolved_source, head.resolved_target)
+        known.tail_sure = head.tail_sure
+    known.resent = list(head.resent)
+    known.anchors = head.anchors
+    return known, wrong
+
+
+def _runs(entries: dict[bytes, bytes], topic: str, partition: int, count: int) -> tuple[list[Run], str]:
+    runs: list[Run] = []
+    for chunk in range((count + CHUNK_RUNS - 1) // CHUNK_RUNS):
+        raw = entries.get(encode(MapKey(topic, partition, chunk)))
+        try:
+            found = decode(raw or b"", list[Run])
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            return runs, f"chunk {chunk} of the offset map cannot be read: {error}"
+        runs += found
+    if len(runs) < count:
+        return runs, f"the offset map has {len(runs)} runs of {count}"
+    return runs[:count], ""
