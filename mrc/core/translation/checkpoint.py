@@ -51,7 +51,7 @@ def advance(
     While it cannot be answered the earlier floor stands, unless the group has gone backwards: then nothing is safe but an answer.
     """
     if isinstance(translation, Exact | Bounded):
-        floor = translation.offset
+        floor: int = translation.offset
     elif before is None or before.topic_id != topic_id or before.source_offset > source_offset:
         floor = -1
     else:

@@ -81,12 +81,13 @@ def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tup
     runs, wrong = _runs(entries, topic, partition, head.runs)
     for run in runs:
         known.add(run)
+    behind = runs[-1] if runs else Run(head.begin_source, head.begin_target, 0)
     if wrong:
         # What lies behind the missing chunk is compared again.
-        behind = runs[-1] if runs else Run(head.begin_source, head.begin_target, 0)
         known.resume_at(behind.source + behind.length, behind.target + behind.length)
     else:
-        known.resume_at(head.resolved_source, head.resolved_target)
+        # A chunk may be newer than the head, where the writer was killed between the two: its last run is longer then.
+        known.resume_at(max(head.resolved_source, behind.source + behind.length), max(head.resolved_target, behind.target + behind.length))
         known.tail_sure = head.tail_sure
     known.resent = list(head.resent)
     known.anchors = head.anchors
