@@ -90,6 +90,11 @@ class Leadership:
         """Return who leads now; None where nobody does."""
         return self._node(f"{self._root}/leader")
 
+    def current_term(self) -> int:
+        """Return the term of whoever leads, or led last."""
+        node = self._tree.get(f"{self._root}/term")
+        return node.version if node else 0
+
     def agents(self) -> list[AgentNode]:
         """Return the agents of the region that are alive."""
         names = self._tree.children(f"{self._root}/agents")

@@ -66,6 +66,8 @@ def encode_map(topic: str, partition: int, known: OffsetMap, ids: tuple[str, str
 def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tuple[str, str]) -> tuple[OffsetMap | None, str]:
     """Return the map as stored, and what was wrong with it (empty: nothing).
 
+    An empty source id means that the source cannot be asked; the target's alone must agree then.
+
     None when there is none, when it cannot be used, or when it belongs to topics of the same names with other ids.
     """
     raw = entries.get(encode(MapKey(topic, partition, -1)))
@@ -75,7 +77,7 @@ def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tup
         head = decode(raw, Head)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         return None, f"the head of the offset map cannot be read: {error}"
-    if (head.source_topic_id, head.target_topic_id) != ids:
+    if head.target_topic_id != ids[1] or ids[0] not in ("", head.source_topic_id):
         return None, "the topic was made anew since the offset map was stored"
     known = OffsetMap(head.begin_source, head.begin_target)
     runs, wrong = _runs(entries, topic, partition, head.runs)

@@ -1,0 +1,268 @@
+"""Reads both logs of one flow side by side and keeps every partition's offset map, in memory and in the target cluster.
+
+One thread reads (`read_on`); others ask under the same lock. A dead source stops nothing: what it had is kept, the target is
+read on, and the source is tried again every `RETRY_S`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+
+from mrc.agent.estate import Estate
+from mrc.core.errors import MrcError
+from mrc.core.inventory import TopicInfo
+from mrc.core.model import Flow, Offset, TopicPartition, target_topic
+from mrc.core.translation.aligner import Aligner
+from mrc.core.translation.offset_map import OffsetMap
+from mrc.core.translation.stored import decode_map, encode_map
+from mrc.ports import Batch, Reader
+
+RETRY_S = 1.0
+STORE_EVERY_S = 1.0
+POLL_RECORDS = 5_000
+POLL_S = 0.02
+
+
+class Pair:
+    """One partition: its aligner, its name on both sides, and how much of its map is stored."""
+
+    def __init__(self, source: TopicPartition, target: TopicPartition, known: OffsetMap, ids: tuple[str, str]) -> None:
+        self.source = source
+        self.target = target
+        self.ids = ids
+        self.aligner = Aligner(known)
+        self.stored_runs = len(known)
+        self.stored_at = (known.resolved_source, known.resolved_target)
+        self.target_at_end = False
+
+    @property
+    def known(self) -> OffsetMap:
+        """The partition's offset map."""
+        return self.aligner.map
+
+
+class Alignment:
+    """All partitions of one flow."""
+
+    def __init__(self, estate: Estate, flow: Flow) -> None:
+        self.estate = estate
+        self.flow = flow
+        self.topic = f"mrc.offset-map.{flow.source}.internal"
+        self.lock = threading.RLock()
+        self.pairs: dict[TopicPartition, Pair] = {}
+        self.complaints: dict[str, str] = {}
+        self.source_down: MrcError | None = None
+        self.source_seen_at_ms = 0
+        self.source_down_since_ms = 0
+        self._by_target: dict[TopicPartition, Pair] = {}
+        self._source_reader: Reader | None = None
+        self._target_reader: Reader | None = None
+        self._paused: dict[str, set[TopicPartition]] = {"source": set(), "target": set()}
+        self._retry_at_s = 0.0
+        self._half_known = False
+        self._stored_at_s = 0.0
+
+    # -- opening and closing
+
+    def open(self) -> None:
+        """Load the maps and start reading where they end. Idempotent; called again and again.
+
+        A source that cannot be read is tried again later; what was stored of it serves until then.
+
+        Raises:
+            MrcError: the target cannot be read.
+        """
+        if self._half_known and self._may_try_source():
+            self.close()
+        if self._target_reader is None:
+            self._load()
+            target = self.estate.clusters[self.flow.target]
+            self._target_reader = target.reader({p.target: Offset(p.aligner.target_position) for p in self.pairs.values()})
+        if self._source_reader is None and not self._half_known and self._may_try_source():
+            try:
+                self._open_source()
+            except MrcError as error:
+                self._source_failed(error)
+
+    def _load(self) -> None:
+        target, policy = self.estate.clusters[self.flow.target], self.estate.unit.policy
+        stored = target.load(self.topic)
+        names = {topic: target_topic(policy, self.flow.source, topic) for topic in self.estate.unit.topics}
+        there = target.topics(list(names.values()))
+        try:
+            here: Mapping[str, TopicInfo] = self.estate.clusters[self.flow.source].topics(self.estate.unit.topics)
+        except MrcError as error:
+            self._source_failed(error)
+            here = {}
+        self._half_known = not here
+        for topic, name in names.items():
+            if name not in there:
+                self.complaints[topic] = f"topic {name} does not exist in {self.flow.target} yet"
+                continue
+            for p in range(len(there[name].leaders)):
+                pair = self._load_pair(stored, TopicPartition(topic, p), TopicPartition(name, p), there[name].topic_id, here)
+                if pair is not None:
+                    self.pairs[pair.source] = pair
+                    self._by_target[pair.target] = pair
+
+    def _load_pair(
+        self, stored: dict[bytes, bytes], source: TopicPartition, target: TopicPartition, target_id: str, here: Mapping[str, TopicInfo]
+    ) -> Pair | None:
+        info = here.get(source.topic)
+        source_id = info.topic_id if info else ""
+        known, wrong = decode_map(stored, source.topic, source.partition, (source_id, target_id))
+        if wrong:
+            self.complaints[str(source)] = wrong
+        starts = self.estate.clusters[self.flow.target].starts([target])
+        if info is None:
+            # The source cannot be asked: only what was stored can be used.
+            return Pair(source, target, known, (source_id, target_id)) if known else None
+        if source.partition >= len(info.leaders):
+            return None
+        source_start = self.estate.clusters[self.flow.source].starts([source])[source]
+        if known is None or known.resolved_source < source_start or known.resolved_target < starts[target]:
+            # Records between the map's end and the log's start are gone and were never compared: begin anew.
+            known = OffsetMap(source_start, starts[target])
+        return Pair(source, target, known, (source_id, target_id))
+
+    def _open_source(self) -> None:
+        source = self.estate.clusters[self.flow.source]
+        tps = list(self.pairs)
+        starts = source.starts(tps)
+        self._source_reader = source.reader({tp: Offset(max(starts[tp], self.pairs[tp].aligner.source_position)) for tp in tps})
+        self.source_down = None
+        self.source_seen_at_ms = self.estate.clock.now_ms()
+
+    def close(self) -> None:
+        """Stop reading and forget; what was stored stays."""
+        for reader in (self._source_reader, self._target_reader):
+            if reader is not None:
+                reader.close()
+        with self.lock:
+            self._source_reader = self._target_reader = None
+            self.pairs.clear()
+            self._by_target.clear()
+            self.complaints.clear()
+            for paused in self._paused.values():
+                paused.clear()
+
+    # -- reading
+
+    def _may_try_source(self) -> bool:
+        return self.estate.clock.monotonic_s() >= self._retry_at_s
+
+    def _source_failed(self, error: MrcError) -> None:
+        if self._source_reader is not None:
+            self._source_reader.close()
+            self._source_reader = None
+        if self.source_down is None:
+            self.source_down_since_ms = self.estate.clock.now_ms()
+        self.source_down = error
+        self._retry_at_s = self.estate.clock.monotonic_s() + RETRY_S
+
+    def source_failed(self, error: MrcError) -> None:
+        """Note that the source did not answer some other question of this flow."""
+        self._source_failed(error)
+
+    @property
+    def source_readable(self) -> bool:
+        """Whether the source answered last time."""
+        return self._source_reader is not None
+
+    def read_on(self) -> bool:
+        """Read what has come on both sides, pair it, decide what can be decided; return whether there was anything new."""
+        news = False
+        if self._source_reader is not None:
+            try:
+                news = self._feed(self._source_reader.poll(POLL_RECORDS, POLL_S), source=True)
+                self.source_seen_at_ms = self.estate.clock.now_ms()
+            except MrcError as error:
+                self._source_failed(error)
+        if self._target_reader is not None:
+            news = self._feed(self._target_reader.poll(POLL_RECORDS, POLL_S), source=False) or news
+        self._decide()
+        self._hold_back()
+        return news
+
+    def _feed(self, batches: list[Batch], *, source: bool) -> bool:
+        with self.lock:
+            for batch in batches:
+                if source:
+                    self.pairs[batch.tp].aligner.feed_source(batch.records, batch.position)
+                else:
+                    pair = self._by_target[batch.tp]
+                    pair.aligner.feed_target(batch.records, batch.position)
+                    pair.target_at_end = batch.at_end
+        return any(batch.records for batch in batches)
+
+    def _decide(self) -> None:
+        """Ask for the source's ends where a target record waits for them."""
+        stuck = [tp for tp, pair in self.pairs.items() if pair.aligner.stuck]
+        if stuck and self._source_reader is not None:
+            try:
+                ends = self.estate.clusters[self.flow.source].ends(stuck, "read_committed")
+            except MrcError as error:
+                self._source_failed(error)
+                return
+            with self.lock:
+                for tp, end in ends.items():
+                    self.pairs[tp].aligner.note_source_end(end)
+
+    def pass_below(self, begins: dict[TopicPartition, Offset]) -> None:
+        """Say from where the running flow copies: what lies below and has no counterpart yet never will."""
+        behind = [p for p in self.pairs.values() if p.aligner.pending_source and p.aligner.map.resolved_source < begins.get(p.source, 0)]
+        if not behind:
+            return
+        ends = self.estate.clusters[self.flow.target].ends([p.target for p in behind], "read_committed")
+        with self.lock:
+            for pair in behind:
+                if pair.aligner.target_position >= ends[pair.target]:
+                    pair.aligner.pass_source_below(begins[pair.source])
+
+    def _hold_back(self) -> None:
+        """Keep memory bounded: a side that is far ahead waits."""
+        for side, reader in (("source", self._source_reader), ("target", self._target_reader)):
+            if reader is None:
+                self._paused[side].clear()
+                continue
+            full = {
+                (p.source if side == "source" else p.target)
+                for p in self.pairs.values()
+                if not (p.aligner.wants_source if side == "source" else p.aligner.wants_target)
+            }
+            paused = self._paused[side]
+            if full - paused:
+                reader.pause(full - paused)
+            if paused - full:
+                reader.resume(paused - full)
+            self._paused[side] = full
+
+    # -- storing
+
+    def store(self, *, now: bool = False) -> None:
+        """Write changed maps to the target's compacted topic, at most every `STORE_EVERY_S`."""
+        now_s = self.estate.clock.monotonic_s()
+        if not now and now_s - self._stored_at_s < STORE_EVERY_S:
+            return
+        self._stored_at_s = now_s
+        records: list[tuple[bytes, bytes | None]] = []
+        stored: list[tuple[Pair, int, tuple[int, int]]] = []
+        with self.lock:
+            for tp, pair in self.pairs.items():
+                known = pair.known
+                at = (known.resolved_source, known.resolved_target)
+                if at != pair.stored_at and pair.ids[0]:
+                    records += encode_map(tp.topic, tp.partition, known, pair.ids, runs_before=pair.stored_runs)
+                    stored.append((pair, len(known), at))
+        if records:
+            self.estate.clusters[self.flow.target].append(self.topic, records)
+            for pair, runs, at in stored:
+                pair.stored_runs, pair.stored_at = runs, at
+
+    def set_anchors(self, anchors: dict[TopicPartition, Iterable[tuple[int, int]]]) -> None:
+        """Set the pairs of positions (source, target) at which failovers left tails behind."""
+        with self.lock:
+            for tp, pairs in anchors.items():
+                if tp in self.pairs:
+                    self.pairs[tp].known.anchors = tuple(sorted(pairs))

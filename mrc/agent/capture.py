@@ -1,0 +1,394 @@
+"""Capture: every group's committed position, translated as soon as it is committed, durable in the target cluster.
+
+Runs in the agent that leads in a flow's target while the flow's source is the active region. A checkpoint is written only once
+the source's log has been read up to its position, so that whatever MM2 copied can be told from what it did not. When the
+source dies, what stands in the target is all there is, and it is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from mrc.agent.alignment import Alignment, Pair
+from mrc.agent.estate import Estate
+from mrc.core.errors import MrcError
+from mrc.core.inventory import Position
+from mrc.core.model import ActiveRecord, GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, Value
+from mrc.core.translation.checkpoint import Checkpoint, CheckpointKey, advance, decode_checkpoints, encode_checkpoint
+from mrc.core.translation.offset_map import REASONS, Bounded, Exact, Translation, Unanswerable
+from mrc.core.views import CheckpointView, FindingView, PartitionLagView, TranslationView, VerifiedView
+from mrc.ports import Reader, Seen
+
+CAPTURE_EVERY_S = 0.25
+ENDS_EVERY_S = 1.0
+_FIRST_POLLS_MAX = 25
+
+
+class CaptureView(Value, frozen=True):
+    """What readers see of the capture; made on request from its present state."""
+
+    lag_records: Reading[float]
+    lag_seconds: Reading[float]
+    rpo: str
+    checkpoint_age_s: Reading[float]
+    checkpoints: tuple[CheckpointView, ...]
+    partitions: tuple[PartitionLagView, ...]
+
+
+class Capture:
+    """The capture of the flow into an agent's own region."""
+
+    def __init__(self, estate: Estate) -> None:
+        self._estate = estate
+        self._flow = estate.inbound(estate.region)
+        self._alignment = Alignment(estate, self._flow)
+        self._topic = f"mrc.checkpoints.{self._flow.source}.internal"
+        self._checkpoints: dict[CheckpointKey, Checkpoint] = {}
+        self._confirmed_ms: dict[CheckpointKey, int] = {}
+        self._ends: dict[TopicPartition, Known[int]] = {}
+        self._garbled: list[bytes] = []
+        self._captured_at_s = self._ends_at_s = 0.0
+        self._running = False
+
+    # -- the pump
+
+    def tick(self) -> bool:
+        """Read on, and capture when it is time; return whether there was anything new.
+
+        Raises:
+            MrcError: the target, or ZooKeeper, does not answer. A dead source only shows in the views.
+        """
+        record, _ = self._estate.require_record()
+        if not self._wanted(record):
+            if self._running:
+                self.close()
+            return False
+        if not self._running:
+            self._start()
+        self._alignment.open()
+        news = self._alignment.read_on()
+        now_s = self._estate.clock.monotonic_s()
+        if now_s - self._ends_at_s >= ENDS_EVERY_S:
+            self._ends_at_s = now_s
+            self._read_ends()
+            self._settle()
+        if now_s - self._captured_at_s >= CAPTURE_EVERY_S:
+            self._captured_at_s = now_s
+            self._capture()
+        self._alignment.store()
+        return news
+
+    def _wanted(self, record: ActiveRecord) -> bool:
+        """Capture while the source is active; go on through a move until the target has been opened."""
+        if self._estate.unit.policy == "default":
+            return True
+        return record.region == self._flow.source or record.state != "open"
+
+    def _start(self) -> None:
+        target = self._estate.clusters[self._flow.target]
+        for topic in (self._topic, self._alignment.topic):
+            target.ensure_topic(topic, compacted=True)
+        self._checkpoints, self._garbled = decode_checkpoints(target.load(self._topic))
+        self._confirmed_ms = {key: checkpoint.captured_at_ms for key, checkpoint in self._checkpoints.items()}
+        self._running = True
+
+    def close(self) -> None:
+        """Stop; what was written stays."""
+        self._alignment.close()
+        self._checkpoints = {}
+        self._confirmed_ms = {}
+        self._ends = {}
+        self._running = False
+
+    def _read_ends(self) -> None:
+        """Read the source's ends (after the positions, so that lag is never negative); keep the time of each."""
+        if not self._alignment.source_readable:
+            return
+        try:
+            ends = self._estate.clusters[self._flow.source].ends(list(self._alignment.pairs), "read_committed")
+        except MrcError as error:
+            self._alignment.source_failed(error)
+            return
+        now_ms = self._estate.clock.now_ms()
+        self._ends = {tp: Known(int(end), now_ms) for tp, end in ends.items()}
+
+    def _settle(self) -> None:
+        """Tell the maps where the running flow began, and what failovers left behind."""
+        found = self._estate.store.flow_start(self._flow)
+        if found is not None and found[0].applied:
+            begins = {TopicPartition(topic, p): offset for topic, offsets in found[0].positions.items() for p, offset in enumerate(offsets)}
+            self._alignment.pass_below(begins)
+        anchors: dict[TopicPartition, list[tuple[int, int]]] = {}
+        for ledger, _ in self._estate.store.ledgers():
+            for tail in ledger.tails if ledger.state == "listed" else ():
+                # The other region's mirror ended where its own records begin; the tail ends where they come back.
+                here, there = (tail.end, tail.mirror_end) if ledger.region == self._flow.source else (tail.mirror_end, tail.end)
+                anchors.setdefault(TopicPartition(tail.topic, tail.partition), []).append((here, there))
+        self._alignment.set_anchors({tp: tuple(pairs) for tp, pairs in anchors.items()})
+
+    # -- capturing
+
+    def _capture(self) -> None:
+        if not self._alignment.source_readable:
+            return
+        source = self._estate.clusters[self._flow.source]
+        now_ms = self._estate.clock.now_ms()
+        try:
+            committed = {group: source.positions(group) for group in self._estate.unit.groups}
+        except MrcError as error:
+            if error.code in ("CLUSTER_UNREACHABLE", "AUTHENTICATION_FAILED"):
+                self._alignment.source_failed(error)
+                return
+            raise
+        changed: dict[CheckpointKey, Checkpoint] = {}
+        with self._alignment.lock:
+            for group, positions in committed.items():
+                for tp, position in positions.items():
+                    self._capture_one(CheckpointKey(group, tp.topic, tp.partition), tp, position, now_ms, changed)
+        if changed:
+            records = [encode_checkpoint(key, checkpoint) for key, checkpoint in changed.items()]
+            self._estate.clusters[self._flow.target].append(self._topic, records)
+        for key, checkpoint in changed.items():
+            self._checkpoints[key] = checkpoint
+            self._confirmed_ms[key] = now_ms
+
+    def _capture_one(
+        self, key: CheckpointKey, tp: TopicPartition, position: Position, now_ms: int, changed: dict[CheckpointKey, Checkpoint]
+    ) -> None:
+        pair = self._alignment.pairs.get(tp)
+        if pair is None or (position.offset > pair.aligner.source_position and pair.aligner.wants_source):
+            return  # of another replication group, or not read that far yet: it is captured on the next round
+        before = self._checkpoints.get(key)
+        checkpoint = advance(
+            before,
+            source_offset=position.offset,
+            metadata=position.metadata,
+            translation=pair.known.to_target(position.offset),
+            now_ms=now_ms,
+            topic_id=pair.ids[0],
+        )
+        if before is not None and _says_the_same(before, checkpoint):
+            self._confirmed_ms[key] = now_ms
+        else:
+            changed[key] = checkpoint
+
+    # -- for the mover
+
+    def final_positions(self, *, source_alive: bool, deadline_s: float) -> dict[GroupId, dict[TopicPartition, Position]]:
+        """See `mrc.agent.steps.Positions`."""
+        positions = self._live_positions() if source_alive else self._captured_positions()
+        pending: list[str] = []
+        found: dict[GroupId, dict[TopicPartition, Position]] = {}
+
+        def ready() -> bool:
+            pending.clear()
+            found.clear()
+            if not self._read_to_the_end():
+                pending.append("the target's log is not read to its end yet")
+                return False
+            for (group, tp), (position, floor) in positions.items():
+                answer = self._final(tp, position.offset, floor, final=not source_alive)
+                if answer is None:
+                    pending.append(f"{group} on {tp} at {position.offset}")
+                else:
+                    target, offset = answer
+                    if offset >= 0:
+                        found.setdefault(group, {})[target] = Position(Offset(offset), position.metadata)
+            return not pending
+
+        if not self._estate.wait_until(ready, deadline_s):
+            raise MrcError("NOT_VERIFIED", f"positions are not ready: {'; '.join(pending[:5])}", where=str(self._flow), retryable=True)
+        return found
+
+    def _live_positions(self) -> dict[tuple[GroupId, TopicPartition], tuple[Position, int]]:
+        source = self._estate.clusters[self._flow.source]
+        return {
+            (group, tp): (position, -1)
+            for group in self._estate.unit.groups
+            for tp, position in source.positions(group).items()
+            if tp.topic in self._estate.unit.topics
+        }
+
+    def _captured_positions(self) -> dict[tuple[GroupId, TopicPartition], tuple[Position, int]]:
+        if not self._running:
+            raise MrcError("NOT_VERIFIED", "the capture has not started yet", where=str(self._flow), retryable=True)
+        return {
+            (key.group, TopicPartition(key.topic, key.partition)): (Position(Offset(c.source_offset), c.metadata), c.floor)
+            for key, c in list(self._checkpoints.items())
+            if key.group in self._estate.unit.groups
+        }
+
+    def _read_to_the_end(self) -> bool:
+        """Whether the target has been read to its end: only then is a copy that was made also known."""
+        pairs = list(self._alignment.pairs.values())
+        if not pairs:
+            return False
+        ends = self._estate.clusters[self._flow.target].ends([p.target for p in pairs], "read_committed")
+        with self._alignment.lock:
+            return all(p.aligner.target_position >= ends[p.target] for p in pairs)
+
+    def _final(self, tp: TopicPartition, offset: int, floor: int, *, final: bool) -> tuple[TopicPartition, int] | None:
+        """Return the target partition and offset (-1: begin at the log's start), or None while there is no answer yet."""
+        with self._alignment.lock:
+            pair = self._alignment.pairs.get(tp)
+            if pair is None:
+                return None
+            answer = pair.known.to_target(offset, final=final)
+        if isinstance(answer, Exact | Bounded):
+            return pair.target, answer.offset
+        if answer.reason == "before-map":
+            return pair.target, floor
+        return (pair.target, floor) if final else None
+
+    def last_mirrored(self) -> dict[TopicPartition, int]:
+        """See `mrc.agent.steps.Positions`."""
+        with self._alignment.lock:
+            return {tp: pair.known.last[0] for tp, pair in self._alignment.pairs.items() if pair.known.last}
+
+    # -- for readers
+
+    def translate(self, source: Region, tp: TopicPartition, offset: Offset) -> TranslationView:
+        """Translate an offset of either region into the other's; ``tp`` by its name in the flow's source.
+
+        Raises:
+            MrcError: ``UNKNOWN_TOPIC`` for a partition that there is no map of.
+        """
+        with self._alignment.lock:
+            pair = self._alignment.pairs.get(tp)
+            if pair is None:
+                raise MrcError("UNKNOWN_TOPIC", f"there is no offset map of {tp} here", where=str(self._flow))
+            answer = pair.known.to_target(offset) if source == self._flow.source else pair.known.to_source(offset)
+        return translation_view(answer)
+
+    def findings(self) -> tuple[FindingView, ...]:
+        """Return what the capture has noticed that an operator should know."""
+        found = [FindingView("GARBLED_RECORD", "warning", f"record with key {key!r} cannot be read", self._topic) for key in self._garbled]
+        found += [FindingView("OFFSET_MAP", "warning", text, where) for where, text in sorted(self._alignment.complaints.items())]
+        return tuple(found)
+
+    def snapshot(self) -> CaptureView:
+        """Return lag and checkpoints as they stand."""
+        now_ms = self._estate.clock.now_ms()
+        with self._alignment.lock:
+            partitions = tuple(self._lag(pair, now_ms) for _, pair in sorted(self._alignment.pairs.items()))
+        checkpoints = tuple(self._view(key, checkpoint, now_ms) for key, checkpoint in sorted(self._checkpoints.items(), key=_order))
+        records = _total([p.lag_records for p in partitions], sum, now_ms)
+        seconds = _total([p.lag_seconds for p in partitions], max, now_ms)
+        ages = [(now_ms - at_ms) / 1000 for at_ms in list(self._confirmed_ms.values())]
+        age: Reading[float] = Known(max(ages), now_ms) if ages else Unknown("no-checkpoint", "no position was captured yet", now_ms)
+        return CaptureView(records, seconds, self._rpo(records, seconds, now_ms), age, checkpoints, partitions)
+
+    def _lag(self, pair: Pair, now_ms: int) -> PartitionLagView:
+        aligner, tp = pair.aligner, pair.source
+        replicated = Known(float(aligner.map.resolved_source), now_ms)
+        down = self._alignment.source_down
+        end = self._ends.get(tp)
+        if down is not None or end is None:
+            since_ms = self._alignment.source_down_since_ms if down else now_ms
+            unknown = Unknown(
+                down.code.lower().replace("_", "-") if down else "not-read-yet", str(down) if down else "not read yet", since_ms
+            )
+            return PartitionLagView(tp.topic, tp.partition, unknown, unknown, unknown, replicated)
+        behind = aligner.pending_source + max(0, end.value - aligner.source_position)
+        oldest_ms = aligner.oldest_pending_ms
+        seconds = max(0.0, (now_ms - oldest_ms) / 1000) if oldest_ms is not None and behind else 0.0
+        return PartitionLagView(
+            tp.topic, tp.partition, Known(float(behind), now_ms), Known(seconds, now_ms), Known(float(end.value), end.at_ms), replicated
+        )
+
+    def _rpo(self, records: Reading[float], seconds: Reading[float], now_ms: int) -> str:
+        """Say what a failover now would lose; the last thing that was known when the source does not answer."""
+        if isinstance(records, Known) and isinstance(seconds, Known):
+            return f"at least {records.value:.0f} records, {seconds.value:.1f} s, as of now"
+        with self._alignment.lock:
+            pending = sum(pair.aligner.pending_source for pair in self._alignment.pairs.values())
+        reason = records.reason if isinstance(records, Unknown) else "unknown"
+        if not self._alignment.source_seen_at_ms:
+            return f"unknown: {reason}"
+        age_s = (now_ms - self._alignment.source_seen_at_ms) / 1000
+        return f"at least {pending} records, as of {age_s:.1f} s ago ({reason} since)"
+
+    def _view(self, key: CheckpointKey, checkpoint: Checkpoint, now_ms: int) -> CheckpointView:
+        return CheckpointView(
+            group=key.group,
+            source=self._flow.source,
+            target=self._flow.target,
+            topic=key.topic,
+            partition=key.partition,
+            source_offset=checkpoint.source_offset,
+            translation=translation_view(checkpoint.translation),
+            floor=checkpoint.floor,
+            age_s=(now_ms - self._confirmed_ms.get(key, checkpoint.captured_at_ms)) / 1000,
+        )
+
+    # -- verifying
+
+    def verify(self, checkpoint: CheckpointView) -> VerifiedView:
+        """Read both sides around a checkpoint anew and compare the records.
+
+        ``agrees``: the next records, or where the source has none, the records right before, are the same. ``unproved``: there
+        is nothing exact to compare. ``disagrees``: an exact answer that the logs contradict.
+        """
+        pair = self._alignment.pairs.get(TopicPartition(checkpoint.topic, checkpoint.partition))
+        if pair is None or checkpoint.translation.type != "exact":
+            return VerifiedView(checkpoint, "unproved", f"the answer is {checkpoint.translation.type}")
+        here, there = self._estate.clusters[self._flow.source], self._estate.clusters[self._flow.target]
+        source_offset, target_offset = Offset(checkpoint.source_offset), Offset(checkpoint.translation.offset)
+        next_here = _first(here.reader({pair.source: source_offset}), here.ends([pair.source], "read_committed")[pair.source])
+        next_there = _first(there.reader({pair.target: target_offset}), there.ends([pair.target], "read_committed")[pair.target])
+        if next_here is not None and next_there is not None and next_here.fingerprint == next_there.fingerprint:
+            return VerifiedView(checkpoint, "agrees", f"source record {next_here.offset} is target record {next_there.offset}")
+        last_here = here.last_records([pair.source], {pair.source: source_offset})[pair.source]
+        last_there = there.last_records([pair.target], {pair.target: target_offset})[pair.target]
+        if last_here is not None and last_there is not None and last_here.fingerprint == last_there.fingerprint:
+            return VerifiedView(checkpoint, "agrees", f"right behind source record {last_here.offset}, target record {last_there.offset}")
+        if last_here is None and last_there is None:
+            return VerifiedView(checkpoint, "agrees", "both logs hold nothing before it")
+        if any(source_offset >= here_ and target_offset == there_ for here_, there_ in pair.known.anchors):
+            return VerifiedView(checkpoint, "agrees", "behind the tail that a failover left")
+        return VerifiedView(checkpoint, "disagrees", f"source {next_here} after {last_here}; target {next_there} after {last_there}")
+
+
+def _first(reader: Reader, end: Offset) -> Seen | None:
+    """Return the first visible record from the reader's only position on, None where there is none below ``end``."""
+    try:
+        for _ in range(_FIRST_POLLS_MAX):
+            for batch in reader.poll(1, 0.2):
+                if batch.records:
+                    return batch.records[0]
+                if batch.at_end or batch.position >= end:
+                    return None
+        raise MrcError("CLUSTER_UNREACHABLE", "the record to verify could not be read in time", retryable=True)
+    finally:
+        reader.close()
+
+
+def _says_the_same(before: Checkpoint, after: Checkpoint) -> bool:
+    """Whether only the time differs."""
+    return msgspec.structs.replace(before, captured_at_ms=after.captured_at_ms) == after
+
+
+def _order(item: tuple[CheckpointKey, Checkpoint]) -> tuple[str, str, int]:
+    return item[0].group, item[0].topic, item[0].partition
+
+
+def _total(readings: list[Reading[float]], fold: Callable[[list[float]], float], now_ms: int) -> Reading[float]:
+    """Fold readings into one; unknown as soon as one of them is."""
+    for reading in readings:
+        if isinstance(reading, Unknown):
+            return reading
+    known = [reading.value for reading in readings if isinstance(reading, Known)]
+    return Known(fold(known), now_ms) if known else Unknown("not-read-yet", "no partition was read yet", now_ms)
+
+
+def translation_view(answer: Translation) -> TranslationView:
+    """Return what is shown of an answer."""
+    match answer:
+        case Exact():
+            return TranslationView("exact", answer.offset, detail=answer.evidence)
+        case Bounded():
+            return TranslationView("bounded", answer.offset, answer.repeats_max, answer.reason)
+        case Unanswerable():
+            return TranslationView("unknown", reason=answer.reason, detail=REASONS.get(answer.reason, ""))

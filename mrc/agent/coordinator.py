@@ -1,0 +1,115 @@
+"""One replication group in one agent: its pumps, called by the wiring's threads (or by a simulation, one after another).
+
+Every pump does a bounded piece of work and returns; a world error passes out of it, is logged by the caller, and the pump is
+called again later. What readers see is kept as immutable snapshots with their times.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from mrc.agent import fencing, flowing
+from mrc.agent.capture import Capture
+from mrc.agent.estate import Estate
+from mrc.agent.fencing import Proof
+from mrc.agent.mover import Mover
+from mrc.agent.observer import Observer
+from mrc.core.errors import MrcError
+from mrc.core.failover.execution import ENDED, Run
+from mrc.core.model import Flow, Region
+from mrc.core.views import FenceView
+
+FENCE_PROOF_EVERY_S = 10.0
+"""How often a fence that nobody changed is proved again."""
+
+
+class Coordinator:
+    """The observer, the capture, the reconcilers and the mover of one replication group."""
+
+    def __init__(self, estate: Estate, agent: str) -> None:
+        self.estate = estate
+        self.agent = agent
+        self.observer = Observer(estate)
+        self.capture = Capture(estate)
+        self.changed = threading.Condition()
+        self.mover = Mover(estate, agent, self.capture, self.observer.observe, self._notify)
+        self.last_run: Run | None = None
+        self._fences: dict[Region, FenceView] = {}
+        self._proved_at_s: dict[Region, float] = {}
+        self._resumed = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether this agent leads in its region."""
+        return self.estate.leadership.leads
+
+    @property
+    def flow(self) -> Flow:
+        """The flow into this agent's region."""
+        return self.estate.inbound(self.estate.region)
+
+    def _notify(self, run: Run) -> None:
+        self.last_run = run
+        with self.changed:
+            self.changed.notify_all()
+
+    def fence(self, region: Region) -> FenceView:
+        """Return the last proof of a region's fence."""
+        return self._fences.get(region, FenceView("unknown", "not proved yet", 0))
+
+    # -- pumps
+
+    def lead(self, *, new_term: bool) -> None:
+        """React to a change of leadership: a new leader takes the running execution over, a former one drops it."""
+        if not self.leads:
+            self._resumed = False
+            self.mover.drop()
+            return
+        if new_term or not self._resumed:
+            self.estate.store.prepare()
+            self.mover.resume()
+            self._resumed = True
+
+    def fence_tick(self, region: Region) -> bool:
+        """Reconcile a region's fence, and prove it now and then; return whether anything was changed."""
+        if not self.leads:
+            return False
+        now_s = self.estate.clock.monotonic_s()
+        try:
+            changed = fencing.reconcile(self.estate, region, self.estate.leadership.check)
+            if changed or now_s - self._proved_at_s.get(region, -FENCE_PROOF_EVERY_S) >= FENCE_PROOF_EVERY_S:
+                self._proved_at_s[region] = now_s
+                proof: Proof = fencing.prove(self.estate, region, still=False)
+                self._fences[region] = fencing.view(proof, None, self.estate.clock.now_ms())
+        except MrcError as error:
+            self._fences[region] = fencing.view(None, error, self.estate.clock.now_ms())
+            self._proved_at_s.pop(region, None)
+            raise
+        return changed
+
+    def flow_tick(self) -> str:
+        """Reconcile the flow into this region; return what was done."""
+        return flowing.reconcile(self.estate, self.estate.leadership.check) if self.leads else ""
+
+    def capture_tick(self) -> bool:
+        """Read on, capture and translate; return whether there was anything new."""
+        return self.capture.tick() if self.leads else False
+
+    def move_tick(self) -> bool:
+        """Carry the running execution on by one event or effect; return whether there was anything to do."""
+        if not self.leads:
+            return False
+        try:
+            return self.mover.step()
+        except MrcError as error:
+            if error.code not in ("LEASE_LOST", "STALE_TERM", "ZOOKEEPER_UNREACHABLE"):
+                raise
+            # What the journal holds is what counts: read it again, or let the next leader do so.
+            self._resumed = False
+            self.mover.drop()
+            raise
+
+    def moving(self) -> bool:
+        """Whether an execution is running here."""
+        run = self.mover.run
+        return run is not None and run.phase not in ENDED

@@ -1,0 +1,431 @@
+"""What an agent answers to requests: views made from snapshots, and requests handed to the mover.
+
+Nothing here waits on a cluster, except `verify` and `plan`, which look anew at regions that answer. Requests that only a
+leader can answer are refused with ``NOT_LEADER`` and the leader's address in ``where``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal, cast
+
+import msgspec
+
+from mrc.agent.coordinator import Coordinator
+from mrc.agent.leadership import AgentNode, Leadership
+from mrc.core.errors import CODES, MrcError
+from mrc.core.failover.actions import ACTIONS
+from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Entry, Run, replay
+from mrc.core.failover.findings import findings
+from mrc.core.failover.flows import should_run
+from mrc.core.failover.plan import Plan, lint, make_plan
+from mrc.core.failover.runbook import MoveKind, Runbook
+from mrc.core.inventory import Inventory
+from mrc.core.model import Flow, Known, Offset, Region, TopicPartition, Unknown, encode
+from mrc.core.views import (
+    AgentView,
+    CheckpointView,
+    DivergenceRangeView,
+    DivergenceView,
+    EntryView,
+    ExecutionView,
+    FindingView,
+    FlowView,
+    PartitionLossView,
+    PlanView,
+    RegionView,
+    StatusView,
+    StepView,
+    TranslationView,
+    VerifiedView,
+    VersionView,
+)
+
+LoadRunbook = Callable[[str, str], tuple[Runbook, str]]
+"""(replication group, kind) -> runbook and the SHA-256 of its file."""
+
+_HISTORY_MAX = 200
+
+
+class AgentService:
+    """One agent's answers. Methods may be called from many threads at once."""
+
+    def __init__(
+        self,
+        me: AgentNode,
+        region: Region,
+        leadership: Leadership,
+        peers: Mapping[Region, Leadership],
+        coordinators: Mapping[str, Coordinator],
+        load_runbook: LoadRunbook,
+    ) -> None:
+        self._me = me
+        self._region = region
+        self._leadership = leadership
+        self._peers = peers
+        self._coordinators = coordinators
+        self._load_runbook = load_runbook
+        self._starting = threading.Lock()
+
+    # -- who is asked
+
+    def _coordinator(self, replication_group: str) -> Coordinator:
+        if not replication_group and len(self._coordinators) == 1:
+            return next(iter(self._coordinators.values()))
+        found = self._coordinators.get(replication_group)
+        if found is None:
+            names = ", ".join(sorted(self._coordinators))
+            raise MrcError("UNKNOWN_REPLICATION_GROUP", f"no replication group {replication_group!r}; there are: {names}")
+        return found
+
+    def _leading(self, replication_group: str) -> Coordinator:
+        coordinator = self._coordinator(replication_group)
+        if not self._leadership.leads:
+            leader = self._leadership.leader()
+            where = leader.address if leader and leader.id != self._me.id else ""
+            raise MrcError("NOT_LEADER", f"{self._me.id} does not lead in {self._region}", where=where, retryable=True)
+        return coordinator
+
+    def version(self) -> VersionView:
+        """Return this agent's version."""
+        return VersionView(self._me.id, self._region, self._me.version, self._leadership.leads)
+
+    # -- status
+
+    def status(self, rg: str) -> StatusView:
+        """Return the replication group as this agent sees it now, from snapshots."""
+        coordinator = self._coordinator(rg)
+        estate = coordinator.estate
+        inventory = coordinator.observer.inventory()
+        now_ms = estate.clock.now_ms()
+        record = inventory.record
+        return StatusView(
+            replication_group=estate.unit.name,
+            mode=estate.unit.mode,
+            policy=estate.unit.policy,
+            record=record,
+            record_age_s=(now_ms - record.at_ms) / 1000 if record else 0.0,
+            regions=tuple(self._region_view(coordinator, inventory, region) for region in estate.unit.regions),
+            flows=tuple(self._flow_view(coordinator, inventory, flow, partitions=False) for flow in sorted(estate.unit.connectors)),
+            execution=inventory.execution,
+            findings=self._standing_findings(coordinator, inventory),
+            answered_by=self._me.id,
+            at_ms=now_ms,
+        )
+
+    def _region_view(self, coordinator: Coordinator, inventory: Inventory, region: Region) -> RegionView:
+        seen = inventory.regions[region]
+        peers = self._peers[region]
+        leader = peers.leader()
+        term = peers.current_term()
+        agents = tuple(AgentView(a.id, region, a.address, a.version, leader is not None and leader.id == a.id) for a in peers.agents())
+        active = inventory.record is not None and inventory.record.region == region
+        return RegionView(
+            region=region,
+            role="active" if active else "standby",
+            kafka=seen.kafka,
+            connect=seen.connect,
+            fence=coordinator.fence(region),
+            leader=leader.id if leader else "",
+            term=term,
+            agents=agents,
+        )
+
+    def _flow_view(self, coordinator: Coordinator, inventory: Inventory, flow: Flow, *, partitions: bool) -> FlowView:
+        estate = coordinator.estate
+        inbound = inventory.regions[flow.target].inbound
+        wanted = should_run(inventory.record, flow, estate.unit.policy) if inventory.record else None
+        captured = coordinator.capture.snapshot() if flow == coordinator.flow and coordinator.leads else None
+        now_ms = estate.clock.now_ms()
+        unmeasured = Unknown("not-measured-here", f"the leading agent of {flow.target} measures this flow", now_ms)
+        return FlowView(
+            source=flow.source,
+            target=flow.target,
+            connector=estate.connector(flow),
+            wanted={True: "running", False: "stopped", None: "moving"}[wanted],
+            connector_state=inbound.value.state if isinstance(inbound, Known) else "UNKNOWN",
+            tasks=inbound.value.tasks if isinstance(inbound, Known) else (),
+            trace=inbound.value.trace if isinstance(inbound, Known) else inbound.detail,
+            lag_records=captured.lag_records if captured else unmeasured,
+            lag_seconds=captured.lag_seconds if captured else unmeasured,
+            rpo=captured.rpo if captured else "measured by the leading agent of the target",
+            checkpoint_age_s=captured.checkpoint_age_s if captured else unmeasured,
+            checkpoints=len(captured.checkpoints) if captured else 0,
+            exact=sum(c.translation.type == "exact" for c in captured.checkpoints) if captured else 0,
+            partitions=captured.partitions if captured and partitions else (),
+        )
+
+    def _standing_findings(self, coordinator: Coordinator, inventory: Inventory) -> tuple[FindingView, ...]:
+        """Return what would stand against moving away from the active region now, and what the capture has noticed."""
+        record = inventory.record
+        if record is None:
+            return (FindingView("NO_ACTIVE_RECORD", "error", CODES["NO_ACTIVE_RECORD"].means),)
+        found = list(coordinator.capture.findings())
+        if record.state == "open" and not inventory.execution and coordinator.estate.unit.mode == "active-passive":
+            target = coordinator.estate.unit.other(record.region)
+            found += findings(inventory, "switchover", target, attested=False)
+        return tuple(found)
+
+    def lag(self, rg: str) -> tuple[FlowView, ...]:
+        """Return the flow into this agent's region with the lag of each partition."""
+        coordinator = self._leading(rg)
+        inventory = coordinator.observer.inventory()
+        return (self._flow_view(coordinator, inventory, coordinator.flow, partitions=True),)
+
+    # -- offsets
+
+    def checkpoints(self, rg: str, group: str, topic: str) -> tuple[CheckpointView, ...]:
+        """Return the checkpoints of the flow into this region; empty strings mean all."""
+        coordinator = self._leading(rg)
+        unit = coordinator.estate.unit
+        if group and group not in unit.groups:
+            raise MrcError("UNKNOWN_GROUP", f"no group {group!r}; there are: {', '.join(unit.groups)}")
+        if topic and topic not in unit.topics:
+            raise MrcError("UNKNOWN_TOPIC", f"no topic {topic!r}; there are: {', '.join(unit.topics)}")
+        found = coordinator.capture.snapshot().checkpoints
+        return tuple(c for c in found if group in ("", c.group) and topic in ("", c.topic))
+
+    def translate(self, rg: str, source: str, topic: str, partition: int, offset: int) -> TranslationView:
+        """Translate an offset of region ``source`` into the other region's, by the map that this agent keeps."""
+        coordinator = self._leading(rg)
+        unit = coordinator.estate.unit
+        if source not in unit.regions:
+            raise MrcError("UNKNOWN_REGION", f"no region {source!r}; there are: {', '.join(unit.regions)}")
+        if topic not in unit.topics:
+            raise MrcError("UNKNOWN_TOPIC", f"no topic {topic!r}; there are: {', '.join(unit.topics)}")
+        return coordinator.capture.translate(Region(source), TopicPartition(topic, partition), Offset(offset))
+
+    def verify(self, rg: str, group: str) -> Iterator[VerifiedView]:
+        """Prove each checkpoint again by reading both sides."""
+        coordinator = self._leading(rg)
+        for checkpoint in self.checkpoints(rg, group, ""):
+            yield coordinator.capture.verify(checkpoint)
+
+    # -- moves
+
+    def _kind(self, kind: str) -> MoveKind:
+        if kind not in ("switchover", "failover"):
+            raise MrcError("BAD_REQUEST", f"kind is {kind!r}; allowed: switchover, failover")
+        return cast(MoveKind, kind)
+
+    def _mover_of(self, rg: str, target: str) -> Coordinator:
+        """Return the coordinator that may move to ``target``; only the agent leading there can."""
+        coordinator = self._coordinator(rg)
+        if target not in coordinator.estate.unit.regions:
+            raise MrcError("UNKNOWN_REGION", f"no region {target!r}; there are: {', '.join(coordinator.estate.unit.regions)}")
+        if target != self._region:
+            leader = self._peers[Region(target)].leader()
+            message = f"a move to {target} is executed by the agent that leads there"
+            raise MrcError("NOT_LEADER", message, where=leader.address if leader else "", retryable=True)
+        return self._leading(rg)
+
+    def plan(self, rg: str, kind: str, target: str, attested: bool) -> PlanView:
+        """Return what a move would do now, with every finding; touches nothing."""
+        coordinator = self._mover_of(rg, target)
+        return self._plan_view(coordinator, self._kind(kind), attested)
+
+    def _plan_view(self, coordinator: Coordinator, kind: MoveKind, attested: bool) -> PlanView:
+        estate, target = coordinator.estate, self._region
+        source = estate.unit.other(target)
+        inventory = coordinator.observer.observe()
+        runbook, digest = self._load_runbook(estate.unit.name, kind)
+        steps = tuple(
+            StepView(s.name, s.action, "planned", ACTIONS[s.action].does, 0, s.approval, ACTIONS[s.action].opens)
+            for s in runbook.steps
+            if s.action in ACTIONS
+        )
+        captured = coordinator.capture.snapshot()
+        losses = tuple(PartitionLossView(p.topic, p.partition, p.lag_records) for p in captured.partitions) if kind == "failover" else ()
+        return PlanView(
+            replication_group=estate.unit.name,
+            kind=kind,
+            source=source,
+            target=target,
+            epoch=inventory.record.epoch if inventory.record else 0,
+            runbook=runbook.runbook,
+            runbook_hash=digest,
+            steps=steps,
+            findings=lint(runbook) + findings(inventory, kind, target, attested=attested) + coordinator.capture.findings(),
+            expected_loss=losses,
+            positions=captured.checkpoints,
+        )
+
+    def start(self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool) -> ExecutionView:
+        """Start a move; the same token answers with the same execution."""
+        coordinator = self._mover_of(rg, target)
+        with self._starting:
+            before = self._by_token(coordinator, token)
+            if before is not None:
+                if (before.kind, before.target) != (kind, target):
+                    raise MrcError("TOKEN_REUSED", f"token {token} started execution {before.id}", where=before.id)
+                return self.execution(before.id)
+            plan_view = self._plan_view(coordinator, self._kind(kind), attested)
+            errors = [f for f in plan_view.findings if f.severity == "error"]
+            if errors:
+                # One code where the request itself is at fault, so that scripts can tell; else the list.
+                code = errors[0].code if errors[0].code in CODES and len(errors) == 1 else "PLAN_REFUSED"
+                raise MrcError(code, "; ".join(f"{f.code}: {f.message}" if code == "PLAN_REFUSED" else f.message for f in errors))
+            return self._begin(coordinator, plan_view, token, actor, reason, attested)
+
+    def _begin(self, coordinator: Coordinator, view: PlanView, token: str, actor: str, reason: str, attested: bool) -> ExecutionView:
+        now_ms = coordinator.estate.clock.now_ms()
+        runbook, digest = self._load_runbook(view.replication_group, view.kind)
+        plan = make_plan(
+            runbook,
+            digest,
+            execution=f"{now_ms:013d}-{secrets.token_hex(3)}",
+            replication_group=view.replication_group,
+            source=Region(view.source),
+            target=Region(view.target),
+            epoch=coordinator.estate.require_record()[0].epoch,
+            now_ms=now_ms,
+            token=token,
+            attested=attested,
+            actor=actor,
+            reason=reason,
+        )
+        return execution_view(coordinator.mover.begin(plan), now_ms)
+
+    def _by_token(self, coordinator: Coordinator, token: str) -> Plan | None:
+        if not token:
+            return None
+        store = coordinator.estate.store
+        recent = store.executions()[-_HISTORY_MAX:]
+        return next((plan for plan in map(store.plan, reversed(recent)) if plan.token == token), None)
+
+    def _find(self, execution: str) -> tuple[Coordinator, Run]:
+        """Return an execution's state: the mover's own, or replayed from the journal."""
+        for coordinator in self._coordinators.values():
+            run = coordinator.mover.run
+            if run is not None and run.plan.id == execution:
+                return coordinator, run
+            store = coordinator.estate.store
+            if execution in store.executions():
+                return coordinator, replay(store.plan(execution), store.entries(execution))
+        raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r}")
+
+    def execution(self, id: str) -> ExecutionView:  # noqa: A002 - the API's name
+        """Return an execution as it stands now."""
+        coordinator, run = self._find(id)
+        return execution_view(run, coordinator.estate.clock.now_ms())
+
+    def executions(self, rg: str) -> tuple[ExecutionView, ...]:
+        """Return the last executions, oldest first."""
+        coordinator = self._coordinator(rg)
+        return tuple(self.execution(name) for name in coordinator.estate.store.executions()[-_HISTORY_MAX:])
+
+    def history(self, id: str) -> tuple[EntryView, ...]:  # noqa: A002 - the API's name
+        """Return an execution's journal."""
+        coordinator, _ = self._find(id)
+        return tuple(_entry_view(entry) for entry in coordinator.estate.store.entries(id))
+
+    def watch(self, id: str) -> Iterator[ExecutionView]:  # noqa: A002 - the API's name
+        """Yield the execution now and after each change, at least every second, until it has ended."""
+        while True:
+            view = self.execution(id)
+            yield view
+            if view.status in ENDED:
+                return
+            coordinator, _ = self._find(id)
+            with coordinator.changed:
+                coordinator.changed.wait(1.0)
+
+    def approve(self, id: str, actor: str, reason: str) -> ExecutionView:  # noqa: A002 - the API's name
+        """Approve what an execution waits for."""
+        return self._ask(id, Approved(actor=actor, reason=reason))
+
+    def abort(self, id: str, actor: str, reason: str) -> ExecutionView:  # noqa: A002 - the API's name
+        """Ask an execution to undo its steps and end."""
+        return self._ask(id, AbortAsked(actor=actor, reason=reason))
+
+    def _ask(self, execution: str, event: Approved | AbortAsked) -> ExecutionView:
+        coordinator, run = self._find(execution)
+        if run.phase in ENDED:
+            code = "APPROVE_REFUSED" if isinstance(event, Approved) else "ABORT_REFUSED"
+            raise MrcError(code, f"execution {execution} has {run.phase}", where=execution)
+        self._mover_of(run.plan.replication_group, run.plan.target)
+        coordinator.mover.ask(event)
+        return self.execution(execution)
+
+    # -- divergence
+
+    def divergence(self, rg: str) -> tuple[DivergenceView, ...]:
+        """Return the divergence ledger, oldest first."""
+        coordinator = self._coordinator(rg)
+        return tuple(
+            DivergenceView(
+                id=ledger.id,
+                region=ledger.region,
+                execution=ledger.execution,
+                state=ledger.state,
+                at_ms=ledger.at_ms,
+                ranges=tuple(
+                    DivergenceRangeView(t.topic, t.partition, t.begin if t.begin >= 0 else t.last_source + 1, t.end, t.records)
+                    for t in ledger.tails
+                ),
+            )
+            for ledger, _ in coordinator.estate.store.ledgers()
+        )
+
+
+# ---------------------------------------------------------------- views of executions
+
+
+def execution_view(run: Run, now_ms: int) -> ExecutionView:
+    """Return what is shown of an execution."""
+    status: Literal["running", "waiting", "undoing", "succeeded", "aborted"]
+    match run.phase:
+        case "waiting" | "undoing" | "succeeded" | "aborted":
+            status = run.phase
+        case _:
+            status = "running"
+    waits = ""
+    if run.waiting is not None:
+        waits = run.waiting.message if not run.waiting.code else f"{run.waiting.code}: {run.waiting.message}"
+    return ExecutionView(
+        id=run.plan.id,
+        replication_group=run.plan.replication_group,
+        kind=run.plan.kind,
+        source=run.plan.source,
+        target=run.plan.target,
+        status=status,
+        waits_for=waits,
+        steps=tuple(_step_view(run, index, now_ms) for index in range(len(run.plan.steps))),
+        started_at_ms=run.started_at_ms,
+        ended_at_ms=run.ended_at_ms,
+        actor=run.plan.actor,
+        reason=run.plan.reason,
+        runbook_hash=run.plan.runbook_hash,
+        abortable=run.abortable,
+    )
+
+
+def _step_view(run: Run, index: int, now_ms: int) -> StepView:
+    step = run.plan.steps[index]
+    began, ended = run.times.get(step.name, (0, 0))
+    state = "planned"
+    if ended:
+        state = "done"
+    elif began and run.phase == "aborted":
+        state = "undone"
+    elif began and index == run.at:
+        state = {"doing": "running", "verifying": "verifying", "waiting": "waiting", "undoing": "undoing"}.get(run.phase, "running")
+    elif run.waiting is not None and run.waiting.step == step.name:
+        state = "waiting"
+    return StepView(
+        name=step.name,
+        action=step.action,
+        state=state,
+        evidence=run.evidence.get(step.name, ""),
+        elapsed_ms=(ended or run.ended_at_ms or now_ms) - began if began else 0,
+        approval=step.approval,
+        point_of_no_return=ACTIONS[step.action].opens,
+    )
+
+
+def _entry_view(entry: Entry) -> EntryView:
+    fields = msgspec.to_builtins(entry.event)
+    what, step = str(fields.pop("type")), str(fields.pop("step", ""))
+    return EntryView(entry.number, entry.at_ms, entry.agent, entry.term, what, step, encode(fields).decode() if fields else "")
