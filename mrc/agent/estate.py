@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mrc.agent.leadership import Leadership
 from mrc.agent.store import Store
@@ -20,6 +20,7 @@ class Estate:
     Attributes:
         region: the agent's own region.
         replicators: Connect of the flows *into* each region.
+        super_users: what the configuration says of each region's ``super.users``; None: nothing.
         route: argv of the routing command; empty where there is none.
     """
 
@@ -32,6 +33,7 @@ class Estate:
     clock: Clock
     hook: Hook
     route: Sequence[str] = ()
+    super_users: Mapping[Region, tuple[str, ...] | None] = field(default_factory=dict)
 
     def inbound(self, region: Region) -> Flow:
         """Return the flow into a region."""

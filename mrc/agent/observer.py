@@ -74,7 +74,7 @@ class Observer:
             bindings, broker, groups = topics, topics, topics
         else:
             bindings = self._read(cluster.bindings, before.bindings)
-            broker = self._read(cluster.broker_settings, before.broker_settings)
+            broker = self._read(lambda: self._broker_settings(region), before.broker_settings)
             groups = self._read(lambda: {g: cluster.group(g) for g in estate.unit.groups}, before.groups)
         connector = estate.connector(estate.inbound(region))
         replicator = estate.replicators[region]
@@ -82,6 +82,12 @@ class Observer:
         connect = self._answered(inbound, before.connect)
         settings = inbound if isinstance(inbound, Unknown) else self._read(lambda: replicator.settings(connector), before.inbound_settings)
         return RegionInventory(region, kafka, connect, topics, bindings, broker, groups, inbound, settings)
+
+    def _broker_settings(self, region: Region) -> Mapping[str, str]:
+        """Return what the brokers say, and what the configuration says where they say nothing."""
+        declared = self._estate.super_users.get(region)
+        said = self._estate.clusters[region].broker_settings()
+        return said if declared is None else {"super.users": ";".join(declared), **said}
 
     def _read(self, read: Callable[[], T], before: Reading[T]) -> Reading[T]:
         now_ms = self._estate.clock.now_ms()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
+from typing import Literal
 
 import yaml
 
@@ -21,10 +22,13 @@ _NOT_OURS = re.compile(r"^(__|mm2-|connect-|mrc\.)|\.internal$|(^|\.)heartbeats$
 _ADMINISTRATORS = frozenset({"alter", "all"})
 
 
+Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+
+
 class Login(Value, frozen=True):
     """How mrc logs in, as it is to be written; the password's file, never the password."""
 
-    protocol: str = "PLAINTEXT"
+    protocol: Protocol = "PLAINTEXT"
     mechanism: str | None = None
     username: str | None = None
     password_file: str | None = None

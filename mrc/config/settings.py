@@ -93,11 +93,13 @@ class KafkaSettings(Written, frozen=True):
         bootstrap: host:port of some brokers, with commas.
         bootstrap_remote: how other regions reach it; `remote` falls back to `bootstrap`.
         security: how mrc logs in.
+        super_users: what the brokers' ``super.users`` says; Kafka tells nobody, and a fence does not hold super users.
     """
 
     bootstrap: NonEmpty
     bootstrap_remote: NonEmpty | None = None
     security: SecuritySettings = SecuritySettings()
+    super_users: tuple[PrincipalName, ...] | None = None
 
     @property
     def remote(self) -> str:

@@ -111,7 +111,7 @@ def _covers_one(binding: Binding, topic: str) -> bool:
 def unsafe(
     unit: Unit, region: Region, bindings: frozenset[Binding], broker: Mapping[str, str], connector: Mapping[str, str]
 ) -> tuple[FindingView, ...]:
-    """Return why an ACL fence would not hold in a region, each with severity ``error``.
+    """Return why an ACL fence would not hold in a region, with severity ``error``, and what cannot be told.
 
     Args:
         broker: ``super.users``, ``allow.everyone.if.no.acl.found``, ``authorizer.class.name`` of the region's brokers.
@@ -122,6 +122,9 @@ def unsafe(
     supers = {name.strip() for name in broker.get("super.users", "").split(";") if name.strip()}
     for principal in sorted(named & supers):
         found.append(_finding("SUPER_USER", f"{principal} is a super user: no ACL refuses it", region))
+    if "super.users" not in broker:
+        message = "Kafka hides super.users and the configuration does not name them: if an application is one, no fence holds it"
+        found.append(FindingView("SUPER_USERS_UNKNOWN", "warning", message, str(region)))
     if not broker.get("authorizer.class.name"):
         found.append(_finding("NO_AUTHORIZER", "the brokers have no authorizer: an ACL refuses nobody", region))
     if broker.get("allow.everyone.if.no.acl.found", "false") == "true":

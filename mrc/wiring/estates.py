@@ -1,0 +1,136 @@
+"""Builds what an agent reaches from the settings: adapters, units, estates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mrc.adapters.clock import SystemClock
+from mrc.adapters.kafka.access import Access
+from mrc.adapters.kafka.cluster import KafkaCluster
+from mrc.adapters.mirrormaker.connect import ConnectReplicator
+from mrc.adapters.routing.command import CommandHook
+from mrc.adapters.zookeeper.tree import ZooKeeperTree
+from mrc.agent.estate import Estate
+from mrc.agent.leadership import AgentNode, Leadership
+from mrc.agent.store import Store
+from mrc.config.runbook import load_runbook
+from mrc.config.settings import AgentSettings, KafkaSettings, ReplicationGroup, Settings
+from mrc.core.errors import MrcError
+from mrc.core.failover.runbook import Runbook
+from mrc.core.inventory import Unit
+from mrc.core.model import GroupId, Region
+
+CALL_DEADLINE_S = 3.0
+"""How long one call to Kafka or Connect may take: shorter than a lease, so that a stale agent's request has ended by then."""
+
+ZOOKEEPER_DEADLINE_S = 2.0
+
+SHIPPED_RUNBOOKS = Path(__file__).resolve().parents[1] / "runbooks"
+"""Where the wheel keeps them; in a checkout they are in the folder above."""
+
+
+@dataclass
+class Reach:
+    """Everything that an agent has connections to; closed as one."""
+
+    tree: ZooKeeperTree
+    clusters: dict[str, dict[Region, KafkaCluster]]
+    estates: dict[str, Estate]
+    leadership: Leadership
+    peers: dict[Region, Leadership]
+
+    def close(self) -> None:
+        """Release every connection."""
+        for clusters in self.clusters.values():
+            for cluster in clusters.values():
+                cluster.close()
+        self.tree.close()
+
+
+def access(kafka: KafkaSettings, *, remote: bool) -> Access:
+    """Return how mrc reaches a cluster, from inside its region or from another."""
+    security = kafka.security
+    return Access(
+        bootstrap=kafka.remote if remote else kafka.bootstrap,
+        protocol=security.protocol,
+        mechanism=security.mechanism or "",
+        username=security.username or "",
+        password=security.password().reveal() if security.password_file else "",
+        ca_file=str(security.ca_file or ""),
+    )
+
+
+def unit(group: ReplicationGroup) -> Unit:
+    """Return a replication group as the core needs it."""
+    regions = tuple(dict.fromkeys(Region(region) for flow in group.flows for region in (flow.source, flow.target)))
+    return Unit(
+        name=group.name,
+        mode=group.mode,
+        policy=group.policy,
+        regions=regions,
+        topics=tuple(group.topics),
+        groups=tuple(GroupId(name) for name in group.groups),
+        writers=tuple(group.principals.writers),
+        readers=tuple(group.principals.readers),
+        exempt=tuple(group.principals.exempt),
+        probe=f"User:{group.probe.username}" if group.probe else "",
+        connectors={flow.flow: flow.connector for flow in group.flows},
+    )
+
+
+def cluster(settings: Settings, group: ReplicationGroup, region: Region, *, here: Region | None) -> KafkaCluster:
+    """Return one region's cluster, as reached from region ``here`` (None: from outside of all)."""
+    kafka = settings.region(region).kafka
+    way = access(kafka, remote=here != region)
+    probe = way.as_principal(group.probe.username, group.probe.password().reveal()) if group.probe else None
+    return KafkaCluster(region, way, probe, CALL_DEADLINE_S)
+
+
+def reach(settings: Settings, region: Region, agent: AgentSettings, version: str) -> Reach:
+    """Return an agent's connections. None is made before it is needed, but ZooKeeper's."""
+    zookeeper = settings.zookeeper
+    tree = ZooKeeperTree(zookeeper.connect, zookeeper.root, zookeeper.session_timeout_ms, ZOOKEEPER_DEADLINE_S)
+    me = AgentNode(agent.id, agent.grpc, version)
+    peers = {Region(name): Leadership(tree, Region(name), me) for name in settings.regions}
+    leadership = peers[region]
+    clusters: dict[str, dict[Region, KafkaCluster]] = {}
+    estates: dict[str, Estate] = {}
+    for group in settings.replication_groups:
+        one = unit(group)
+        if region not in one.regions:
+            continue
+        clusters[one.name] = {name: cluster(settings, group, name, here=region) for name in one.regions}
+        estates[one.name] = Estate(
+            unit=one,
+            region=region,
+            clusters=clusters[one.name],
+            replicators={name: ConnectReplicator(settings.region(name).connect.url, CALL_DEADLINE_S) for name in one.regions},
+            store=Store(tree, one.name),
+            leadership=leadership,
+            clock=SystemClock(),
+            hook=CommandHook(settings.base),
+            route=tuple(group.routing.command) if group.routing else (),
+            super_users={name: settings.region(name).kafka.super_users for name in one.regions},
+        )
+    return Reach(tree, clusters, estates, leadership, peers)
+
+
+def runbook_folder(settings: Settings, replication_group: str) -> Path:
+    """Return where a replication group's runbooks are."""
+    group = settings.replication_group(replication_group)
+    if group.runbooks is not None:
+        return group.runbooks
+    return SHIPPED_RUNBOOKS if SHIPPED_RUNBOOKS.is_dir() else SHIPPED_RUNBOOKS.parents[1] / "runbooks"
+
+
+def runbook(settings: Settings, replication_group: str, kind: str) -> tuple[Runbook, str]:
+    """Return the runbook of a kind of move, read now, with its hash.
+
+    Raises:
+        MrcError: ``RUNBOOK_INVALID`` naming file and line.
+    """
+    path = runbook_folder(settings, replication_group) / f"{kind}.yaml"
+    if not path.is_file():
+        raise MrcError("RUNBOOK_INVALID", f"there is no runbook {kind}", where=str(path))
+    return load_runbook(path)
