@@ -1,0 +1,251 @@
+"""One Kafka cluster in memory: the `Cluster` port for mrc, and what applications do to it for workloads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from mrc.core.errors import MrcError
+from mrc.core.model import GroupId, Offset, Seen, TopicPartition
+from mrc.ports import Binding, GroupInfo, Isolation, Position, ProbeAnswer, TopicInfo
+from mrc.sim.authorizer import Authorizer
+from mrc.sim.clock import FakeClock
+from mrc.sim.log import Headers, PartitionLog, Record
+from mrc.sim.reader import FakeReader
+
+_PROBE_AHEAD_MS = 10 * 365 * 86_400_000
+_DEFAULTS = {
+    "cleanup.policy": "delete",
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": "3600000",
+    "min.insync.replicas": "1",
+}
+
+
+class Topic:
+    """A topic: its id, its settings and its partitions' logs."""
+
+    def __init__(self, topic_id: str, partitions: int, config: Mapping[str, str]) -> None:
+        self.topic_id = topic_id
+        self.config = {**_DEFAULTS, **config}
+        self.logs = [PartitionLog() for _ in range(partitions)]
+
+
+class Group:
+    """A consumer group: who is in it, what it committed."""
+
+    def __init__(self) -> None:
+        self.members = 0
+        self.positions: dict[TopicPartition, Position] = {}
+        self.unstable = False
+
+
+class FakeCluster:
+    """The port `Cluster`, and below it the workloads' side. mrc itself is a super user.
+
+    Attributes:
+        reachable: False makes every call, workloads' too, raise ``CLUSTER_UNREACHABLE``.
+        acls: the authorizer.
+        settings: what `broker_settings` tells.
+        probe_principal: as whom `probe` asks; empty answers ``unverifiable``.
+        contents: topics by name.
+        members_of: groups by id.
+    """
+
+    def __init__(self, region: str, clock: FakeClock, probe_principal: str = "User:probe") -> None:
+        self.region = region
+        self.clock = clock
+        self.reachable = True
+        self.acls = Authorizer()
+        self.settings: dict[str, str] = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"}
+        self.probe_principal = probe_principal
+        self.contents: dict[str, Topic] = {}
+        self.members_of: dict[GroupId, Group] = {}
+        self._made = 0
+        self._transactions = 0
+
+    # ---------------------------------------------------------------- the port
+
+    def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
+        """See `Cluster.topics`."""
+        self._reach()
+        found = {name: self.contents[name] for name in names if name in self.contents}
+        return {name: TopicInfo(topic.topic_id, (1,) * len(topic.logs), dict(topic.config)) for name, topic in found.items()}
+
+    def starts(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, Offset]:
+        """See `Cluster.starts`."""
+        return {tp: Offset(self.log(tp).start) for tp in tps}
+
+    def ends(self, tps: Sequence[TopicPartition], isolation: Isolation) -> dict[TopicPartition, Offset]:
+        """See `Cluster.ends`."""
+        return {tp: self.log(tp).next_stable() if isolation == "read_committed" else Offset(self.log(tp).end) for tp in tps}
+
+    def group_ids(self) -> list[GroupId]:
+        """See `Cluster.group_ids`."""
+        self._reach()
+        return sorted(self.members_of)
+
+    def group(self, group: GroupId) -> GroupInfo:
+        """See `Cluster.group`."""
+        self._reach()
+        found = self.members_of.get(group)
+        if found is None:
+            return GroupInfo("Dead", 0)
+        return GroupInfo("Stable" if found.members else "Empty", found.members)
+
+    def positions(self, group: GroupId) -> dict[TopicPartition, Position]:
+        """See `Cluster.positions`."""
+        self._reach()
+        found = self.members_of.get(group)
+        if found is not None and found.unstable:
+            raise self._error("OPEN_TRANSACTION", f"{group} has an undecided transactional commit", retryable=True)
+        return {} if found is None else dict(found.positions)
+
+    def commit_positions(self, group: GroupId, positions: Mapping[TopicPartition, Position]) -> None:
+        """See `Cluster.commit_positions`."""
+        self._reach()
+        if not positions:
+            return
+        if group in self.members_of and self.members_of[group].members:
+            raise self._error("GROUP_HAS_MEMBERS", f"{group} has members", retryable=True)
+        found = self.members_of.setdefault(group, Group())
+        unknown = [tp for tp in positions if not self._exists(tp)]
+        found.positions |= {tp: position for tp, position in positions.items() if tp not in unknown}
+        if unknown:
+            raise self._error("UNKNOWN_TOPIC", f"there is no {unknown[0]}")
+
+    def bindings(self) -> frozenset[Binding]:
+        """See `Cluster.bindings`."""
+        self._reach()
+        return frozenset(self.acls.bindings)
+
+    def add_bindings(self, bindings: Iterable[Binding]) -> None:
+        """See `Cluster.add_bindings`."""
+        self._reach()
+        self.acls.bindings |= set(bindings)
+
+    def remove_bindings(self, bindings: Iterable[Binding]) -> None:
+        """See `Cluster.remove_bindings`."""
+        self._reach()
+        self.acls.bindings -= set(bindings)
+
+    def broker_settings(self) -> dict[str, str]:
+        """See `Cluster.broker_settings`."""
+        self._reach()
+        return dict(self.settings)
+
+    def probe(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, ProbeAnswer]:
+        """See `Cluster.probe`."""
+        return {tp: self._probe(tp) for tp in tps}
+
+    def last_records(self, tps: Sequence[TopicPartition], below: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Seen | None]:
+        """See `Cluster.last_records`."""
+        return {tp: self.log(tp).last_visible(below[tp]) for tp in tps}
+
+    def reader(self, start: Mapping[TopicPartition, Offset]) -> FakeReader:
+        """See `Cluster.reader`."""
+        return FakeReader(self.region, self.log, start)
+
+    def ensure_topic(self, name: str, *, compacted: bool) -> None:
+        """See `Cluster.ensure_topic`."""
+        self._reach()
+        if name not in self.contents:
+            self.make_topic(name, 1, {"cleanup.policy": "compact"} if compacted else {})
+
+    def append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """See `Cluster.append`."""
+        log = self.log(TopicPartition(topic, 0))
+        for key, value in entries:
+            log.append(Record(key, value, self.clock.now_ms()))
+
+    def load(self, topic: str) -> dict[bytes, bytes]:
+        """See `Cluster.load`."""
+        self._reach()
+        if topic not in self.contents:
+            return {}
+        log = self.contents[topic].logs[0]
+        records = [entry.record for entry in log.visible(0, log.end) if entry.record is not None]
+        last = {record.key: record.value for record in records if record.key is not None}
+        return {key: value for key, value in last.items() if value is not None}
+
+    # ---------------------------------------------------------------- applications and operators
+
+    def make_topic(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> None:
+        """Make a topic with an id of its own; an existing one is replaced, as deleting and making again would."""
+        self._made += 1
+        self.contents[name] = Topic(f"{self.region}-{name}-{self._made}", partitions, config or {})
+
+    def log(self, tp: TopicPartition) -> PartitionLog:
+        """Return a partition's log. Raises ``UNKNOWN_TOPIC``, ``CLUSTER_UNREACHABLE``."""
+        self._reach()
+        if not self._exists(tp):
+            raise self._error("UNKNOWN_TOPIC", f"there is no {tp}")
+        return self.contents[tp.topic].logs[tp.partition]
+
+    def produce(
+        self,
+        principal: str,
+        tp: TopicPartition,
+        key: bytes | None,
+        value: bytes | None,
+        *,
+        headers: Headers = (),
+        timestamp_ms: int | None = None,
+        transaction: int = 0,
+    ) -> Offset:
+        """Append as an application and return the offset. Raises ``AUTHORIZATION_FAILED`` where an ACL refuses."""
+        log = self.log(tp)
+        if not self.acls.allows(principal, "write", "topic", tp.topic):
+            raise self._error("AUTHORIZATION_FAILED", f"{principal} may not write {tp.topic}")
+        now_ms = self.clock.now_ms() if timestamp_ms is None else timestamp_ms
+        return Offset(log.append(Record(key, value, now_ms, headers), transaction))
+
+    def begin(self) -> int:
+        """Return a new transaction, to be given to `produce`."""
+        self._transactions += 1
+        return self._transactions
+
+    def finish(self, transaction: int, *, commit: bool) -> None:
+        """Commit or abort everywhere. As in Kafka, no topic ACL is asked: an open transaction passes a fence."""
+        self._reach()
+        for topic in self.contents.values():
+            for log in topic.logs:
+                log.finish(transaction, commit=commit)
+
+    def join(self, principal: str, group: GroupId, members: int = 1) -> None:
+        """Add members. Raises ``AUTHORIZATION_FAILED`` where an ACL refuses."""
+        self._as_member(principal, group).members += members
+
+    def leave(self, group: GroupId) -> None:
+        """Take every member away; positions stay."""
+        self._reach()
+        self.members_of[group].members = 0
+
+    def commit_as_member(self, principal: str, group: GroupId, positions: Mapping[TopicPartition, Position]) -> None:
+        """Commit as a member of the group does. Raises ``AUTHORIZATION_FAILED`` where an ACL refuses."""
+        self._as_member(principal, group).positions |= dict(positions)
+
+    # ---------------------------------------------------------------- inside
+
+    def _as_member(self, principal: str, group: GroupId) -> Group:
+        self._reach()
+        if not self.acls.allows(principal, "read", "group", group):
+            raise self._error("AUTHORIZATION_FAILED", f"{principal} may not read group {group}")
+        return self.members_of.setdefault(group, Group())
+
+    def _probe(self, tp: TopicPartition) -> ProbeAnswer:
+        self.log(tp)
+        config = self.contents[tp.topic].config
+        bounded = config["message.timestamp.type"] == "CreateTime" and int(config["message.timestamp.after.max.ms"]) < _PROBE_AHEAD_MS
+        if not bounded or not self.probe_principal or not self.acls.allows(self.probe_principal, "describe", "topic", tp.topic):
+            return "unverifiable"
+        return "writable" if self.acls.allows(self.probe_principal, "write", "topic", tp.topic) else "refused"
+
+    def _exists(self, tp: TopicPartition) -> bool:
+        return tp.topic in self.contents and tp.partition < len(self.contents[tp.topic].logs)
+
+    def _reach(self) -> None:
+        if not self.reachable:
+            raise self._error("CLUSTER_UNREACHABLE", "no answer", retryable=True)
+
+    def _error(self, code: str, message: str, *, retryable: bool = False) -> MrcError:
+        return MrcError(code, message, where=self.region, retryable=retryable)

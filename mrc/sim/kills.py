@@ -1,0 +1,80 @@
+"""Kill points: every act of an agent on the outside world, enumerated, each with the instant before and the instant after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+ACTS = frozenset(
+    {
+        "commit",
+        "create_ephemeral",
+        "ensure_topic",
+        "append",
+        "add_bindings",
+        "remove_bindings",
+        "commit_positions",
+        "stop",
+        "resume",
+        "set_positions",
+        "run",
+    }
+)
+"""Methods of ports that change something outside; all others only read."""
+
+
+class Killed(BaseException):
+    """The agent has been killed: nothing of it runs any more, not even its handlers of errors."""
+
+
+class KillSwitch:
+    """Counts an agent's acts and kills it at one of them.
+
+    Attributes:
+        armed: acts count only while it is True.
+        acts: names of the acts so far.
+        at: index of the act to die at; -1: never.
+        after: die right after the act instead of right before it.
+        dead: every act of a dead agent kills it again: it never acts.
+    """
+
+    def __init__(self, at: int = -1, *, after: bool = False) -> None:
+        self.armed = False
+        self.acts: list[str] = []
+        self.at = at
+        self.after = after
+        self.dead = False
+
+    def watch(self, port: Any) -> Any:  # any port: the watched one has the same methods
+        """Return ``port`` with every act counted."""
+        return _Watched(port, self)
+
+    def act(self, name: str, do: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Carry an act out, or die before or after it."""
+        if self.dead:
+            raise Killed(name)
+        if not self.armed:
+            return do(*args, **kwargs)
+        index = len(self.acts)
+        self.acts.append(name)
+        if index == self.at and not self.after:
+            self._die(name)
+        result = do(*args, **kwargs)
+        if index == self.at:
+            self._die(name)
+        return result
+
+    def _die(self, name: str) -> None:
+        self.dead = True
+        raise Killed(name)
+
+
+class _Watched:
+    def __init__(self, port: Any, switch: KillSwitch) -> None:
+        self._port = port
+        self._switch = switch
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._port, name)
+        if name not in ACTS:
+            return found
+        return lambda *args, **kwargs: self._switch.act(name, found, args, kwargs)
