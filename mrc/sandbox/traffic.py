@@ -155,6 +155,8 @@ class Traffic:
             limits: of the times.
             timeout_s: for the read of each region.
         """
+        # Before the regions are read: an event acknowledged in between must not look lost.
+        traffic = self.logs().copy()
         logs: dict[str, RegionLog] = {}
         for region in self._settings().regions:
             try:
@@ -162,7 +164,7 @@ class Traffic:
             except MrcError:
                 continue  # the judge counts a missing log against the moves that need it
         first = active or (moves[0].source if moves else self._active_region(5.0))
-        return judge(self.logs(), logs, moves, self.groups() if groups is None else groups, active=first, drained=drained, limits=limits)
+        return judge(traffic, logs, moves, self.groups() if groups is None else groups, active=first, drained=drained, limits=limits)
 
     def _read(self, region: str, *, timeout_s: float, last: int | None = None) -> RegionLog:
         settings = self._settings()

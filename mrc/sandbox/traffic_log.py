@@ -164,6 +164,12 @@ class Logs:
             self.add(parse(data[:whole]))
         return self
 
+    def copy(self) -> Logs:
+        """Return what was read so far, for it to stay as it is."""
+        made = Logs(self._folder)
+        made.acked, made.in_doubt, made.processed, made.turns = [*self.acked], [*self.in_doubt], [*self.processed], [*self.turns]
+        return made
+
     def add(self, lines: Iterable[Line]) -> Logs:
         """Take lines from elsewhere; returns itself."""
         for line in lines:
