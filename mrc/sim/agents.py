@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.estate import Estate
 from mrc.agent.leadership import AgentNode, Leadership
@@ -81,12 +84,12 @@ class SimAgent:
 
     def _pump(self, *, move: bool) -> None:
         coordinator = self.coordinator
-        pumps = [self._lead]
+        _bear(self._lead)
         for region in coordinator.estate.unit.regions:
-            pumps += [lambda r=region: coordinator.observer.refresh(r), lambda r=region: coordinator.fence_tick(r)]
-        pumps += [coordinator.flow_tick, coordinator.capture_tick]
-        for one in pumps:
-            _bear(one)
+            _bear(partial(coordinator.observer.refresh, region))
+            _bear(partial(coordinator.fence_tick, region))
+        _bear(coordinator.flow_tick)
+        _bear(coordinator.capture_tick)
         if move and not self.moving:
             self.moving = True
             try:
@@ -98,10 +101,10 @@ class SimAgent:
         self.coordinator.lead(new_term=self.leadership.tick())
 
 
-def _bear(pump: object) -> None:
+def _bear(pump: Callable[[], object]) -> None:
     """Run a pump; world errors are borne, as the wiring does."""
     try:
-        pump()  # type: ignore[operator]
+        pump()
     except MrcError as error:
         if error.kind == "bug":
             raise
@@ -149,8 +152,7 @@ class Applications:
         for group, limit in limits.items():
             here = self._joined.get(group)
             if here is not None and (here != record.region or record.state != "open"):
-                if self.world.clusters[here].reachable:
-                    self.world.clusters[here].leave(group)
+                self.world.clusters[here].members_of[group].members = 0  # a dead region's members are gone when it returns
                 del self._joined[group]
             if record.state != "open" or not self.world.clusters[record.region].reachable:
                 continue
