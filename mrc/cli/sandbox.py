@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 import click
 
 from mrc.cli.output import emit, grid
+from mrc.cli.traffic import report
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -169,6 +170,9 @@ def stop_agents(state: Path, region: str | None) -> None:
 @sandbox.group()
 def traffic() -> None:
     """Order events: one producer and consumer groups that follow the active region, and log what happened to them."""
+
+
+traffic.add_command(report)
 
 
 @traffic.command("start")

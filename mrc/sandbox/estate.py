@@ -60,6 +60,7 @@ def _region(layout: Layout, region: str) -> dict[str, object]:
                 "username": "mrc",
                 "password_file": "secrets/mrc",
             },
+            "super_users": ["User:broker", "User:admin"],
         },
         "connect": {"url": layout.connect_url(region)},
         "agents": [

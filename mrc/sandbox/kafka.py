@@ -204,6 +204,8 @@ def _grants(layout: Layout, region: str) -> Iterator[Grant]:
         for readable in dict.fromkeys((name, target_topic(layout.options.policy, Region(places.other(region)), name))):
             yield "consumer", topic, readable, False, (does.READ, does.DESCRIBE)
     yield "producer", transaction, "*", False, (does.WRITE, does.DESCRIBE)
+    # An idempotent producer gets its id while its topics are still fenced, and writes at once when they open.
+    yield "producer", cluster, "kafka-cluster", False, (does.IDEMPOTENT_WRITE,)
     for name in places.GROUPS:
         yield "consumer", group, name, False, (does.READ, does.DESCRIBE)
     for prefix in TEST_GROUP_PREFIXES:
