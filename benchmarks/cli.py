@@ -68,9 +68,8 @@ def main() -> None:
     results = measure(commands, asked.runs)
     reference_ms = results[0].median_ms
     busy = os.getloadavg()[0] / (os.cpu_count() or 1)
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load per core {busy:.2f}, {asked.runs} runs each"
-    )
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    print(f"{machine}, Python {platform.python_version()}, load per core {busy:.2f}, {asked.runs} runs each")
     print(f"{'command':<10}{'median ms':>11}{'worst ms':>10}{'x python':>10}{'aim ms':>8}  verdict")
     for one in results:
         aim = f"{one.aim_ms:.0f}" if one.aim_ms is not None else "-"

@@ -202,7 +202,9 @@ def _principals(
     if login.username is not None:
         exempt.add(f"User:{login.username}")
     writers = {binding.principal for binding in bindings if _allows(binding, "write", "topic", topics)}
-    readers = {binding.principal for binding in bindings if _allows(binding, "read", "group", groups)}
+    readers = {
+        binding.principal for binding in bindings if _allows(binding, "read", "group", groups) or _allows(binding, "read", "topic", topics)
+    }
     notes.append(
         f"{name}: who is never fenced was taken from administrators' ACLs, the connectors' user and mrc's own: check it above all."
     )

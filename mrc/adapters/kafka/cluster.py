@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, TopicCollection
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Wire
 from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType
 from confluent_kafka.admin import TopicDescription as _Described
@@ -70,6 +70,14 @@ class KafkaCluster:
             for name, config in configs.items()
         }
 
+    def topic_names(self) -> list[str]:
+        """Return the names of all topics, internal ones too. Raises world errors; a refused password looks like silence here."""
+        try:
+            listed = self._admin.client().list_topics(timeout=self._deadline_s)
+        except KafkaException as error:
+            raise self._admin.error(error.args[0], "list topics") from error
+        return sorted(listed.topics)
+
     def starts(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, Offset]:
         """See `Cluster.starts`."""
         return self._offsets(tps, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)
@@ -82,7 +90,9 @@ class KafkaCluster:
         """See `Cluster.group_ids`."""
         listed = self._admin.ask_one("list groups", lambda c: c.list_consumer_groups(request_timeout=self._deadline_s))
         if listed.errors:
-            raise self._admin.error(listed.errors[0].args[0], "list groups")
+            # The driver hands over one or the other.
+            first = listed.errors[0]
+            raise self._admin.error(first.args[0] if isinstance(first, KafkaException) else first, "list groups")
         return sorted(GroupId(group.group_id) for group in listed.valid)
 
     def group(self, group: GroupId) -> GroupInfo:

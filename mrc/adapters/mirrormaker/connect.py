@@ -53,6 +53,12 @@ class ConnectReplicator:
         answer = self._call("GET", f"{_path(connector)}/config", absent_ok=True)
         return {} if answer is None else dict(answer)
 
+    def source_connectors(self) -> dict[str, dict[str, str]]:
+        """Return the configuration of every MirrorSourceConnector of the Connect cluster, by name."""
+        listed = self._call("GET", "/connectors?expand=info")
+        configs = {name: dict(entry["info"]["config"]) for name, entry in listed.items()}
+        return {name: config for name, config in configs.items() if config.get("connector.class", "").endswith("MirrorSourceConnector")}
+
     def stop(self, connector: str) -> None:
         """See `Replicator.stop`."""
         self._call("PUT", f"{_path(connector)}/stop")
