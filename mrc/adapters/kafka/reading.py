@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -70,7 +71,7 @@ class KafkaReader:
         self._names = {(tp.topic, tp.partition): tp for tp in start}
         self._positions: dict[TopicPartition, Offset] = dict(start)
         self._error: MrcError | None = None
-        self._doubtful = False
+        self._doubtful_since_s: float | None = None
         self._closed = False
         self._consumer = open_consumer(access, start, self._complaints)
 
@@ -79,11 +80,13 @@ class KafkaReader:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
+        began_s = time.monotonic()
         # The driver fills a batch or waits the whole time; so wait for one message and take what is there already.
         messages = self._consumer.consume(1, timeout_s)
         if messages and max_records > 1:
             messages += self._consumer.consume(max_records - 1, 0)
-        self._doubtful = self._complaints.take_down() or self._doubtful
+        if self._complaints.take_down() and self._doubtful_since_s is None:
+            self._doubtful_since_s = began_s
         if not messages:
             self._require_cluster()
             return []
@@ -107,7 +110,7 @@ class KafkaReader:
         if not ended and self._error is not None:
             failed, self._error = self._error, None
             raise failed
-        self._doubtful = False
+        self._doubtful_since_s = None
         return [Batch(tp, tuple(records.get(tp, ())), positions[tp], end) for tp, end in ended.items()]
 
     def pause(self, tps: Iterable[TopicPartition]) -> None:
@@ -126,11 +129,12 @@ class KafkaReader:
 
     def _require_cluster(self) -> None:
         """After all brokers were lost, silence is not idleness: ask one of them before saying "nothing new"."""
-        if not self._doubtful:
+        if self._doubtful_since_s is None:
             return
         tp = next(iter(self._positions), None)
         try:
             self._consumer.list_topics(tp.topic if tp is not None else None, timeout=self._deadline_s)
         except KafkaException as error:
+            self._complaints.raise_refused(self._doubtful_since_s, self._region)
             raise world_error(error.args[0], self._region) from error
-        self._doubtful = False
+        self._doubtful_since_s = None

@@ -1,0 +1,347 @@
+"""The contract of `Cluster`, on the fake and on Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from mrc.core.errors import MrcError
+from mrc.core.model import Offset, Seen, TopicPartition
+from mrc.ports import Batch, Binding, Cluster, Position, Reader
+from tests.contract.cluster_stages import ClusterStage, at, fresh_group
+from tests.contract.waiting import eventually
+
+
+def _allow(stage: ClusterStage, topic: str, *principals: str) -> None:
+    found = [
+        Binding("topic", topic, "literal", f"User:{name}", operation, "allow") for name in principals for operation in ("write", "describe")
+    ]
+    stage.cluster.add_bindings(found)
+
+
+def _deny(topic: str, principal: str) -> Binding:
+    return Binding("topic", topic, "literal", f"User:{principal}", "write", "deny")
+
+
+def _read(reader: Reader, partitions: int = 1) -> dict[TopicPartition, tuple[list[Seen], Batch]]:
+    """Read until every partition was at its end; return records and the last batch per partition."""
+    found: dict[TopicPartition, tuple[list[Seen], Batch]] = {}
+    for _ in range(200):
+        for batch in reader.poll(100, 0.1):
+            found[batch.tp] = ([*found.get(batch.tp, ([], batch))[0], *batch.records], batch)
+        if len(found) == partitions and all(batch.at_end for _, batch in found.values()):
+            return found
+    raise AssertionError(f"no end: {found}")
+
+
+def _fails(stage: ClusterStage, call: Callable[[], object]) -> str:
+    with pytest.raises(MrcError) as raised:
+        call()
+    assert stage.cluster is not None
+    return raised.value.code
+
+
+# ---------------------------------------------------------------- topics and offsets
+
+
+def test_topics_describes_those_that_exist(stage: ClusterStage) -> None:
+    name = stage.topic(2, cleanup_policy="compact")
+    found = stage.cluster.topics([name, "test-none"])
+    assert set(found) == {name}
+    assert found[name].topic_id
+    assert len(found[name].leaders) == 2
+    assert all(leader >= 0 for leader in found[name].leaders)
+    assert found[name].config["cleanup.policy"] == "compact"
+    assert stage.cluster.topics([]) == {}
+
+
+def test_an_open_transaction_holds_the_last_stable_offset_back(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    _allow(stage, tp.topic, "producer")
+    stage.produce(tp, ["a", "b"])
+    finish = stage.begin(tp, ["c"])
+    assert stage.cluster.starts([tp]) == {tp: 0}
+    assert stage.cluster.ends([tp], "read_uncommitted") == {tp: 3}
+    assert stage.cluster.ends([tp], "read_committed") == {tp: 2}
+    finish(True)
+    assert stage.cluster.ends([tp], "read_uncommitted") == stage.cluster.ends([tp], "read_committed") == {tp: 4}
+
+
+def test_a_trimmed_log_starts_later(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    stage.produce(tp, ["a", "b", "c"])
+    stage.trim(tp, 2)
+    assert stage.cluster.starts([tp]) == {tp: 2}
+
+
+def test_offsets_of_what_is_not_there_are_an_error(stage: ClusterStage) -> None:
+    tp = TopicPartition("test-none", 0)
+    assert _fails(stage, lambda: stage.cluster.ends([tp], "read_committed")) == "UNKNOWN_TOPIC"
+    beyond = TopicPartition(stage.topic(), 7)
+    assert _fails(stage, lambda: stage.cluster.starts([beyond])) == "UNKNOWN_TOPIC"
+
+
+# ---------------------------------------------------------------- groups
+
+
+def test_an_unknown_group_is_dead_and_has_no_positions(stage: ClusterStage) -> None:
+    group = fresh_group()
+    assert stage.cluster.group(group).state == "Dead"
+    assert stage.cluster.group(group).members == 0
+    assert stage.cluster.positions(group) == {}
+
+
+def test_positions_committed_for_an_empty_group_are_read_back_with_their_metadata(stage: ClusterStage) -> None:
+    topic, group = stage.topic(3), fresh_group()
+    wanted = {TopicPartition(topic, 0): Position(at(0), "note"), TopicPartition(topic, 2): Position(at(5))}
+    stage.cluster.commit_positions(group, wanted)
+    assert stage.cluster.positions(group) == wanted
+    assert stage.cluster.group(group).state == "Empty"
+    assert group in stage.cluster.group_ids()
+
+
+def test_a_live_group_refuses_a_commit_from_outside(stage: ClusterStage) -> None:
+    topic, group = stage.topic(), fresh_group()
+    tp = TopicPartition(topic, 0)
+    stage.cluster.commit_positions(group, {tp: Position(at(1))})
+    with stage.member(group, topic):
+        assert stage.cluster.group(group).members == 1
+        assert _fails(stage, lambda: stage.cluster.commit_positions(group, {tp: Position(at(2))})) == "GROUP_HAS_MEMBERS"
+        assert stage.cluster.positions(group) == {tp: Position(at(1))}
+    assert stage.cluster.group(group).members == 0
+    stage.cluster.commit_positions(group, {tp: Position(at(2))})
+    assert stage.cluster.positions(group) == {tp: Position(at(2))}
+
+
+def test_the_error_of_one_partition_in_a_commit_is_raised(stage: ClusterStage) -> None:
+    topic, group = stage.topic(), fresh_group()
+    wanted = {TopicPartition(topic, 0): Position(at(1)), TopicPartition(topic, 9): Position(at(1))}
+    assert _fails(stage, lambda: stage.cluster.commit_positions(group, wanted)) == "UNKNOWN_TOPIC"
+    assert stage.cluster.positions(group) == {TopicPartition(topic, 0): Position(at(1))}
+
+
+# ---------------------------------------------------------------- fences
+
+
+def test_bindings_are_added_and_removed_exactly_and_repeatedly(stage: ClusterStage) -> None:
+    topic = stage.topic()
+    mine, other = _deny(topic, "producer"), Binding("topic", topic[:6], "prefixed", "User:producer", "read", "deny")
+    before = stage.cluster.bindings()
+    try:
+        for _ in range(2):
+            stage.cluster.add_bindings([mine, other])
+            eventually(lambda: None, lambda: stage.cluster.bindings() - before == {mine, other})
+        for _ in range(2):
+            stage.cluster.remove_bindings([mine])
+            eventually(lambda: None, lambda: stage.cluster.bindings() - before == {other})
+    finally:
+        stage.cluster.remove_bindings([mine, other])
+    eventually(lambda: None, lambda: stage.cluster.bindings() == before)
+
+
+def test_a_probe_tells_a_fence_from_none_and_appends_nothing(stage: ClusterStage) -> None:
+    fenced, free = stage.topic(2), stage.topic()
+    _allow(stage, fenced, "probe")
+    _allow(stage, free, "probe")
+    tps = [TopicPartition(fenced, 0), TopicPartition(fenced, 1), TopicPartition(free, 0)]
+    open_all = dict.fromkeys(tps, "writable")
+    eventually(lambda: None, lambda: stage.cluster.probe(tps) == open_all)
+    stage.cluster.add_bindings([_deny(fenced, "probe")])
+    eventually(lambda: None, lambda: stage.cluster.probe(tps) == {tps[0]: "refused", tps[1]: "refused", tps[2]: "writable"})
+    stage.cluster.remove_bindings([_deny(fenced, "probe")])
+    eventually(lambda: None, lambda: stage.cluster.probe(tps) == open_all)
+    assert stage.cluster.ends(tps, "read_uncommitted") == dict.fromkeys(tps, 0)
+
+
+@pytest.mark.parametrize("config", [{"message_timestamp_type": "LogAppendTime"}, {"message_timestamp_after_max_ms": "9223372036854775807"}])
+def test_a_probe_that_would_be_appended_is_not_sent(stage: ClusterStage, config: dict[str, str]) -> None:
+    tp = TopicPartition(stage.topic(1, **config), 0)
+    _allow(stage, tp.topic, "probe")
+    assert stage.cluster.probe([tp]) == {tp: "unverifiable"}
+    assert stage.cluster.ends([tp], "read_uncommitted") == {tp: 0}
+
+
+def test_a_probe_by_somebody_who_does_not_see_the_topic_proves_nothing(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    assert stage.cluster.probe([tp]) == {tp: "unverifiable"}
+
+
+def test_an_open_transaction_passes_a_fence(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    _allow(stage, tp.topic, "producer", "probe")
+    eventually(lambda: None, lambda: stage.cluster.probe([tp]) == {tp: "writable"})
+    finish = stage.begin(tp, ["a"])
+    stage.cluster.add_bindings([_deny(tp.topic, "producer"), _deny(tp.topic, "probe")])
+    eventually(lambda: None, lambda: stage.cluster.probe([tp]) == {tp: "refused"})
+    assert stage.cluster.ends([tp], "read_committed") == {tp: 0}
+    finish(True)
+    assert stage.cluster.ends([tp], "read_committed") == {tp: 2}
+
+
+def test_broker_settings_tell_whether_there_is_an_authorizer(stage: ClusterStage) -> None:
+    settings = stage.cluster.broker_settings()
+    assert settings["authorizer.class.name"].endswith("StandardAuthorizer")
+    assert "super.users" not in settings
+
+
+# ---------------------------------------------------------------- reading
+
+
+def test_last_records_are_the_last_visible_ones_below(stage: ClusterStage) -> None:
+    topic = stage.topic(3)
+    plain, marked, empty = (TopicPartition(topic, partition) for partition in range(3))
+    _allow(stage, topic, "producer")
+    stage.produce(plain, ["a", "b", "c"])
+    stage.produce(marked, ["a"])
+    for _ in range(20):
+        stage.begin(marked, ["aborted"])(False)
+    ends = stage.cluster.ends([plain, marked, empty], "read_committed")
+    assert ends[marked] == 41
+    found = stage.cluster.last_records([plain, marked, empty], ends)
+    assert [None if seen is None else seen.offset for seen in found.values()] == [2, 0, None]
+    below = stage.cluster.last_records([plain], {plain: Offset(2)})[plain]
+    assert below is not None
+    assert below.offset == 1
+    assert stage.cluster.last_records([plain], {plain: Offset(0)}) == {plain: None}
+
+
+def test_a_reader_sees_visible_records_only_and_its_position_passes_markers(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    _allow(stage, tp.topic, "producer")
+    stage.produce(tp, ["a"])
+    stage.begin(tp, ["aborted"])(False)
+    stage.begin(tp, ["b"])(True)
+    reader = stage.cluster.reader({tp: at(0)})
+    records, last = _read(reader)[tp]
+    assert [record.offset for record in records] == [0, 3]
+    assert (last.position, last.at_end) == (5, True)
+    stage.produce(tp, ["c"])
+    records, last = _read(reader)[tp]
+    assert [record.offset for record in records] == [5]
+    assert last.position == 6
+    reader.close()
+    reader.close()
+
+
+def test_a_reader_tells_the_end_of_an_empty_partition(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    reader = stage.cluster.reader({tp: at(0)})
+    records, last = _read(reader)[tp]
+    assert (records, last.position, last.at_end) == ([], 0, True)
+    reader.close()
+
+
+def test_a_reader_waits_before_an_open_transaction(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    _allow(stage, tp.topic, "producer")
+    stage.produce(tp, ["a"])
+    finish = stage.begin(tp, ["b"])
+    reader = stage.cluster.reader({tp: at(0)})
+    records, last = _read(reader)[tp]
+    assert ([record.offset for record in records], last.position, last.at_end) == ([0], 1, True)
+    finish(True)
+    records, last = _read(reader)[tp]
+    assert ([record.offset for record in records], last.position) == ([1], 3)
+    reader.close()
+
+
+def test_equal_records_have_equal_fingerprints_wherever_they_are(stage: ClusterStage) -> None:
+    here, there = TopicPartition(stage.topic(), 0), TopicPartition(stage.topic(), 0)
+    stage.produce(here, ["other", "same"], timestamp_ms=1_700_000_000_000)
+    stage.produce(there, ["same"], timestamp_ms=1_700_000_000_000)
+    reader = stage.cluster.reader({here: at(0), there: at(0)})
+    found = _read(reader, partitions=2)
+    reader.close()
+    assert found[here][0][1].fingerprint == found[there][0][0].fingerprint
+    assert found[here][0][0].fingerprint != found[there][0][0].fingerprint
+    assert found[here][0][1].timestamp_ms == 1_700_000_000_000
+
+
+def test_a_position_outside_of_the_log_is_an_error_and_never_a_jump(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    stage.produce(tp, ["a", "b", "c"])
+    stage.trim(tp, 2)
+    for position in (0, 9):
+        reader = stage.cluster.reader({tp: at(position)})
+        with pytest.raises(MrcError) as raised:
+            _read(reader)
+        reader.close()
+        assert raised.value.code == "OFFSET_OUT_OF_RANGE"
+        assert f"{tp} at {position}" in raised.value.where
+
+
+def test_a_paused_partition_is_not_read_and_goes_on_where_it_was(stage: ClusterStage) -> None:
+    topic = stage.topic(2)
+    paused, other = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    reader = stage.cluster.reader({paused: at(0), other: at(0)})
+    stage.produce(paused, ["a"])
+    stage.produce(other, ["a"])
+    _read(reader, partitions=2)
+    reader.pause([paused])
+    stage.produce(paused, ["b", "c"])
+    stage.produce(other, ["b"])
+    assert [record.offset for record in _read(reader)[other][0]] == [1]
+    reader.resume([paused])
+    assert [record.offset for record in _read(reader)[paused][0]] == [1, 2]
+    reader.close()
+
+
+# ---------------------------------------------------------------- mrc's own topics
+
+
+def test_load_returns_the_last_value_per_key_without_tombstones(stage: ClusterStage) -> None:
+    name = f"mrc.{fresh_group()}.internal"
+    assert stage.cluster.load(name) == {}
+    stage.cluster.ensure_topic(name, compacted=True)
+    stage.cluster.ensure_topic(name, compacted=True)
+    assert stage.cluster.load(name) == {}
+    stage.cluster.append(name, [(b"a", b"1"), (b"b", b"1"), (b"a", b"2")])
+    stage.cluster.append(name, [(b"b", None), (b"c", b"")])
+    assert stage.cluster.load(name) == {b"a": b"2", b"c": b""}
+    assert stage.cluster.topics([name])[name].config["cleanup.policy"] == "compact"
+
+
+# ---------------------------------------------------------------- a dead cluster
+
+CALLS: list[Callable[[Cluster], object]] = [
+    lambda cluster: cluster.topics(["orders"]),
+    lambda cluster: cluster.starts([TopicPartition("orders", 0)]),
+    lambda cluster: cluster.ends([TopicPartition("orders", 0)], "read_committed"),
+    lambda cluster: cluster.group_ids(),
+    lambda cluster: cluster.group(fresh_group()),
+    lambda cluster: cluster.positions(fresh_group()),
+    lambda cluster: cluster.commit_positions(fresh_group(), {TopicPartition("orders", 0): Position(at(0))}),
+    lambda cluster: cluster.bindings(),
+    lambda cluster: cluster.add_bindings([_deny("orders", "producer")]),
+    lambda cluster: cluster.remove_bindings([_deny("orders", "producer")]),
+    lambda cluster: cluster.broker_settings(),
+    lambda cluster: cluster.probe([TopicPartition("orders", 0)]),
+    lambda cluster: cluster.last_records([TopicPartition("orders", 0)], {TopicPartition("orders", 0): Offset(1)}),
+    lambda cluster: cluster.ensure_topic("mrc.test.internal", compacted=True),
+    lambda cluster: cluster.append("mrc.test.internal", [(b"k", b"v")]),
+    lambda cluster: cluster.load("mrc.test.internal"),
+]
+
+
+@pytest.mark.parametrize("call", CALLS, ids=[str(call.__code__.co_names[0]) for call in CALLS])
+def test_a_cluster_that_does_not_answer_is_a_retryable_error(stage: ClusterStage, call: Callable[[Cluster], object]) -> None:
+    with pytest.raises(MrcError) as raised:
+        call(stage.dead)
+    assert (raised.value.code, raised.value.retryable) == ("CLUSTER_UNREACHABLE", True)
+
+
+def test_a_reader_of_a_cluster_that_does_not_answer_raises_and_goes_on_raising(stage: ClusterStage) -> None:
+    reader = stage.dead.reader({TopicPartition("orders", 0): at(0)})
+    for _ in range(2):
+        raised: list[MrcError] = []
+        for _ in range(50):
+            try:
+                assert reader.poll(10, 0.05) == []
+            except MrcError as error:
+                raised.append(error)
+                break
+        assert [error.code for error in raised] == ["CLUSTER_UNREACHABLE"]
+    with suppress(MrcError):
+        reader.close()

@@ -1,0 +1,127 @@
+"""The contract of `Replicator`, on the fake and on MirrorMaker 2 in Connect."""
+
+from __future__ import annotations
+
+import pytest
+
+from mrc.core.errors import MrcError
+from mrc.core.model import Offset, TopicPartition
+from tests.contract.replicator_stages import FlowStage
+from tests.contract.waiting import eventually
+
+
+def _visible(flow: FlowStage, partition: int) -> list[int]:
+    """Return the fingerprints of what the target shows."""
+    tp = TopicPartition(flow.topic, partition)
+    reader = flow.target.reader({tp: Offset(0)})
+    try:
+        found: list[int] = []
+        for _ in range(200):
+            for batch in reader.poll(1000, 0.1):
+                found += [record.fingerprint for record in batch.records]
+                if batch.at_end:
+                    return found
+        raise AssertionError("no end")
+    finally:
+        reader.close()
+
+
+def _copied(flow: FlowStage, partition: int, count: int) -> None:
+    def reached() -> bool:
+        try:
+            return len(_visible(flow, partition)) >= count
+        except MrcError as error:
+            if error.code != "UNKNOWN_TOPIC":
+                raise
+            return False
+
+    eventually(flow.turn, reached)
+
+
+def _stopped(flow: FlowStage) -> None:
+    flow.replicator.stop(flow.connector)
+
+    def reached() -> bool:
+        status = flow.replicator.status(flow.connector)
+        return status.state == "STOPPED" and not status.tasks
+
+    eventually(flow.turn, reached)
+
+
+def _running(flow: FlowStage) -> None:
+    def reached() -> bool:
+        status = flow.replicator.status(flow.connector)
+        return status.state == "RUNNING" and bool(status.tasks) and set(status.tasks) == {"RUNNING"}
+
+    eventually(flow.turn, reached)
+
+
+def test_a_connector_that_is_not_there_is_absent_has_no_settings_and_takes_no_orders(flow: FlowStage) -> None:
+    assert flow.replicator.status("none").state == "ABSENT"
+    assert flow.replicator.settings("none") == {}
+    with pytest.raises(MrcError) as raised:
+        flow.replicator.stop("none")
+    assert raised.value.code == "CONNECT_REFUSED"
+
+
+def test_settings_name_the_source(flow: FlowStage) -> None:
+    assert flow.replicator.settings(flow.connector)["source.cluster.alias"] == "east"
+
+
+def test_stored_positions_are_the_next_source_offsets_once_the_tasks_are_gone(flow: FlowStage) -> None:
+    flow.produce(0, ["a", "b", "c"])
+    _running(flow)
+    _copied(flow, 0, 3)
+    flow.replicator.stop(flow.connector)
+    flow.replicator.stop(flow.connector)
+    _stopped(flow)
+    assert flow.replicator.positions(flow.connector).get(TopicPartition(flow.topic, 0)) == 3
+    assert TopicPartition(flow.topic, 1) not in flow.replicator.positions(flow.connector)
+
+
+def test_positions_of_a_running_connector_are_not_set(flow: FlowStage) -> None:
+    _running(flow)
+    with pytest.raises(MrcError) as raised:
+        flow.replicator.set_positions(flow.connector, {TopicPartition(flow.topic, 0): Offset(1)})
+    assert raised.value.code == "CONNECT_REFUSED"
+
+
+def test_a_resumed_flow_starts_at_the_set_positions_and_copies_nothing_twice(flow: FlowStage) -> None:
+    _running(flow)
+    _stopped(flow)
+    flow.produce(0, ["skipped", "skipped", "first"])
+    flow.produce(1, ["first", "second"])
+    positions = {TopicPartition(flow.topic, 0): Offset(2), TopicPartition(flow.topic, 1): Offset(0)}
+    flow.replicator.set_positions(flow.connector, positions)
+    assert flow.replicator.positions(flow.connector) == {TopicPartition(flow.topic, 0): 2}
+    flow.replicator.resume(flow.connector)
+    flow.replicator.resume(flow.connector)
+    _copied(flow, 0, 1)
+    _copied(flow, 1, 2)
+    flow.produce(0, ["second"])
+    _copied(flow, 0, 2)
+    assert (len(_visible(flow, 0)), len(_visible(flow, 1))) == (2, 2)
+
+
+def test_copies_keep_their_fingerprints(flow: FlowStage) -> None:
+    flow.produce(0, ["a", "b"])
+    _copied(flow, 0, 2)
+    tp = TopicPartition(flow.topic, 0)
+    source = flow.source.last_records([tp], flow.source.ends([tp], "read_committed"))[tp]
+    target = flow.target.last_records([tp], flow.target.ends([tp], "read_committed"))[tp]
+    assert source is not None
+    assert target is not None
+    assert source.fingerprint == target.fingerprint
+
+
+def test_exactly_once_markers_take_offsets_in_the_target(flow: FlowStage) -> None:
+    flow.produce(0, ["a", "b"])
+    _copied(flow, 0, 2)
+    tp = TopicPartition(flow.topic, 0)
+    assert flow.target.ends([tp], "read_committed")[tp] > flow.source.ends([tp], "read_committed")[tp]
+
+
+def test_a_connect_cluster_that_does_not_answer_is_a_retryable_error(flow: FlowStage) -> None:
+    with pytest.raises(MrcError) as raised:
+        flow.dead.status(flow.connector)
+    assert (raised.value.code, raised.value.retryable) == ("CONNECT_UNREACHABLE", True)
