@@ -13,7 +13,7 @@ from confluent_kafka.admin import TopicDescription as _Described
 
 from mrc.adapters.kafka import acls, tails
 from mrc.adapters.kafka.access import Access
-from mrc.adapters.kafka.admin import Admin
+from mrc.adapters.kafka.admin import DRIVER_TIMEOUT_S, Admin
 from mrc.adapters.kafka.appending import Appender
 from mrc.adapters.kafka.probing import Probe
 from mrc.adapters.kafka.reading import KafkaReader
@@ -71,12 +71,8 @@ class KafkaCluster:
         }
 
     def topic_names(self) -> list[str]:
-        """Return the names of all topics, internal ones too. Raises world errors; a refused password looks like silence here."""
-        try:
-            listed = self._admin.client().list_topics(timeout=self._deadline_s)
-        except KafkaException as error:
-            raise self._admin.error(error.args[0], "list topics") from error
-        return sorted(listed.topics)
+        """Return the names of all topics, internal ones too. Raises world errors."""
+        return sorted(self._admin.ask_now(lambda c: c.list_topics(timeout=self._deadline_s)).topics)
 
     def starts(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, Offset]:
         """See `Cluster.starts`."""
@@ -88,7 +84,7 @@ class KafkaCluster:
 
     def group_ids(self) -> list[GroupId]:
         """See `Cluster.group_ids`."""
-        listed = self._admin.ask_one("list groups", lambda c: c.list_consumer_groups(request_timeout=self._deadline_s))
+        listed = self._admin.ask_one("list groups", lambda c: c.list_consumer_groups(request_timeout=DRIVER_TIMEOUT_S))
         if listed.errors:
             # The driver hands over one or the other.
             first = listed.errors[0]
@@ -98,7 +94,7 @@ class KafkaCluster:
     def group(self, group: GroupId) -> GroupInfo:
         """See `Cluster.group`."""
         what = f"group {group}"
-        answer = self._admin.ask(what, lambda c: c.describe_consumer_groups([group], request_timeout=self._deadline_s))[group]
+        answer = self._admin.ask(what, lambda c: c.describe_consumer_groups([group], request_timeout=DRIVER_TIMEOUT_S))[group]
         if isinstance(answer, KafkaError):
             if answer.code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return GroupInfo(state="Dead", members=0)
@@ -110,7 +106,7 @@ class KafkaCluster:
         what = f"positions of {group}"
         request = [ConsumerGroupTopicPartitions(group)]
         answer = self._admin.ask_all(
-            what, lambda c: c.list_consumer_group_offsets(request, require_stable=True, request_timeout=self._deadline_s)
+            what, lambda c: c.list_consumer_group_offsets(request, require_stable=True, request_timeout=DRIVER_TIMEOUT_S)
         )[group]
         found: dict[TopicPartition, Position] = {}
         for wire in answer.topic_partitions:
@@ -127,7 +123,7 @@ class KafkaCluster:
         what = f"commit for {group}"
         wires = [Wire(tp.topic, tp.partition, position.offset, position.metadata) for tp, position in positions.items()]
         request = [ConsumerGroupTopicPartitions(group, wires)]
-        answer = self._admin.ask_all(what, lambda c: c.alter_consumer_group_offsets(request, request_timeout=self._deadline_s))[group]
+        answer = self._admin.ask_all(what, lambda c: c.alter_consumer_group_offsets(request, request_timeout=DRIVER_TIMEOUT_S))[group]
         # The call as a whole succeeds even where a live group refused: the error sits with each partition.
         for wire in answer.topic_partitions:
             if wire.error is not None:
@@ -136,7 +132,7 @@ class KafkaCluster:
     def bindings(self) -> frozenset[Binding]:
         """See `Cluster.bindings`."""
         what = "list ACLs"
-        found = self._admin.ask_one(what, lambda c: c.describe_acls(acls.EVERY_BINDING, request_timeout=self._deadline_s))
+        found = self._admin.ask_one(what, lambda c: c.describe_acls(acls.EVERY_BINDING, request_timeout=DRIVER_TIMEOUT_S))
         if not found:
             # The driver answers "none" also where the broker refused the question, and a fence must not be built on that.
             self._require_describe_cluster()
@@ -146,13 +142,13 @@ class KafkaCluster:
         """See `Cluster.add_bindings`."""
         wanted = [acls.to_kafka(binding) for binding in sorted(set(bindings))]
         if wanted:
-            self._admin.ask_all("add ACLs", lambda c: c.create_acls(wanted, request_timeout=self._deadline_s))
+            self._admin.ask_all("add ACLs", lambda c: c.create_acls(wanted, request_timeout=DRIVER_TIMEOUT_S))
 
     def remove_bindings(self, bindings: Iterable[Binding]) -> None:
         """See `Cluster.remove_bindings`."""
         unwanted = [acls.exactly(binding) for binding in sorted(set(bindings))]
         if unwanted:
-            self._admin.ask_all("remove ACLs", lambda c: c.delete_acls(unwanted, request_timeout=self._deadline_s))
+            self._admin.ask_all("remove ACLs", lambda c: c.delete_acls(unwanted, request_timeout=DRIVER_TIMEOUT_S))
 
     def broker_settings(self) -> dict[str, str]:
         """See `Cluster.broker_settings`.
@@ -160,7 +156,7 @@ class KafkaCluster:
         A broker hides the values of settings that it does not define itself; ``super.users`` and
         ``allow.everyone.if.no.acl.found`` belong to the authorizer and are hidden. What is hidden is absent.
         """
-        cluster = self._admin.ask_one("describe cluster", lambda c: c.describe_cluster(request_timeout=self._deadline_s))
+        cluster = self._admin.ask_one("describe cluster", lambda c: c.describe_cluster(request_timeout=DRIVER_TIMEOUT_S))
         broker = str(cluster.nodes[0].id)
         return self._configs(ResourceType.BROKER, [broker])[broker]
 
@@ -185,7 +181,7 @@ class KafkaCluster:
     def ensure_topic(self, name: str, *, compacted: bool) -> None:
         """See `Cluster.ensure_topic`."""
         topic = NewTopic(name, 1, -1, config={"cleanup.policy": "compact" if compacted else "delete"})
-        answer = self._admin.ask(f"make topic {name}", lambda c: c.create_topics([topic], request_timeout=self._deadline_s))[name]
+        answer = self._admin.ask(f"make topic {name}", lambda c: c.create_topics([topic], request_timeout=DRIVER_TIMEOUT_S))[name]
         if isinstance(answer, KafkaError) and answer.code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise self._admin.error(answer, f"make topic {name}")
 
@@ -205,7 +201,7 @@ class KafkaCluster:
         if not names:
             return {}
         answers = self._admin.ask(
-            "describe topics", lambda c: c.describe_topics(TopicCollection(list(names)), request_timeout=self._deadline_s)
+            "describe topics", lambda c: c.describe_topics(TopicCollection(list(names)), request_timeout=DRIVER_TIMEOUT_S)
         )
         found: dict[str, _Described] = {}
         for name, answer in answers.items():
@@ -219,7 +215,7 @@ class KafkaCluster:
         if not names:
             return {}
         resources = [ConfigResource(kind, name) for name in names]
-        answers = self._admin.ask("describe settings", lambda c: c.describe_configs(resources, request_timeout=self._deadline_s))
+        answers = self._admin.ask("describe settings", lambda c: c.describe_configs(resources, request_timeout=DRIVER_TIMEOUT_S))
         found: dict[str, dict[str, str]] = {}
         for resource, answer in answers.items():
             if not isinstance(answer, KafkaError):
@@ -236,17 +232,25 @@ class KafkaCluster:
         until_s = time.monotonic() + self._deadline_s
         while True:
             answers = self._admin.ask(
-                "list offsets", lambda c: c.list_offsets(request, isolation_level=isolation, request_timeout=self._deadline_s)
+                "list offsets", lambda c: c.list_offsets(request, isolation_level=isolation, request_timeout=DRIVER_TIMEOUT_S)
             )
             failed = [(wire, answer) for wire, answer in answers.items() if isinstance(answer, KafkaError)]
             if not failed:
-                return {TopicPartition(wire.topic, wire.partition): Offset(_listed(answer)) for wire, answer in answers.items()}
+                return {TopicPartition(wire.topic, wire.partition): self._listed(wire, answer) for wire, answer in answers.items()}
             wire, error = failed[0]
             if error.code() == KafkaError._NOENT:
                 raise self._without_leaders(sorted({tp.topic for tp in tps}))
             if error.code() not in _NO_LEADER or time.monotonic() > until_s:
                 raise self._admin.error(error, f"{wire.topic}-{wire.partition}")
             time.sleep(_LEADER_RETRY_S)
+
+    def _listed(self, wire: Wire, answer: Any) -> Offset:  # the driver's answers are not typed
+        """Return a listed offset; the driver says -1001, without an error, of a leader that did not answer."""
+        if answer.offset < 0:
+            raise MrcError(
+                "CLUSTER_UNREACHABLE", "the leader did not answer", where=f"{self._region} {wire.topic}-{wire.partition}", retryable=True
+            )
+        return Offset(answer.offset)
 
     def _without_leaders(self, names: list[str]) -> MrcError:
         """Return why the driver found no leader: it says the same of missing, forbidden and leaderless partitions."""
@@ -260,15 +264,10 @@ class KafkaCluster:
 
     def _require_describe_cluster(self) -> None:
         cluster = self._admin.ask_one(
-            "describe cluster", lambda c: c.describe_cluster(include_authorized_operations=True, request_timeout=self._deadline_s)
+            "describe cluster", lambda c: c.describe_cluster(include_authorized_operations=True, request_timeout=DRIVER_TIMEOUT_S)
         )
         if not any(operation.name in {"DESCRIBE", "ALL"} for operation in cluster.authorized_operations or ()):
             raise MrcError("AUTHORIZATION_FAILED", "mrc may not list ACLs: it lacks DESCRIBE on the cluster", where=self._region)
-
-
-def _listed(answer: Any) -> int:  # the driver's answers are not typed
-    offset: int = answer.offset
-    return offset
 
 
 def _leaders(topic: _Described) -> tuple[int, ...]:

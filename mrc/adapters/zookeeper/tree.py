@@ -1,7 +1,7 @@
 """The coordination tree on ZooKeeper: the `Tree` port.
 
 Nothing is queued for a later connection: a call during a loss fails at once, so that an effect decided under an old lease cannot
-be carried out when ZooKeeper returns. The lease is counted from when the last answered request was *sent*.
+be carried out when ZooKeeper returns. The lease is counted from when the last request that the ensemble's leader answered was *sent*.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ZooKeeperTree:
     def get(self, path: str) -> Node | None:
         """See `Tree.get`."""
         try:
-            data, stat = self._call(lambda: self._client.get_async(self._at(path)))
+            data, stat = self._read(lambda: self._client.get_async(self._at(path)))
         except NoNodeError:
             return None
         return Node(data=data, version=stat.version)
@@ -87,7 +87,7 @@ class ZooKeeperTree:
     def children(self, path: str) -> list[str]:
         """See `Tree.children`."""
         try:
-            names: list[str] = self._call(lambda: self._client.get_children_async(self._at(path)))
+            names: list[str] = self._read(lambda: self._client.get_children_async(self._at(path)))
         except NoNodeError:
             return []
         return sorted(names)
@@ -105,7 +105,7 @@ class ZooKeeperTree:
 
     def owns(self, path: str) -> bool:
         """See `Tree.owns`."""
-        stat = self._call(lambda: self._client.exists_async(self._at(path)))
+        stat = self._read(lambda: self._client.exists_async(self._at(path)))
         session = self._client.client_id
         return stat is not None and session is not None and stat.ephemeralOwner == session[0]
 
@@ -170,6 +170,23 @@ class ZooKeeperTree:
         """Send a request and wait for its answer; driver errors other than about nodes become ``ZOOKEEPER_UNREACHABLE``."""
         self._require_root()
         return self._request(start)
+
+    def _read(self, start: Callable[[], Any]) -> Any:  # kazoo has no types
+        """Read what the quorum has agreed on.
+
+        A server answers reads by itself, also while it is cut off from the others, who may have expired this session already. The answer to
+        a sync comes from the leader, so only with it in front does a read tell the present, and renew the lease. A leader that is cut off
+        answers for some ticks more, but as long do the others wait before they elect another, and that one grants every session its
+        whole time-out anew.
+        """
+
+        def synced() -> Any:  # kazoo has no types
+            sync = self._client.sync_async(self._root or "/")
+            answer = start()
+            sync.get(timeout=self._deadline_s)
+            return answer
+
+        return self._call(synced)
 
     def _request(self, start: Callable[[], Any]) -> Any:  # kazoo has no types
         if not self._client.connected:
