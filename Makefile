@@ -49,7 +49,7 @@ fmt: python
 	@$(BIN)/ruff check --fix --quiet .
 
 proto: python
-	@$(BIN)/python scripts/proto
+	@$(BIN)/python scripts/proto.py
 
 lock: python
 	@$(BIN)/uv pip compile --quiet pyproject.toml --group dev --generate-hashes --no-header --no-annotate --upgrade --output-file requirements.lock
