@@ -155,6 +155,16 @@ CODES: dict[str, Code] = {
         "No agent answered.",
         "Start one with `mrc agent run`; see the addresses in the configuration.",
     ),
+    "AGENT_BUSY": Code(
+        "world",
+        "An agent has as many requests in hand as it takes.",
+        "Ask again; end watches that nobody looks at.",
+    ),
+    "VERSION_MISMATCH": Code(
+        "world",
+        "An agent's answer cannot be read by this version, or it does not know the request.",
+        "Run the same version everywhere; `mrc version` shows them.",
+    ),
     "NOT_LEADER": Code(
         "world",
         "The agent does not lead in its region.",

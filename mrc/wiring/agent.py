@@ -20,7 +20,7 @@ from mrc.agent.coordinator import Coordinator
 from mrc.agent.leadership import AgentNode
 from mrc.agent.service import AgentService
 from mrc.config.settings import AgentSettings, Settings
-from mrc.control.server import serve
+from mrc.control.server import Server
 from mrc.core.errors import MrcError
 from mrc.core.model import Region
 from mrc.telemetry.logs import configure_logs
@@ -173,7 +173,7 @@ def run(settings: Settings, region: str, agent_id: str | None) -> int:
     log = structlog.get_logger().bind(region=region, agent=found[0].id)
     me = found[0]
     agent = Agent(settings, Region(region), me)
-    server = serve(agent.service, me.grpc, settings.grpc.tls)
+    server = Server(agent.service, me.grpc, settings.grpc.tls)
     metrics = serve_metrics(me.metrics, lambda: [agent.service.status(name) for name in agent.coordinators], me.id)
     ended = threading.Event()
 
@@ -183,6 +183,7 @@ def run(settings: Settings, region: str, agent_id: str | None) -> int:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     log.info("starts", version=__version__, pid=os.getpid(), grpc=me.grpc, metrics=me.metrics)
+    server.start()
     agent.start()
     while not ended.wait(0.1) and not agent.failed:
         pass

@@ -113,9 +113,13 @@ class _Question:
         self._sent = [tp for tp in self._tps if tp.topic in describable]
         timestamp_ms = int(time.time() * 1000) + _AHEAD_MS
         for tp in self._sent:
-            self._producer.produce(
-                tp.topic, key=b"mrc-probe", value=b"", partition=tp.partition, timestamp=timestamp_ms, on_delivery=self._take(tp)
-            )
+            try:
+                self._producer.produce(
+                    tp.topic, key=b"mrc-probe", value=b"", partition=tp.partition, timestamp=timestamp_ms, on_delivery=self._take(tp)
+                )
+            except KafkaException as failure:
+                # This leader has just refused another partition of the topic, and the driver answers for it at once.
+                self._answers[tp] = failure.args[0]
 
     def answers(self) -> dict[TopicPartition, ProbeAnswer]:
         """Wait for the leader and return its answers."""

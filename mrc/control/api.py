@@ -1,0 +1,131 @@
+"""The API's methods in one table: what is asked, what is answered, and which of a request's fields may hold what.
+
+The server serves from it and the client calls from it, so that both mean the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from google.protobuf.message import Message
+
+from mrc.control.pb.mrc.v1 import mrc_pb2 as pb
+from mrc.control.service import Service
+from mrc.core.errors import MrcError
+from mrc.core.views import (
+    CheckpointView,
+    DivergenceView,
+    EntryView,
+    ExecutionView,
+    FlowView,
+    PlanView,
+    StatusView,
+    TranslationView,
+    VerifiedView,
+    VersionView,
+)
+
+SERVICE = pb.DESCRIPTOR.services_by_name["CoordinatorService"].full_name
+"""The service's full name."""
+
+REQUEST_BYTES_MAX = 64 * 1024
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+"""Room for the checkpoints of some hundred groups on some thousand partitions."""
+
+_NAME_CHARACTERS_MAX = 255
+_CHARACTERS_MAX = {"reason": 1024, "token": 128}
+_REQUIRED = frozenset({"target", "source", "execution_id", "token", "kind"})
+_KINDS = ("switchover", "failover")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Method(NamedTuple):
+    """One method of the API.
+
+    Attributes:
+        request: its request message.
+        response: its response message.
+        view: what the response's one field is.
+        answer: asks the service; takes the request and the actor.
+        streams: whether ``answer`` returns an iterator and the response is streamed.
+    """
+
+    request: type[Message]
+    response: type[Message]
+    view: Any
+    answer: Callable[[Service, Any, str], Any]
+    streams: bool = False
+
+
+METHODS: dict[str, Method] = {
+    "Version": Method(pb.VersionRequest, pb.VersionResponse, VersionView, lambda s, _r, _a: s.version()),
+    "Status": Method(pb.StatusRequest, pb.StatusResponse, StatusView, lambda s, r, _a: s.status(r.replication_group)),
+    "Lag": Method(pb.LagRequest, pb.LagResponse, tuple[FlowView, ...], lambda s, r, _a: s.lag(r.replication_group)),
+    "ListCheckpoints": Method(
+        pb.ListCheckpointsRequest,
+        pb.ListCheckpointsResponse,
+        tuple[CheckpointView, ...],
+        lambda s, r, _a: s.checkpoints(r.replication_group, r.group, r.topic),
+    ),
+    "Translate": Method(
+        pb.TranslateRequest,
+        pb.TranslateResponse,
+        TranslationView,
+        lambda s, r, _a: s.translate(r.replication_group, r.source, r.topic, r.partition, r.offset),
+    ),
+    "Verify": Method(
+        pb.VerifyRequest, pb.VerifyResponse, VerifiedView, lambda s, r, _a: s.verify(r.replication_group, r.group), streams=True
+    ),
+    "Plan": Method(pb.PlanRequest, pb.PlanResponse, PlanView, lambda s, r, _a: s.plan(r.replication_group, r.kind, r.target, r.attested)),
+    "StartMove": Method(
+        pb.StartMoveRequest,
+        pb.StartMoveResponse,
+        ExecutionView,
+        lambda s, r, a: s.start(r.replication_group, r.kind, r.target, r.token, a, r.reason, r.attested),
+    ),
+    "GetExecution": Method(pb.GetExecutionRequest, pb.GetExecutionResponse, ExecutionView, lambda s, r, _a: s.execution(r.execution_id)),
+    "ListExecutions": Method(
+        pb.ListExecutionsRequest,
+        pb.ListExecutionsResponse,
+        tuple[ExecutionView, ...],
+        lambda s, r, _a: s.executions(r.replication_group),
+    ),
+    "GetHistory": Method(pb.GetHistoryRequest, pb.GetHistoryResponse, tuple[EntryView, ...], lambda s, r, _a: s.history(r.execution_id)),
+    "WatchExecution": Method(
+        pb.WatchExecutionRequest, pb.WatchExecutionResponse, ExecutionView, lambda s, r, _a: s.watch(r.execution_id), streams=True
+    ),
+    "Approve": Method(pb.ApproveRequest, pb.ApproveResponse, ExecutionView, lambda s, r, a: s.approve(r.execution_id, a, r.reason)),
+    "Abort": Method(pb.AbortRequest, pb.AbortResponse, ExecutionView, lambda s, r, a: s.abort(r.execution_id, a, r.reason)),
+    "ListDivergence": Method(
+        pb.ListDivergenceRequest,
+        pb.ListDivergenceResponse,
+        tuple[DivergenceView, ...],
+        lambda s, r, _a: s.divergence(r.replication_group),
+    ),
+}
+"""Name -> method."""
+
+
+def check(request: Message) -> None:
+    """Refuse a request that is not well formed. Raises ``BAD_REQUEST`` with the field's name."""
+    for field in request.DESCRIPTOR.fields:
+        value = getattr(request, field.name)
+        if isinstance(value, str):
+            _check_text(field.name, value)
+        elif isinstance(value, int) and value < 0:
+            raise MrcError("BAD_REQUEST", f"{field.name} is {value}; it is 0 or more", where=field.name)
+    kind = getattr(request, "kind", _KINDS[0])
+    if kind not in _KINDS:
+        raise MrcError("BAD_REQUEST", f"kind is {kind!r}; allowed: {', '.join(_KINDS)}", where="kind")
+
+
+def _check_text(name: str, value: str) -> None:
+    most = _CHARACTERS_MAX.get(name, _NAME_CHARACTERS_MAX)
+    if not value and name in _REQUIRED:
+        raise MrcError("BAD_REQUEST", f"{name} is empty", where=name)
+    if len(value) > most:
+        raise MrcError("BAD_REQUEST", f"{name} has {len(value)} characters; at most {most} are allowed", where=name)
+    if _CONTROL_CHARACTER.search(value):
+        raise MrcError("BAD_REQUEST", f"{name} holds a control character", where=name)

@@ -1,0 +1,166 @@
+"""An agent's gRPC server: checks requests, names the actor, bounds what is in hand, and turns errors into rich statuses.
+
+Refuses to listen beyond loopback without mutual TLS. Invariant: a stream never holds the last worker, so that a call that
+answers at once is answered however many people watch.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from mrc.config import TlsSettings
+from mrc.control.api import ANSWER_BYTES_MAX, METHODS, REQUEST_BYTES_MAX, SERVICE, Method, check
+from mrc.control.mapping import respond, status_of
+from mrc.control.service import Service
+from mrc.core.errors import InvariantViolation, MrcError
+
+_CALLS_MAX = 8
+_STREAMS_MAX = 24
+_WAITING_MAX = 32
+_ACTOR_CHARACTERS_MAX = 128
+_USER_METADATA = "mrc-user"
+
+_log = structlog.get_logger("mrc.control")
+
+
+class Server:
+    """The API of one agent, on one address.
+
+    ``start`` once, ``stop`` as often as you like.
+    """
+
+    def __init__(self, service: Service, address: str, tls: TlsSettings | None = None) -> None:
+        """Prepare a server of ``service`` at ``address`` (host:port; port 0: a free one).
+
+        Raises:
+            MrcError: ``CONFIG_INVALID`` where the address is beyond loopback and there is no TLS, or a file of it cannot be read.
+        """
+        if tls is None and not _loopback(address):
+            raise MrcError("CONFIG_INVALID", f"{address} is reachable from other machines; that needs grpc.tls", where="grpc.tls")
+        self._service = service
+        self._address = address
+        self._tls = tls
+        self._streams = threading.BoundedSemaphore(_STREAMS_MAX)
+        self._stopping = threading.Event()
+        self._workers = futures.ThreadPoolExecutor(_CALLS_MAX + _STREAMS_MAX, thread_name_prefix="grpc")
+        self._health = health.HealthServicer()
+        self._server = grpc.server(
+            self._workers,
+            handlers=[grpc.method_handlers_generic_handler(SERVICE, {name: self._handler(method) for name, method in METHODS.items()})],
+            maximum_concurrent_rpcs=_CALLS_MAX + _STREAMS_MAX + _WAITING_MAX,
+            options=[
+                ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
+                ("grpc.max_send_message_length", ANSWER_BYTES_MAX),
+                # Two agents on one port would each get half of the calls, and nobody would notice.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+
+    def start(self) -> str:
+        """Listen and serve; return the address with its real port. Raises ``CONFIG_INVALID`` where it is taken."""
+        try:
+            if self._tls is None:
+                port = self._server.add_insecure_port(self._address)
+            else:
+                port = self._server.add_secure_port(self._address, _credentials(self._tls))
+        except RuntimeError as error:
+            raise MrcError("CONFIG_INVALID", f"cannot listen on {self._address}: {error}", where=self._address) from None
+        self._server.start()
+        for name in ("", SERVICE):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return f"{self._address.rpartition(':')[0]}:{port}"
+
+    def stop(self, grace_s: float = 2.0) -> None:
+        """Take no more calls, let those in hand end within ``grace_s``, then cut them off."""
+        self._stopping.set()
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace_s).wait(grace_s + 1.0)
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    # -- one call
+
+    def _handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+        make = grpc.unary_stream_rpc_method_handler if method.streams else grpc.unary_unary_rpc_method_handler
+        behaviour: Callable[..., Any] = self._stream(method) if method.streams else self._unary(method)
+        return make(behaviour, request_deserializer=method.request.FromString, response_serializer=method.response.SerializeToString)
+
+    def _unary(self, method: Method) -> Callable[[Message, grpc.ServicerContext], Message]:
+        def call(request: Message, context: grpc.ServicerContext) -> Message:
+            try:
+                check(request)
+                return respond(method.response, method.answer(self._service, request, self._actor(context)))
+            except Exception as error:  # noqa: BLE001 - the funnel of one call
+                self._refuse(error, context, method)
+
+        return call
+
+    def _stream(self, method: Method) -> Callable[[Message, grpc.ServicerContext], Iterator[Message]]:
+        def call(request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
+            if not self._streams.acquire(blocking=False):
+                self._refuse(MrcError("AGENT_BUSY", f"{_STREAMS_MAX} streams are open", retryable=True), context, method)
+            try:
+                check(request)
+                for view in method.answer(self._service, request, self._actor(context)):
+                    if not context.is_active():
+                        return
+                    yield respond(method.response, view)
+                    if self._stopping.is_set():
+                        self._refuse(MrcError("AGENT_UNREACHABLE", "the agent is stopping", retryable=True), context, method)
+            except Exception as error:  # noqa: BLE001 - the funnel of one call
+                self._refuse(error, context, method)
+            finally:
+                self._streams.release()
+
+        return call
+
+    def _refuse(self, error: Exception, context: grpc.ServicerContext, method: Method) -> NoReturn:
+        """End the call; grpc does so by an exception of its own."""
+        if not isinstance(error, MrcError) or isinstance(error, InvariantViolation):
+            _log.error("call failed", method=method.request.DESCRIPTOR.name, exc_info=error)
+            error = InvariantViolation("the agent found itself in a state that must not be; its log says more")
+        context.abort_with_status(status_of(error))
+
+    def _actor(self, context: grpc.ServicerContext) -> str:
+        if self._tls is not None:
+            return _certified(context)
+        said = next((value for key, value in context.invocation_metadata() or () if key == _USER_METADATA), "")
+        name = said if isinstance(said, str) and said.isprintable() else ""
+        return f"{name[:_ACTOR_CHARACTERS_MAX] or 'unknown'} (unauthenticated)"
+
+
+def _certified(context: grpc.ServicerContext) -> str:
+    """Return the name in the client's certificate: its common name, else its first alternative name."""
+    proved = context.auth_context()
+    for key in ("x509_common_name", "x509_subject_alternative_name"):
+        for name in proved.get(key, ()):
+            if name:
+                return bytes(name).decode(errors="replace")[:_ACTOR_CHARACTERS_MAX]
+    raise MrcError("UNAUTHENTICATED", "the client's certificate carries no name")
+
+
+def _loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _credentials(tls: TlsSettings) -> grpc.ServerCredentials:
+    try:
+        pair, ca = (tls.key_file.read_bytes(), tls.cert_file.read_bytes()), tls.ca_file.read_bytes()
+    except OSError as error:
+        raise MrcError("CONFIG_INVALID", f"a file of grpc.tls cannot be read: {error}", where="grpc.tls") from None
+    return grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=True)

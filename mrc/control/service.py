@@ -1,0 +1,76 @@
+"""What the server needs from an agent. Structural: an agent's service fits by having these methods.
+
+Every method may be called from many threads at once, answers from what the agent has at hand, and raises `MrcError`. A
+request that only the leading agent answers is refused with ``NOT_LEADER`` and the leader's ``host:port`` in ``where``,
+empty where there is no leader now. ``rg`` is a replication group's name; empty means the only one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from mrc.core.views import (
+    CheckpointView,
+    DivergenceView,
+    EntryView,
+    ExecutionView,
+    FlowView,
+    PlanView,
+    StatusView,
+    TranslationView,
+    VerifiedView,
+    VersionView,
+)
+
+
+class Service(Protocol):
+    """One agent's answers."""
+
+    def version(self) -> VersionView:
+        """Return who answers."""
+
+    def status(self, rg: str) -> StatusView:
+        """Return the replication group as this agent sees it, from snapshots."""
+
+    def lag(self, rg: str) -> tuple[FlowView, ...]:
+        """Return the flows into this region with their partitions."""
+
+    def checkpoints(self, rg: str, group: str, topic: str) -> tuple[CheckpointView, ...]:
+        """Return the checkpoints of the flows into this region; an empty ``group`` or ``topic`` means all."""
+
+    def translate(self, rg: str, source: str, topic: str, partition: int, offset: int) -> TranslationView:
+        """Return what stands in the other region for an offset of region ``source``."""
+
+    def verify(self, rg: str, group: str) -> Iterator[VerifiedView]:
+        """Yield each checkpoint with what reading both sides said of it."""
+
+    def plan(self, rg: str, kind: str, target: str, attested: bool) -> PlanView:  # noqa: FBT001 - the API's field
+        """Return what a move would do now."""
+
+    def start(self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool) -> ExecutionView:  # noqa: FBT001
+        """Start a move; the same token with the same request returns the same execution."""
+
+    def execution(self, id: str) -> ExecutionView:
+        """Return an execution as it stands."""
+
+    def executions(self, rg: str) -> tuple[ExecutionView, ...]:
+        """Return the last executions, oldest first."""
+
+    def history(self, id: str) -> tuple[EntryView, ...]:
+        """Return an execution's journal, oldest entry first."""
+
+    def watch(self, id: str) -> Iterator[ExecutionView]:
+        """Yield the execution now and after each change, and at least every few seconds, until it has ended.
+
+        The server drops the iterator between two views when its client is gone.
+        """
+
+    def approve(self, id: str, actor: str, reason: str) -> ExecutionView:
+        """Approve what an execution waits for."""
+
+    def abort(self, id: str, actor: str, reason: str) -> ExecutionView:
+        """Ask an execution to undo what it did and end."""
+
+    def divergence(self, rg: str) -> tuple[DivergenceView, ...]:
+        """Return what failovers have left behind, oldest first."""

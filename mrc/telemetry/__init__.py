@@ -1,0 +1,1 @@
+"""What an agent tells of itself: structured logs and Prometheus metrics."""

@@ -1,0 +1,106 @@
+"""The metric catalogue, computed from an agent's snapshots when it is scraped. A reading that is unknown is absent.
+
+``mrc_build_info``, ``mrc_agent_leads``, ``mrc_epoch``, ``mrc_region_open``, ``mrc_fence_proved``, ``mrc_replication_lag_records``,
+``mrc_replication_lag_seconds``, ``mrc_checkpoint_age_seconds``, ``mrc_reading_unknown``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from mrc import __version__
+from mrc.core.errors import MrcError
+from mrc.core.model import Known, Unknown
+from mrc.core.views import FlowView, StatusView
+
+Snapshots = Callable[[], Sequence[StatusView]]
+
+
+class StatusCollector(Collector):
+    """Turns status views into metrics. A scrape never waits on a cluster; without ZooKeeper it answers with the build alone."""
+
+    def __init__(self, snapshots: Snapshots, agent: str) -> None:
+        self._snapshots = snapshots
+        self._agent = agent
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield every metric of the catalogue that is known now."""
+        build = GaugeMetricFamily("mrc_build_info", "The agent's version.", labels=["version", "agent"])
+        build.add_metric([__version__, self._agent], 1)
+        yield build
+        try:
+            views = self._snapshots()
+        except MrcError:
+            return
+        for view in views:
+            yield from _group(view)
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Yield nothing: the names are not registered beforehand, so that registering reads no snapshot."""
+        yield from ()
+
+
+def _group(view: StatusView) -> Iterator[GaugeMetricFamily]:
+    group = view.replication_group
+    if view.record is not None:
+        epoch = GaugeMetricFamily("mrc_epoch", "Number of openings so far.", labels=["group"])
+        epoch.add_metric([group], view.record.epoch)
+        yield epoch
+    opened = GaugeMetricFamily("mrc_region_open", "1 for the region that is open.", labels=["group", "region"])
+    fenced = GaugeMetricFamily("mrc_fence_proved", "1 where every partition leader refused the probe.", labels=["group", "region"])
+    leads = GaugeMetricFamily("mrc_agent_leads", "1 for a region's leading agent.", labels=["region", "agent"])
+    for region in view.regions:
+        is_open = view.record is not None and view.record.region == region.region and view.record.state == "open"
+        opened.add_metric([group, region.region], float(is_open))
+        fenced.add_metric([group, region.region], float(region.fence.state == "fenced"))
+        for agent in region.agents:
+            leads.add_metric([region.region, agent.id], float(agent.leads))
+    yield from (opened, fenced, leads)
+    yield from _flows(group, view.flows)
+
+
+def _flows(group: str, flows: Sequence[FlowView]) -> Iterator[GaugeMetricFamily]:
+    labels = ["group", "flow"]
+    found = {
+        "lag_records": GaugeMetricFamily("mrc_replication_lag_records", "Records not replicated yet.", labels=labels),
+        "lag_seconds": GaugeMetricFamily("mrc_replication_lag_seconds", "Age of the oldest of them.", labels=labels),
+        "checkpoint_age_s": GaugeMetricFamily("mrc_checkpoint_age_seconds", "Age of the oldest checkpoint.", labels=labels),
+    }
+    unknown = GaugeMetricFamily("mrc_reading_unknown", "1 for a reading that failed.", labels=[*labels, "reading", "reason"])
+    for flow in flows:
+        for name, metric in found.items():
+            reading = getattr(flow, name)
+            if isinstance(reading, Known):
+                metric.add_metric([group, f"{flow.source}->{flow.target}"], reading.value)
+            elif isinstance(reading, Unknown):
+                unknown.add_metric([group, f"{flow.source}->{flow.target}", name, reading.reason], 1)
+    yield from (*found.values(), unknown)
+
+
+class MetricsServer:
+    """The HTTP server of one agent's metrics."""
+
+    def __init__(self, server: WSGIServer) -> None:
+        self._server = server
+
+    def stop(self) -> None:
+        """Close the port."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def serve_metrics(address: str, snapshots: Snapshots, agent: str) -> MetricsServer:
+    """Serve ``/metrics`` at ``host:port``. Raises ``CONFIG_INVALID`` when the port is taken."""
+    host, _, port = address.rpartition(":")
+    registry = CollectorRegistry()
+    registry.register(StatusCollector(snapshots, agent))
+    try:
+        server, _thread = start_http_server(int(port), addr=host, registry=registry)
+    except OSError as error:
+        raise MrcError("CONFIG_INVALID", f"metrics cannot be served: {error}", where=address) from None
+    return MetricsServer(server)
