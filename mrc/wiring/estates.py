@@ -21,7 +21,7 @@ from mrc.core.failover.runbook import Runbook
 from mrc.core.inventory import Unit
 from mrc.core.model import GroupId, Region
 
-CALL_DEADLINE_S = 3.0
+CALL_DEADLINE_S = 2.0
 """How long one call to Kafka or Connect may take: shorter than a lease, so that a stale agent's request has ended by then."""
 
 ZOOKEEPER_DEADLINE_S = 2.0

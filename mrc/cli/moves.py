@@ -1,0 +1,364 @@
+"""Moves: plan, start, follow, approve, abort, and what they left behind."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from mrc.cli.exits import Exit
+from mrc.cli.invocation import Invocation, invocation
+from mrc.cli.output import console, emit, grid
+from mrc.cli.status import reading
+from mrc.core.errors import MrcError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from mrc.core.views import DivergenceView, EntryView, ExecutionView, PlanView
+
+FOLLOW_S = 3600.0
+RECONNECT_S = 60.0
+"""How long a command looks for an agent again while it follows an execution."""
+
+_ENDED = ("succeeded", "aborted")
+
+
+def _plan(call: Invocation, kind: str, region: str, *, attested: bool) -> PlanView:
+    from mrc.control.client import Client
+
+    settings = call.settings()
+    with Client(settings) as client:
+        found: PlanView = client.ask_leader(
+            region, "Plan", deadline_s=20.0, replication_group=call.group(settings).name, kind=kind, target=region, attested=attested
+        )
+    return found
+
+
+def _plan_table(view: PlanView) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    steps = [
+        (str(n), s.name, "yes" if s.approval else "", "no return" if s.point_of_no_return else "", s.evidence)
+        for n, s in enumerate(view.steps, 1)
+    ]
+    parts: list[RenderableType] = [
+        Text(
+            f"{view.kind} of {view.replication_group}: {view.source} -> {view.target}, epoch {view.epoch} -> {view.epoch + 1}", style="bold"
+        ),
+        grid((">", "step", "approval", "", "what it does"), steps),
+    ]
+    if view.expected_loss:
+        rows = [(f"{p.topic}-{p.partition}", f"at least {reading(p.records)}") for p in view.expected_loss]
+        parts += [Text(), grid(("partition", "expected loss, as of the last look"), rows)]
+    if view.findings:
+        parts += [Text(), grid(("finding", "severity", "what", "where"), [(f.code, f.severity, f.message, f.where) for f in view.findings])]
+    return Group(*parts)
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["switchover", "failover"]))
+@click.argument("region")
+@click.option("--attest-dead", is_flag=True, help="Plan as if a person had attested that the other region is dead.")
+@click.pass_context
+def plan(ctx: click.Context, kind: str, region: str, attest_dead: bool) -> int:
+    r"""Show what a move to REGION would do now, with everything that stands against it. Touches nothing.
+
+    Exit code 3 where a finding forbids the move.
+
+    \b
+    Examples:
+      mrc plan switchover west
+      mrc plan failover west --attest-dead
+    """
+    view = _plan(invocation(ctx), kind, region, attested=attest_dead)
+    emit(ctx, view, table=_plan_table)
+    return Exit.FINDINGS if any(f.severity == "error" for f in view.findings) else Exit.OK
+
+
+def _move(ctx: click.Context, kind: str, region: str, *, attested: bool, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+    """Show before, ask, start, follow, show after."""
+    call = invocation(ctx)
+    from mrc.control.client import Client
+
+    settings = call.settings()
+    name = call.group(settings).name
+    view = _plan(call, kind, region, attested=attested)
+    errors = [f for f in view.findings if f.severity == "error"]
+    if call.output == "table" and (errors or not yes):
+        console(call).print(_plan_table(view))
+    if not errors and not yes:
+        typed = click.prompt(f"type the region's name to move to {region}", err=True, default="", show_default=False)
+        if typed != region:
+            raise click.UsageError("the name is not the region's; nothing was started", ctx)
+    with Client(settings) as client:
+        execution: ExecutionView = client.ask_leader(
+            region,
+            "StartMove",
+            deadline_s=30.0,
+            replication_group=name,
+            kind=kind,
+            target=region,
+            token=token or secrets.token_hex(8),
+            reason=reason,
+            attested=attested,
+        )
+        if not wait:
+            click.echo(f"still running, execution {execution.id}; re-attach with `mrc watch {execution.id}`", err=True)
+            emit(ctx, execution, table=_execution_table)
+            return Exit.RUNNING
+        return _follow(ctx, client, execution.id, region)
+
+
+def _follow(ctx: click.Context, client: object, execution: str, region: str) -> int:
+    """Say each change of a step until the execution has ended; an agent that dies meanwhile is replaced by the other."""
+    from mrc.control.client import Client
+
+    assert isinstance(client, Client)  # noqa: S101 - imported late, for quick help
+    said: set[tuple[str, str]] = set()
+    last: ExecutionView | None = None
+    lost_at_s: float | None = None
+    try:
+        while last is None or last.status not in _ENDED:
+            try:
+                for view in client.watch(execution, region):
+                    last, lost_at_s = view, None
+                    _say(view, said)
+                    if view.status in _ENDED:
+                        break
+            except MrcError as error:
+                if error.code not in ("AGENT_UNREACHABLE", "ZOOKEEPER_UNREACHABLE", "NOT_LEADER"):
+                    raise
+                lost_at_s = lost_at_s or time.monotonic()
+                if time.monotonic() - lost_at_s > RECONNECT_S:
+                    raise
+                time.sleep(0.5)
+    except KeyboardInterrupt:
+        click.echo(f"\nstill running, execution {execution}; re-attach with `mrc watch {execution}`", err=True)
+        return Exit.RUNNING
+    emit(ctx, last, table=_execution_table)
+    return Exit.OK if last.status == "succeeded" else Exit.WORLD
+
+
+def _say(view: ExecutionView, said: set[tuple[str, str]]) -> None:
+    for step in view.steps:
+        if step.state in ("done", "undone") and (step.name, step.state) not in said:
+            said.add((step.name, step.state))
+            click.echo(f"{step.elapsed_ms / 1000:7.2f} s  {step.name}: {step.evidence or step.state}", err=True)
+    if view.status == "waiting" and ("waits", view.waits_for) not in said:
+        said.add(("waits", view.waits_for))
+        click.echo(f"  waits: {view.waits_for}; `mrc approve {view.id}` goes on, `mrc abort {view.id}` undoes", err=True)
+
+
+def _execution_table(view: ExecutionView) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    took_s = ((view.ended_at_ms or view.started_at_ms) - view.started_at_ms) / 1000
+    head = f"{view.kind} {view.source} -> {view.target}: {view.status}" + (f" after {took_s:.2f} s" if view.ended_at_ms else "")
+    rows = [(s.name, s.state, f"{s.elapsed_ms / 1000:.2f}", s.evidence) for s in view.steps]
+    return Group(Text(head, style="bold"), grid(("step", "state", ">s", "evidence"), rows))
+
+
+_YES = click.option("--yes", is_flag=True, help="Don't ask for the region's name.")
+_WAIT = click.option("--wait/--no-wait", default=True, help="Follow it until it has ended.")
+_REASON = click.option("--reason", default="", help="Why; kept in the history.")
+_TOKEN = click.option("--token", help="Idempotency token: the same one answers with the same execution.")
+
+
+@click.command()
+@click.argument("region")
+@_YES
+@_WAIT
+@_REASON
+@_TOKEN
+@click.pass_context
+def switchover(ctx: click.Context, region: str, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+    r"""Move the unit to REGION while both regions are alive: nothing lost, skipped or processed twice.
+
+    Ctrl-C leaves it running; exit code 4 then, and how to re-attach.
+
+    \b
+    Examples:
+      mrc switchover west --reason "maintenance of east"
+      mrc switchover west --yes --no-wait
+    """
+    return _move(ctx, "switchover", region, attested=False, yes=yes, wait=wait, reason=reason, token=token)
+
+
+@click.command()
+@click.argument("region")
+@click.option("--attest-dead", is_flag=True, help="You made sure that the other region is dead: mrc cannot prove it.")
+@_YES
+@_WAIT
+@_REASON
+@_TOKEN
+@click.pass_context
+def failover(ctx: click.Context, region: str, attest_dead: bool, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+    r"""Open REGION after the active one has died. States the expected loss per partition before it asks.
+
+    \b
+    Examples:
+      mrc failover west --attest-dead --reason "east burnt down"
+    """
+    return _move(ctx, "failover", region, attested=attest_dead, yes=yes, wait=wait, reason=reason, token=token)
+
+
+def _executions(call: Invocation) -> list[ExecutionView]:
+    from mrc.control.client import Client
+
+    settings = call.settings()
+    with Client(settings) as client:
+        found = client.ask_any("ListExecutions", replication_group=call.group(settings).name)
+    return list(found)
+
+
+def _named(call: Invocation, execution: str | None) -> ExecutionView:
+    """Return the named execution, or the only one that runs. Raises ``UNKNOWN_EXECUTION``."""
+    found = _executions(call)
+    if execution is None:
+        running = [one for one in found if one.status not in _ENDED]
+        if len(running) != 1:
+            raise MrcError("UNKNOWN_EXECUTION", f"{len(running)} executions are running: name one")
+        return running[0]
+    for one in found:
+        if one.id == execution:
+            return one
+    raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r}")
+
+
+@click.command()
+@click.argument("execution", required=False)
+@click.pass_context
+def history(ctx: click.Context, execution: str | None) -> None:
+    r"""List the executions; with EXECUTION show its journal.
+
+    \b
+    Examples:
+      mrc history
+      mrc history 1795497709477-3fa2c1
+    """
+    from mrc.control.client import Client
+
+    call = invocation(ctx)
+    if execution is None:
+        rows = _executions(call)[::-1]
+        emit(ctx, rows, table=_history_table)
+        return
+    with Client(call.settings()) as client:
+        entries = client.ask_any("GetHistory", execution_id=execution)
+    emit(ctx, entries, table=_entries_table)
+
+
+def _history_table(rows: list[ExecutionView]) -> RenderableType:
+    cells = [
+        (v.id, v.kind, f"{v.source} -> {v.target}", v.status, f"{max(0, v.ended_at_ms - v.started_at_ms) / 1000:.2f}", v.actor, v.reason)
+        for v in rows
+    ]
+    return grid(("execution", "kind", "move", "status", ">s", "actor", "reason"), cells)
+
+
+def _entries_table(entries: tuple[EntryView, ...]) -> RenderableType:
+    cells = [
+        (str(e.number), time.strftime("%H:%M:%S", time.localtime(e.at_ms / 1000)), e.agent, str(e.term), e.what, e.step, e.detail)
+        for e in entries
+    ]
+    return grid((">", "at", "agent", ">term", "what", "step", "detail"), cells)
+
+
+@click.command()
+@click.argument("execution", required=False)
+@click.pass_context
+def watch(ctx: click.Context, execution: str | None) -> int:
+    r"""Follow EXECUTION (else the only one that runs) until it has ended.
+
+    \b
+    Examples:
+      mrc watch
+    """
+    from mrc.control.client import Client
+
+    call = invocation(ctx)
+    found = _named(call, execution)
+    with Client(call.settings()) as client:
+        return _follow(ctx, client, found.id, found.target)
+
+
+def _ask(ctx: click.Context, method: str, execution: str | None, reason: str) -> None:
+    from mrc.control.client import Client
+
+    call = invocation(ctx)
+    found = _named(call, execution)
+    with Client(call.settings()) as client:
+        emit(ctx, client.ask_leader(found.target, method, execution_id=found.id, reason=reason), table=_execution_table)
+
+
+@click.command()
+@click.argument("execution", required=False)
+@_REASON
+@click.pass_context
+def approve(ctx: click.Context, execution: str | None, reason: str) -> None:
+    r"""Let a waiting execution go on: begin the step that asks for approval, or try the failed one again.
+
+    \b
+    Examples:
+      mrc approve --reason "consumers are stopped"
+    """
+    _ask(ctx, "Approve", execution, reason)
+
+
+@click.command()
+@click.argument("execution", required=False)
+@_REASON
+@click.pass_context
+def abort(ctx: click.Context, execution: str | None, reason: str) -> None:
+    r"""End an execution and undo its steps. Refused once the target has been opened.
+
+    \b
+    Examples:
+      mrc abort --reason "wrong region"
+    """
+    _ask(ctx, "Abort", execution, reason)
+
+
+@click.group()
+def divergence() -> None:
+    """Records that one region has and the other will never get by replication."""
+
+
+@divergence.command()
+@click.pass_context
+def show(ctx: click.Context) -> None:
+    r"""Show the divergence ledger: per failover and partition, which offsets stayed behind.
+
+    \b
+    Examples:
+      mrc divergence show -o json
+    """
+    from mrc.control.client import Client
+
+    call = invocation(ctx)
+    settings = call.settings()
+    with Client(settings) as client:
+        found = client.ask_any("ListDivergence", replication_group=call.group(settings).name)
+    emit(ctx, found, table=_divergence_table)
+
+
+def _divergence_table(found: tuple[DivergenceView, ...]) -> RenderableType:
+    rows = [
+        (
+            d.execution,
+            d.region,
+            d.state,
+            f"{r.topic}-{r.partition}",
+            r.begin,
+            r.end if r.end >= 0 else "?",
+            r.records if r.records >= 0 else "?",
+        )
+        for d in found
+        for r in d.ranges
+    ]
+    return grid(("failover", "region", "state", "partition", ">begin", ">end", ">records"), rows)

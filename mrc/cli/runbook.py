@@ -1,0 +1,103 @@
+"""``mrc runbook``: the files that people read and mrc executes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from mrc.cli.exits import Exit
+from mrc.cli.invocation import invocation
+from mrc.cli.output import emit, grid
+
+
+@click.group()
+def runbook() -> None:
+    """Runbooks: the order of a move's steps."""
+
+
+def _files(ctx: click.Context) -> list[Path]:
+    from mrc.wiring.estates import runbook_folder
+
+    call = invocation(ctx)
+    settings = call.settings()
+    return sorted(runbook_folder(settings, call.group(settings).name).glob("*.yaml"))
+
+
+@runbook.command("list")
+@click.pass_context
+def list_(ctx: click.Context) -> None:
+    r"""List the runbooks of the replication group.
+
+    \b
+    Examples:
+      mrc runbook list
+    """
+    from mrc.config.runbook import load_runbook
+
+    rows = [
+        {"file": str(path), "runbook": book.runbook, "hash": digest, "steps": len(book.steps)}
+        for path in _files(ctx)
+        for book, digest in [load_runbook(path)]
+    ]
+    emit(
+        ctx,
+        rows,
+        table=lambda found: grid(
+            ("runbook", ">steps", "hash", "file"), [(r["runbook"], r["steps"], str(r["hash"])[:12], r["file"]) for r in found]
+        ),
+    )
+
+
+@runbook.command()
+@click.argument("name")
+@click.pass_context
+def show(ctx: click.Context, name: str) -> None:
+    r"""Show a runbook's steps and what each does.
+
+    \b
+    Examples:
+      mrc runbook show switchover
+    """
+    from mrc.config.runbook import load_runbook
+    from mrc.core.errors import MrcError
+    from mrc.core.failover.actions import ACTIONS
+
+    for path in _files(ctx):
+        book, _ = load_runbook(path)
+        if book.runbook == name:
+            emit(
+                ctx,
+                book,
+                table=lambda b: grid(
+                    ("step", "action", ">time-out s", ">retries", "what it does"),
+                    [
+                        (s.name, s.action, f"{s.timeout_s:g}", s.retries, ACTIONS[s.action].does if s.action in ACTIONS else "unknown")
+                        for s in b.steps
+                    ],
+                ),
+            )
+            return
+    raise MrcError("RUNBOOK_INVALID", f"there is no runbook {name!r}")
+
+
+@runbook.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
+@click.pass_context
+def lint(ctx: click.Context, file: Path | None) -> int:
+    r"""Judge FILE, else all runbooks: unknown actions, missing steps, an unsafe order. Exit code 3 on a finding.
+
+    \b
+    Examples:
+      mrc runbook lint my-switchover.yaml
+    """
+    from mrc.config.runbook import load_runbook
+    from mrc.core.failover.plan import lint as judge
+
+    found = [(str(path), finding) for path in ([file] if file else _files(ctx)) for finding in judge(load_runbook(path)[0])]
+    emit(
+        ctx,
+        [{"file": name, "code": f.code, "where": f.where, "message": f.message} for name, f in found],
+        table=lambda rows: grid(("file", "where", "finding"), [(r["file"], r["where"], r["message"]) for r in rows]),
+    )
+    return Exit.FINDINGS if found else Exit.OK
