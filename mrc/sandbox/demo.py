@@ -1,0 +1,158 @@
+"""The demo: a switchover there and back, a region killed, a failover, the way home; judged from the traffic's own logs.
+
+Drives the same commands that an operator types. What it claims of loss, repetition and times comes from `mrc.sandbox.judge`;
+only the captured positions, to which a failover is held, are asked of mrc (before the region dies).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from mrc.core.errors import MrcError
+from mrc.sandbox.judge import Move, Verdict
+from mrc.sandbox.layout import Options
+from mrc.sandbox.traffic import Traffic
+from mrc.sandbox.world import Sandbox
+
+COMMAND_S = 180.0
+READY_S = 90.0
+TRAFFIC_S = 6.0
+"""How long traffic runs between two moves."""
+
+Say = Callable[[str], None]
+
+
+class Demo:
+    """One run on one sandbox."""
+
+    def __init__(self, state: Path, say: Say, *, rate: float, options: Options) -> None:
+        self.sandbox = Sandbox(state)
+        self.traffic = Traffic(state, state / "demo-traffic")
+        self._say = say
+        self._rate = rate
+        self._options = options
+        self._moves: list[Move] = []
+
+    def run(self) -> Verdict:
+        """Run it all and return the verdict; the caller takes the sandbox down.
+
+        Raises:
+            MrcError: ``SANDBOX_FAILED`` when a command of the demo fails; the message holds its last words.
+        """
+        self._say("two regions, three ZooKeeper servers, four agents")
+        self.sandbox.up(self._options, lambda part, what: self._say(f"  {part}: {what}"))
+        self.sandbox.start_agents()
+        self.traffic.start(self._rate, groups={"billing": 0.0, "shipping": 1.0})
+        self._until_ready("west")
+        self._flow_for(TRAFFIC_S)
+
+        self._move("switchover", "east", "west")
+        self._flow_for(TRAFFIC_S)
+        self._until_ready("east")
+        self._move("switchover", "west", "east")
+        self._flow_for(TRAFFIC_S)
+        self._until_ready("west")
+
+        captured = self._captured()
+        self._say("east dies: broker, Connect, ZooKeeper server and agents, SIGKILL")
+        self.sandbox.kill("east")
+        self._move("failover", "east", "west", "--attest-dead", captured=captured)
+        self._flow_for(TRAFFIC_S)
+
+        self._say("east returns")
+        self.sandbox.start("east", lambda part, what: self._say(f"  {part}: {what}"))
+        self.sandbox.start_agents("east")
+        self._until_ready("east")
+        self._flow_for(TRAFFIC_S)
+        self._move("switchover", "west", "east")
+        self._flow_for(TRAFFIC_S)
+
+        self._say("the producer ends, the groups finish")
+        self.traffic.stop_producers()
+        drained = self.traffic.drain(60.0)
+        verdict = self.traffic.judge(self._moves, drained=drained)
+        self._hold_to_the_ledger(verdict)
+        return verdict
+
+    # -- pieces
+
+    def mrc(self, *arguments: str, deadline_s: float = COMMAND_S) -> bytes:
+        """Run a command of mrc and return its standard output.
+
+        Raises:
+            MrcError: ``SANDBOX_FAILED`` with its last words when it fails.
+        """
+        command = [sys.executable, "-m", "mrc", "--config", str(self.sandbox.config_path), "--output", "json", *arguments]
+        done = subprocess.run(command, capture_output=True, timeout=deadline_s, check=False)  # noqa: S603 - our own command
+        if done.returncode:
+            words = done.stderr.decode(errors="replace").strip()[-2000:]
+            raise MrcError("SANDBOX_FAILED", f"`mrc {' '.join(arguments)}` ended with {done.returncode}: {words}")
+        return done.stdout
+
+    def _move(self, kind: str, source: str, target: str, *more: str, captured: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        self._say(f"mrc {kind} {target}")
+        accepted_at_ms = int(time.time() * 1000)
+        began_s = time.monotonic()
+        self.mrc(kind, target, "--yes", "--reason", "demo", *more)
+        self._moves.append(Move(kind, source, target, accepted_at_ms, captured or {}))
+        if not self.traffic.wait_acked(100, 30.0, region=target):
+            raise MrcError("SANDBOX_FAILED", f"no producer wrote in {target} within 30 s", where=target)
+        if not self.traffic.wait_processed(1, 30.0, ["billing", "shipping"], region=target):
+            raise MrcError("SANDBOX_FAILED", f"a group read nothing in {target} within 30 s", where=target)
+        self._say(f"  done after {time.monotonic() - began_s:.1f} s")
+
+    def _flow_for(self, seconds: float) -> None:
+        """Let traffic run until as many events as that time brings were acknowledged."""
+        self.traffic.wait_acked(int(self._rate * seconds), seconds * 5)
+
+    def _until_ready(self, target: str) -> None:
+        """Wait until a switchover to ``target`` could be planned and its positions are captured."""
+        until_s = time.monotonic() + READY_S
+        while True:
+            try:
+                plan = json.loads(self.mrc("plan", "switchover", target, deadline_s=30.0))
+                positions = plan["positions"]
+                if positions and all(p["translation"]["type"] == "exact" and p["age_s"] < 2 for p in positions):
+                    return
+                problem = f"{sum(p['translation']['type'] == 'exact' for p in positions)} of {len(positions)} positions are exact"
+            except MrcError as error:
+                problem = error.message
+            if time.monotonic() > until_s:
+                raise MrcError("SANDBOX_FAILED", f"{target} is not ready after {READY_S:.0f} s: {problem}", where=target)
+            time.sleep(0.5)
+
+    def _captured(self) -> dict[str, dict[str, int]]:
+        """Return the source positions that are captured at least: what a failover from now on is held to."""
+        found: dict[str, dict[str, int]] = {}
+        for one in json.loads(self.mrc("offsets", "list")):
+            found.setdefault(one["group"], {})[f"{one['topic']}-{one['partition']}"] = one["source_offset"]
+        return found
+
+    def _hold_to_the_ledger(self, verdict: Verdict) -> None:
+        """The tail that the logs show and the one that mrc lists must be the same, partition by partition."""
+        listed: dict[str, int] = {}
+        for entry in json.loads(self.mrc("divergence", "show")):
+            for one in entry["ranges"]:
+                name = f"{one['topic']}-{one['partition']}"
+                listed[name] = listed.get(name, 0) + one["records"]
+        tail: dict[str, int] = {}
+        for move in verdict.moves:
+            for name, records in move.unreplicated_tail_per_partition.items():
+                tail[name] = tail.get(name, 0) + records
+        for name in sorted(listed.keys() | tail.keys()):
+            # The log may also hold events whose acknowledgement never reached the producer: listed, but not promised.
+            if listed.get(name, 0) < tail.get(name, 0):
+                verdict.ok = False
+                verdict.reasons.append(f"{name}: {tail[name]} acknowledged events are in the tail, the ledger lists {listed.get(name, 0)}")
+
+
+def report(verdict: Verdict) -> bytes:
+    """Return the verdict as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(verdict), indent=2)
