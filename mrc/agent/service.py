@@ -306,7 +306,7 @@ class AgentService:
                 return coordinator, replay(store.plan(execution), store.entries(execution))
         raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r}")
 
-    def execution(self, id: str) -> ExecutionView:  # noqa: A002 - the API's name
+    def execution(self, id: str) -> ExecutionView:
         """Return an execution as it stands now."""
         coordinator, run = self._find(id)
         return execution_view(run, coordinator.estate.clock.now_ms())
@@ -316,12 +316,12 @@ class AgentService:
         coordinator = self._coordinator(rg)
         return tuple(self.execution(name) for name in coordinator.estate.store.executions()[-_HISTORY_MAX:])
 
-    def history(self, id: str) -> tuple[EntryView, ...]:  # noqa: A002 - the API's name
+    def history(self, id: str) -> tuple[EntryView, ...]:
         """Return an execution's journal."""
         coordinator, _ = self._find(id)
         return tuple(_entry_view(entry) for entry in coordinator.estate.store.entries(id))
 
-    def watch(self, id: str) -> Iterator[ExecutionView]:  # noqa: A002 - the API's name
+    def watch(self, id: str) -> Iterator[ExecutionView]:
         """Yield the execution now and after each change, at least every second, until it has ended."""
         while True:
             view = self.execution(id)
@@ -332,11 +332,11 @@ class AgentService:
             with coordinator.changed:
                 coordinator.changed.wait(1.0)
 
-    def approve(self, id: str, actor: str, reason: str) -> ExecutionView:  # noqa: A002 - the API's name
+    def approve(self, id: str, actor: str, reason: str) -> ExecutionView:
         """Approve what an execution waits for."""
         return self._ask(id, Approved(actor=actor, reason=reason))
 
-    def abort(self, id: str, actor: str, reason: str) -> ExecutionView:  # noqa: A002 - the API's name
+    def abort(self, id: str, actor: str, reason: str) -> ExecutionView:
         """Ask an execution to undo its steps and end."""
         return self._ask(id, AbortAsked(actor=actor, reason=reason))
 

@@ -77,7 +77,7 @@ class Store:
     def fence(self, region: Region) -> tuple[FenceRecord, int | None]:
         """Return what mrc added in a region, and the node's version (None: no node yet)."""
         found = self._read(f"{self.root}/fences/{region}", FenceRecord)
-        return found if found else (FenceRecord(), None)
+        return found or (FenceRecord(), None)
 
     def put_fence(self, lead: LeaderCheck, region: Region, fence: FenceRecord, version: int | None, record_version: int) -> None:
         """Replace it, provided that the active-region record is still the one that was acted on."""

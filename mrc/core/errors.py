@@ -205,7 +205,6 @@ CODES: dict[str, Code] = {
         "A record in one of mrc's own topics or nodes cannot be read.",
         "Nothing is lost: the record is left out and named; find out who wrote it.",
     ),
-    "NO_CHECKPOINT": Code(
         "world",
         "No position was captured for a group's partition.",
         "See `mrc offsets list`; capture needs the source while it lives.",

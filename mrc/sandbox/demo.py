@@ -90,7 +90,7 @@ class Demo:
             MrcError: ``SANDBOX_FAILED`` with its last words when it fails.
         """
         command = [sys.executable, "-m", "mrc", "--config", str(self.sandbox.config_path), "--output", "json", *arguments]
-        done = subprocess.run(command, capture_output=True, timeout=deadline_s, check=False)  # noqa: S603 - our own command
+        done = subprocess.run(command, capture_output=True, timeout=deadline_s, check=False)
         if done.returncode:
             words = done.stderr.decode(errors="replace").strip()[-2000:]
             raise MrcError("SANDBOX_FAILED", f"`mrc {' '.join(arguments)}` ended with {done.returncode}: {words}")

@@ -137,7 +137,7 @@ class Agent:
                     self._log.warning("failed", pump=name, code=error.code, error=error.message, where=error.where)
                 last = str(error)
                 more = False
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever it is, mrc is wrong: the trace is logged and the agent ends
                 self._die(name)
                 return
             if more:

@@ -117,11 +117,9 @@ def unsafe(
         broker: ``super.users``, ``allow.everyone.if.no.acl.found``, ``authorizer.class.name`` of the region's brokers.
         connector: settings of the source connector of the flow out of or into the region; empty where there is none.
     """
-    found = []
     named = writers(unit, bindings) | readers(unit, bindings)
     supers = {name.strip() for name in broker.get("super.users", "").split(";") if name.strip()}
-    for principal in sorted(named & supers):
-        found.append(_finding("SUPER_USER", f"{principal} is a super user: no ACL refuses it", region))
+    found = [_finding("SUPER_USER", f"{principal} is a super user: no ACL refuses it", region) for principal in sorted(named & supers)]
     if "super.users" not in broker:
         message = "Kafka hides super.users and the configuration does not name them: if an application is one, no fence holds it"
         found.append(FindingView("SUPER_USERS_UNKNOWN", "warning", message, str(region)))
