@@ -205,10 +205,6 @@ CODES: dict[str, Code] = {
         "A record in one of mrc's own topics or nodes cannot be read.",
         "Nothing is lost: the record is left out and named; find out who wrote it.",
     ),
-        "world",
-        "No position was captured for a group's partition.",
-        "See `mrc offsets list`; capture needs the source while it lives.",
-    ),
     "UNSAFE_TO_FENCE": Code(
         "world",
         "The cluster's settings make an ACL fence unsafe.",
