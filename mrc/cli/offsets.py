@@ -68,8 +68,8 @@ def _answer(answer: TranslationView) -> tuple[str, str]:
 
 @offsets.command()
 @click.option("--from", "source", required=True, metavar="REGION", help="The region that the offset belongs to.")
-@click.option("--topic", required=True)
-@click.option("--partition", required=True, type=click.IntRange(min=0))
+@click.option("--topic", required=True, help="By its name in the source.")
+@click.option("--partition", required=True, type=click.IntRange(min=0), help="Its number.")
 @click.option("--offset", required=True, type=click.IntRange(min=0), help="Next record to read.")
 @click.pass_context
 def translate(ctx: click.Context, source: str, topic: str, partition: int, offset: int) -> None:

@@ -117,7 +117,7 @@ class Server:
                         return
                     yield respond(method.response, view)
                     if self._stopping.is_set():
-                        self._refuse(MrcError("AGENT_UNREACHABLE", "the agent is stopping", retryable=True), context, method)
+                        raise MrcError("AGENT_UNREACHABLE", "the agent is stopping", retryable=True)  # noqa: TRY301 - to the funnel
             except Exception as error:  # noqa: BLE001 - the funnel of one call
                 self._refuse(error, context, method)
             finally:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mrc.cli.exits import Exit
 from mrc.config import Settings, load
-from mrc.sandbox.layout import Options
 from mrc.sandbox.world import Sandbox
 from tests.cli.running import run
 
@@ -46,16 +43,9 @@ def test_an_unreachable_cluster_leaves_no_file(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.fixture(scope="module")
-def estate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    kept = os.environ.get("MRC_TEST_STATE")
-    state = Path(kept) / "config-init" if kept else tmp_path_factory.mktemp("config-init")
-    sandbox = Sandbox(state)
-    try:
-        sandbox.up(Options(), lambda _part, _what: None)
-        yield load(state / "mrc.yaml")
-    finally:
-        sandbox.down()
+@pytest.fixture
+def estate(sandbox: Sandbox) -> Settings:
+    return load(sandbox.state.folder / "mrc.yaml")
 
 
 def login(settings: Settings, password_file: Path | None = None) -> list[str]:

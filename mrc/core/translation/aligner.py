@@ -16,12 +16,8 @@ back), whichever side is the source now.
 A record whose fingerprint occurs more than once in the window has *twins*: it is paired in order (rule 1) but not *sure*, and
 by rule 2 not at all; answers that would rest on it fall back to the last sure pair. Nothing is guessed forward.
 
-An aligner that goes on with a stored map first reads paired source records again, `HISTORY` of them: without them twins and
-copies sent again would not be recognised.
-
-Memory: about 150 bytes for each source record in the window; the window holds `HISTORY` to twice as many paired and at most
-`AHEAD` unpaired source records (`AHEAD_STUCK` while rules 3 and 4 wait), however long the logs are. Where the wait would need
-more, the target record is given up: answers around it are bounded from then on.
+Memory: about 150 bytes for each source record in the window; the window holds `HISTORY` paired and at most `AHEAD`
+unpaired source records (`AHEAD_STUCK` while rules 3 and 4 wait), however long the logs are.
 """
 
 from __future__ import annotations
@@ -39,33 +35,23 @@ AHEAD_STUCK = 500_000
 
 
 class Aligner:
-    """One partition of one flow. Feed both logs in offset order, in any interleaving.
-
-    Attributes:
-        map: what is known; grows with every feeding.
-        source_position, target_position: where a reader that is opened now has to begin, or the log's start if that is later.
-    """
+    """One partition of one flow. Feed both logs in offset order, in any interleaving."""
 
     def __init__(self, offset_map: OffsetMap) -> None:
         self.map = offset_map
-        self.source_position = offset_map.paired_from(HISTORY)
+        self.source_position = offset_map.resolved_source
         self.target_position = offset_map.resolved_target
-        self._resume_at = offset_map.resolved_source
         # The window of source records: columns, of which [0, cursor) are paired or passed and [cursor, end) are pending.
         self._offsets = array("q")
         self._fingerprints = array("Q")
         self._timestamps = array("q")
         self._cursor = 0
-        # By fingerprint: the newest record's number (that of the window's first record is `_base`); for records with twins
-        # also how many there are, and the offset of the first.
-        self._newest: dict[int, int] = {}
-        self._twins: dict[int, tuple[int, int]] = {}
-        self._base = 0
-        self._forgotten_ms: int | None = None
+        self._count: dict[int, int] = {}
         self._targets: deque[Seen] = deque()
         # How many of the pending target records were read before the last known source end was asked for.
         self._decidable = 0
         self._source_end = -1
+        self._map_progress()
 
     # -- what the driver asks
 
@@ -98,20 +84,12 @@ class Aligner:
 
     def feed_source(self, records: Iterable[Seen], position: int) -> None:
         """Take source records; everything below ``position`` has been seen."""
-        records = list(records)
-        number = self._base + len(self._offsets)
-        newest = self._newest
         for record in records:
             fingerprint = record.fingerprint
-            if fingerprint in newest:
-                self._note_twin(fingerprint, record.offset)
-            newest[fingerprint] = number
-            number += 1
-        self._offsets.extend([record.offset for record in records])
-        self._fingerprints.extend([record.fingerprint for record in records])
-        self._timestamps.extend([record.timestamp_ms for record in records])
-        if self.source_position < self._resume_at:
-            self._go_through_history()
+            self._offsets.append(record.offset)
+            self._fingerprints.append(fingerprint)
+            self._timestamps.append(record.timestamp_ms)
+            self._count[fingerprint] = self._count.get(fingerprint, 0) + 1
         self.source_position = max(self.source_position, position)
         self._match()
 
@@ -141,80 +119,46 @@ class Aligner:
 
     # -- inside
 
-    def _note_twin(self, fingerprint: int, offset: int) -> None:
-        known = self._twins.get(fingerprint)
-        count, first = known or (1, self._offset_of(self._newest[fingerprint], offset))
-        self._twins[fingerprint] = count + 1, first
-        self.map.double(first, offset)
-
-    def _offset_of(self, number: int, otherwise: int) -> int:
-        """Return the offset of a record of the window, ``otherwise`` for one that is being taken in just now."""
-        at = number - self._base
-        return self._offsets[at] if at < len(self._offsets) else otherwise
-
-    def _go_through_history(self) -> None:
-        """Records below the end of the stored map are paired or passed already."""
-        if self._forgotten_ms is None and self._timestamps and self._offsets[0] > self.map.begin_source:
-            self._forgotten_ms = self._timestamps[0]
-        while self._cursor < len(self._offsets) and self._offsets[self._cursor] < self._resume_at:
-            self._cursor += 1
-
     def _match(self) -> None:
-        targets, fingerprints, offsets, newest, twins = self._targets, self._fingerprints, self._offsets, self._newest, self._twins
-        known, cursor, end, before = self.map, self._cursor, len(self._offsets), len(self._targets)
+        targets, fingerprints, offsets, count = self._targets, self._fingerprints, self._offsets, self._count
         while targets:
             record = targets[0]
             fingerprint = record.fingerprint
-            if cursor < end and fingerprints[cursor] == fingerprint:
-                known.pair(offsets[cursor], record.offset, sure=fingerprint not in twins, gap_sure=known.tail_sure)
-                known.tail_sure = True
-                cursor += 1
-            elif fingerprint not in twins and (at := newest.get(fingerprint, -1) - self._base) >= cursor:
-                self._pass(cursor, at)
-                known.pair(offsets[at], record.offset, sure=True, gap_sure=known.tail_sure)
-                known.tail_sure = True
-                cursor = at + 1
-            elif self._may_decide(before - len(targets), end - cursor):
-                self._decide(record)
-            else:
-                break
+            twins = count.get(fingerprint, 0)
+            if self._cursor < len(offsets) and fingerprints[self._cursor] == fingerprint:
+                self._pair_at(self._cursor, record, sure=twins == 1)
+            elif not (twins == 1 and self._jump_ahead(record)):
+                if not self._decidable or self.source_position < self._source_end:
+                    break  # its counterpart, or a twin of it, may be among the source records that were not read yet
+                if twins:
+                    self._twin_or_resent(record, twins)
             targets.popleft()
-        self._decidable = max(0, self._decidable - (before - len(targets)))
-        self._cursor = cursor
+            if self._decidable:
+                self._decidable -= 1
         self._trim()
         self._map_progress()
 
-    def _pass(self, begin: int, end: int) -> None:
-        """Leave pending source records behind: one that has twins may be the one that a twin of it was paired for."""
-        if self._twins and not self._twins.keys().isdisjoint(self._fingerprints[begin:end]):
-            self.map.tail_sure = False
+    def _pair_at(self, at: int, record: Seen, *, sure: bool) -> None:
+        self.map.pair(self._offsets[at], record.offset, sure=sure, gap_sure=self.map.tail_sure)
+        self.map.tail_sure = True
+        self._cursor = at + 1
 
-    def _may_decide(self, taken: int, pending_source: int) -> bool:
-        """Whether the source was read far enough to say that a target record is the copy of none of the pending ones.
-
-        Its counterpart, or a twin of it, may be among the source records that were not read yet.
-        """
-        if taken < self._decidable and self.source_position >= self._source_end:
-            return True
-        if pending_source < AHEAD_STUCK:
+    def _jump_ahead(self, record: Seen) -> bool:
+        """Rule 2: pair the record with its only twin if that is still ahead; return whether it was."""
+        try:
+            at = self._fingerprints.index(record.fingerprint, self._cursor)
+        except ValueError:
             return False
-        self.map.tail_sure = False  # the window is full, so it is given up: its counterpart may lie further ahead
+        if any(self._count[passed] > 1 for passed in self._fingerprints[self._cursor : at]):
+            self.map.tail_sure = False  # a passed record may be the one that a twin of it was paired for
+        self._pair_at(at, record, sure=True)
         return True
 
-    def _decide(self, record: Seen) -> None:
-        """Rules 3 and 4; with several twins it may also be the counterpart of any of them."""
-        twins = self._twins.get(record.fingerprint)
-        if twins:
+    def _twin_or_resent(self, record: Seen, twins: int) -> None:
+        """Rule 3; with several twins it may also be the counterpart of any of them."""
+        if twins > 1:
             self.map.tail_sure = False
-            self.map.resend(twins[1], record.offset)
-        elif record.fingerprint in self._newest:
-            self.map.resend(self._offsets[self._newest[record.fingerprint] - self._base], record.offset)
-        elif self._may_be_forgotten(record):
-            self.map.resend(self.map.begin_source, record.offset)
-
-    def _may_be_forgotten(self, record: Seen) -> bool:
-        """Whether the record may be one that MM2 sends again from before the window."""
-        return self._forgotten_ms is not None and record.timestamp_ms <= self._forgotten_ms
+        self.map.resend(self._offsets[self._fingerprints.index(record.fingerprint)], record.offset)
 
     def _trim(self) -> None:
         """Forget history beyond `HISTORY`, in large steps."""
@@ -222,25 +166,17 @@ class Aligner:
         if excess < HISTORY:
             return
         for fingerprint in self._fingerprints[:excess]:
-            twins = self._twins.get(fingerprint)
-            if twins is None:
-                del self._newest[fingerprint]
-            elif twins[0] > 2:
-                self._twins[fingerprint] = twins[0] - 1, twins[1]
+            left = self._count[fingerprint] - 1
+            if left:
+                self._count[fingerprint] = left
             else:
-                del self._twins[fingerprint]
-        self._forgotten_ms = max(self._forgotten_ms or 0, *self._timestamps[:excess])
+                del self._count[fingerprint]
         del self._offsets[:excess], self._fingerprints[:excess], self._timestamps[:excess]
         self._cursor -= excess
-        self._base += excess
 
     def _map_progress(self) -> None:
         known = self.map
-        if self.source_position >= self._resume_at:
-            known.resolved_source = self._offsets[self._cursor] if self.pending_source else self.source_position
-            known.source_read = self.source_position
-            known.suspects = sum(t.fingerprint in self._newest or self._may_be_forgotten(t) for t in self._targets)
-        else:
-            known.suspects = len(self._targets)  # nothing can be said of them before the history has been read
+        known.resolved_source = self._offsets[self._cursor] if self.pending_source else self.source_position
         known.resolved_target = self._targets[0].offset if self._targets else self.target_position
+        known.source_read = self.source_position
         known.target_read = self.target_position
