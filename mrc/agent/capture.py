@@ -23,6 +23,9 @@ from mrc.ports import Reader, Seen
 
 CAPTURE_EVERY_S = 0.25
 ENDS_EVERY_S = 1.0
+UNREAD_MAX = 20_000
+"""Offsets of both logs together that may be unread when a planned move begins: a fraction of a second of reading."""
+
 _FIRST_POLLS_MAX = 25
 
 
@@ -48,6 +51,7 @@ class Capture:
         self._checkpoints: dict[CheckpointKey, Checkpoint] = {}
         self._confirmed_ms: dict[CheckpointKey, int] = {}
         self._ends: dict[TopicPartition, Known[int]] = {}
+        self._target_ends: dict[TopicPartition, Offset] = {}
         self._garbled: list[bytes] = []
         self._captured_at_s = self._ends_at_s = 0.0
         self._running = False
@@ -100,10 +104,14 @@ class Capture:
         self._checkpoints = {}
         self._confirmed_ms = {}
         self._ends = {}
+        self._target_ends = {}
         self._running = False
 
     def _read_ends(self) -> None:
-        """Read the source's ends (after the positions, so that lag is never negative); keep the time of each."""
+        """Read both logs' ends (after the positions, so that lag is never negative); keep the time of the source's."""
+        self._target_ends = self._estate.clusters[self._flow.target].ends(
+            [pair.target for pair in self._alignment.pairs.values()], "read_committed"
+        )
         if not self._alignment.source_readable:
             return
         try:
@@ -242,6 +250,18 @@ class Capture:
             return pair.target, floor
         return (pair.target, floor) if final else None
 
+    def behind(self) -> str:
+        """See `mrc.agent.steps.Positions`."""
+        if not self._running:
+            return "the capture has not started yet"
+        with self._alignment.lock:
+            pairs = list(self._alignment.pairs.values())
+            if not pairs or not self._ends or not self._target_ends:
+                return "the capture has not looked at the logs' ends yet"
+            unread = sum(max(0, end.value - pair.aligner.source_position) for pair in pairs if (end := self._ends.get(pair.source)))
+            unread += sum(max(0, self._target_ends.get(pair.target, 0) - pair.aligner.target_position) for pair in pairs)
+        return f"the capture still has {unread:,} offsets of both logs to read" if unread > UNREAD_MAX else ""
+
     def last_mirrored(self) -> dict[TopicPartition, int]:
         """See `mrc.agent.steps.Positions`."""
         with self._alignment.lock:
@@ -266,6 +286,8 @@ class Capture:
         """Return what the capture has noticed that an operator should know."""
         found = [FindingView("GARBLED_RECORD", "warning", f"record with key {key!r} cannot be read", self._topic) for key in self._garbled]
         found += [FindingView("OFFSET_MAP", "warning", text, where) for where, text in sorted(self._alignment.complaints.items())]
+        if self._running and (behind := self.behind()):
+            found.append(FindingView("CAPTURE_BEHIND", "warning", behind, str(self._flow)))
         return tuple(found)
 
     def snapshot(self) -> CaptureView:

@@ -247,7 +247,7 @@ class AgentService:
             runbook=runbook.runbook,
             runbook_hash=digest,
             steps=steps,
-            findings=lint(runbook) + findings(inventory, kind, target, attested=attested) + coordinator.capture.findings(),
+            findings=lint(runbook) + findings(inventory, kind, target, attested=attested) + _capture_findings(coordinator, kind),
             expected_loss=losses,
             positions=captured.checkpoints,
         )
@@ -368,6 +368,14 @@ class AgentService:
             )
             for ledger, _ in coordinator.estate.store.ledgers()
         )
+
+
+def _capture_findings(coordinator: Coordinator, kind: MoveKind) -> tuple[FindingView, ...]:
+    """Return what the capture has noticed; a planned move waits until it has caught up, an unplanned one cannot choose."""
+    found = [one for one in coordinator.capture.findings() if one.code != "CAPTURE_BEHIND"]
+    if behind := coordinator.capture.behind():
+        found.append(FindingView("CAPTURE_BEHIND", "error" if kind == "switchover" else "warning", behind, str(coordinator.flow)))
+    return tuple(found)
 
 
 # ---------------------------------------------------------------- views of executions

@@ -37,6 +37,9 @@ class Positions(Protocol):
         Raises ``NOT_VERIFIED`` when the answer is not ready by the deadline.
         """
 
+    def behind(self) -> str:
+        """Return why positions could not be translated soon after the fence; empty where they could."""
+
     def last_mirrored(self) -> dict[TopicPartition, int]:
         """Return, per source partition, the offset of the last record known to be mirrored; absent where none is known."""
 
@@ -144,6 +147,9 @@ def _preflight(work: Work) -> dict[str, str]:
     found = [f for f in findings(inventory, work.plan.kind, work.plan.target, attested=work.plan.attested) if f.severity == "error"]
     if found:
         raise MrcError("PLAN_REFUSED", "; ".join(f"{f.code}: {f.message}" for f in found))
+    if work.plan.kind == "switchover":
+        # Whatever is unread when the fence stands is read inside the write block.
+        work.wait(lambda: not work.positions.behind(), lambda: MrcError("CAPTURE_BEHIND", work.positions.behind(), where=str(work.forward)))
     groups = inventory.regions[work.plan.source].groups
     live = [group for group, info in groups.value.items() if info.members] if isinstance(groups, Known) else []
     return {"live_groups": ",".join(sorted(live))}

@@ -190,6 +190,11 @@ CODES: dict[str, Code] = {
         "A step's effect could not be verified.",
         "See the step's evidence; approve to retry, or abort.",
     ),
+    "CAPTURE_BEHIND": Code(
+        "world",
+        "The agent has not read both logs near to their ends yet, so positions could not be translated quickly.",
+        "Wait; `mrc status` shows what is left to read, and a move begins when it is little.",
+    ),
     "GROUP_HAS_MEMBERS": Code(
         "world",
         "A consumer group still has members.",

@@ -148,6 +148,28 @@ def test_an_abort_before_the_point_of_no_return_opens_the_source_again() -> None
     assert estate.wrong() == []
 
 
+def test_the_write_block_does_not_begin_while_the_capture_has_much_to_read() -> None:
+    estate = Estate()
+    estate.settle()
+    estate.producing = False
+    estate.applications.produce(60_000)
+    estate.world.replicate()
+    estate.world.clock.sleep(1.0)
+    estate.agents[estate.leader(WEST).name].pump(move=False)
+    coordinator = estate.leader(WEST).coordinator
+    assert "offsets of both logs to read" in coordinator.capture.behind()
+    estate.begin("switchover", WEST)
+    for _ in range(400):
+        estate.round()
+        if estate.applications.record().state != "open":
+            break
+        run = estate.run_of(WEST)
+        assert run is not None
+        assert run.step.name in ("preflight", "fence-source")
+    assert coordinator.capture.behind() == ""
+    assert estate.finish(WEST).phase == "succeeded"
+
+
 def undisturbed() -> dict[str, object]:
     estate = switched()
     estate.settle()
