@@ -8,7 +8,7 @@ ends within the deadline its adapter was built with; nothing waits for ever on a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -19,7 +19,10 @@ from mrc.core.inventory import Position as Position
 from mrc.core.inventory import ProbeAnswer as ProbeAnswer
 from mrc.core.inventory import TopicInfo as TopicInfo
 from mrc.core.model import GroupId, Offset, TopicPartition
+from mrc.core.model import Record as Record
 from mrc.core.model import Seen as Seen
+from mrc.core.translation.sight import Isolation as Isolation
+from mrc.core.translation.sight import Sight as Sight
 
 # ---------------------------------------------------------------- coordination (ZooKeeper)
 
@@ -101,7 +104,8 @@ class Tree(Protocol):
 
 # ---------------------------------------------------------------- one Kafka cluster
 
-Isolation = Literal["read_committed", "read_uncommitted"]
+COMMITTED = Sight()
+"""Committed records, timestamps compared."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -136,6 +140,27 @@ class Reader(Protocol):
         """Release the connection; harmless when repeated."""
 
 
+class Commit(msgspec.Struct, frozen=True):
+    """A group's position on one partition has changed; None: it is gone (deleted, or expired)."""
+
+    group: GroupId
+    tp: TopicPartition
+    position: Position | None
+
+
+class Commits(Protocol):
+    """What groups commit, from the moment on at which it was opened. One thread only."""
+
+    def poll(self, timeout_s: float) -> list[Commit]:
+        """Return what was committed since, in the order of each group's commits; transactional ones once they are committed.
+
+        Raises world errors; ``AUTHORIZATION_FAILED`` or ``VERSION_MISMATCH`` where commits cannot be followed in this way.
+        """
+
+    def close(self) -> None:
+        """Release the connection; harmless when repeated."""
+
+
 class Cluster(Protocol):
     """One region's Kafka cluster as seen from this agent."""
 
@@ -156,6 +181,12 @@ class Cluster(Protocol):
 
     def positions(self, group: GroupId) -> dict[TopicPartition, Position]:
         """Return committed positions, with require_stable; partitions without one are absent."""
+
+    def commits(self) -> Commits:
+        """Return a tail of every group's commits from now on; of what was committed before, `positions` tells.
+
+        Raises ``UNKNOWN_TOPIC`` while no group has ever committed.
+        """
 
     def commit_positions(self, group: GroupId, positions: Mapping[TopicPartition, Position]) -> None:
         """Commit for a group without members; the error of each partition is checked. Raises ``GROUP_HAS_MEMBERS``."""
@@ -179,11 +210,16 @@ class Cluster(Protocol):
         answer is ``unverifiable`` and nothing is sent.
         """
 
-    def last_records(self, tps: Sequence[TopicPartition], below: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Seen | None]:
-        """Return the last visible (read_committed) record below the given offsets, None where there is none."""
+    def last_records(
+        self, tps: Sequence[TopicPartition], below: Mapping[TopicPartition, Offset], sight: Sight = COMMITTED
+    ) -> dict[TopicPartition, Seen | None]:
+        """Return the last visible record below the given offsets, None where there is none."""
 
-    def reader(self, start: Mapping[TopicPartition, Offset]) -> Reader:
-        """Return a reader of these partitions (read_committed) from these positions."""
+    def reader(self, start: Mapping[TopicPartition, Offset], sight: Sight = COMMITTED) -> Reader:
+        """Return a reader of these partitions from these positions."""
+
+    def records(self, tp: TopicPartition, begin: Offset, limit: int, sight: Sight = COMMITTED) -> tuple[Record, ...]:
+        """Return the first ``limit`` visible records at or after ``begin``, whole, in offset order; fewer where the log ends."""
 
     def ensure_topic(self, name: str, *, compacted: bool) -> None:
         """Make one of mrc's own topics (1 partition, the cluster's default replication) where missing."""

@@ -15,8 +15,9 @@ from mrc.core.inventory import TopicInfo
 from mrc.core.model import Flow, Offset, TopicPartition, target_topic
 from mrc.core.translation.aligner import Aligner
 from mrc.core.translation.offset_map import OffsetMap
+from mrc.core.translation.sight import Sights
 from mrc.core.translation.stored import decode_map, encode_map
-from mrc.ports import Batch, Reader
+from mrc.ports import COMMITTED, Batch, Reader
 
 RETRY_S = 1.0
 STORE_EVERY_S = 1.0
@@ -61,6 +62,7 @@ class Alignment:
         self._paused: dict[str, set[TopicPartition]] = {"source": set(), "target": set()}
         self._retry_at_s = 0.0
         self._half_known = False
+        self.sights = Sights(COMMITTED, COMMITTED)
         self._stored_at_s = 0.0
 
     # -- opening and closing
@@ -78,7 +80,8 @@ class Alignment:
         if self._target_reader is None:
             self._load()
             target = self.estate.clusters[self.flow.target]
-            self._target_reader = target.reader({p.target: Offset(p.aligner.target_position) for p in self.pairs.values()})
+            start = {p.target: Offset(p.aligner.target_position) for p in self.pairs.values()}
+            self._target_reader = target.reader(start, self.sights.target)
         if self._source_reader is None and not self._half_known and self._may_try_source():
             try:
                 self._open_source()
@@ -96,6 +99,7 @@ class Alignment:
             self._source_failed(error)
             here = {}
         self._half_known = not here
+        self.sights = self.estate.sights_of(self.flow, here, there)
         for topic, name in names.items():
             if name not in there:
                 self.complaints[topic] = f"topic {name} does not exist in {self.flow.target} yet"
@@ -130,7 +134,8 @@ class Alignment:
         source = self.estate.clusters[self.flow.source]
         tps = list(self.pairs)
         starts = source.starts(tps)
-        self._source_reader = source.reader({tp: Offset(max(starts[tp], self.pairs[tp].aligner.source_position)) for tp in tps})
+        start = {tp: Offset(max(starts[tp], self.pairs[tp].aligner.source_position)) for tp in tps}
+        self._source_reader = source.reader(start, self.sights.source)
         self.source_down = None
         self.source_seen_at_ms = self.estate.clock.now_ms()
 
@@ -201,7 +206,7 @@ class Alignment:
         stuck = [tp for tp, pair in self.pairs.items() if pair.aligner.stuck]
         if stuck and self._source_reader is not None:
             try:
-                ends = self.estate.clusters[self.flow.source].ends(stuck, "read_committed")
+                ends = self.estate.clusters[self.flow.source].ends(stuck, self.sights.source.isolation)
             except MrcError as error:
                 self._source_failed(error)
                 return

@@ -12,17 +12,21 @@ from collections.abc import Callable
 import msgspec
 
 from mrc.agent.alignment import Alignment, Pair
+from mrc.agent.commits import FollowedCommits
 from mrc.agent.estate import Estate
 from mrc.core.errors import MrcError
 from mrc.core.inventory import Position
-from mrc.core.model import ActiveRecord, GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, Value
+from mrc.core.model import ActiveRecord, GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, Value, encode
 from mrc.core.translation.checkpoint import Checkpoint, CheckpointKey, advance, decode_checkpoints, encode_checkpoint
 from mrc.core.translation.offset_map import REASONS, Bounded, Exact, Translation, Unanswerable
+from mrc.core.translation.sight import Sights
 from mrc.core.views import CheckpointView, FindingView, PartitionLagView, TranslationView, VerifiedView
-from mrc.ports import Reader, Seen
+from mrc.ports import Cluster, Seen, Sight
 
-CAPTURE_EVERY_S = 0.25
 ENDS_EVERY_S = 1.0
+REVIEW_EVERY_S = 5.0
+"""How often answers that were final are looked at again: copies that MM2 sends again turn an exact one into a bounded one."""
+
 UNREAD_MAX = 20_000
 """Offsets of both logs together that may be unread when a planned move begins: a fraction of a second of reading."""
 
@@ -49,11 +53,14 @@ class Capture:
         self._alignment = Alignment(estate, self._flow)
         self._topic = f"mrc.checkpoints.{self._flow.source}.internal"
         self._checkpoints: dict[CheckpointKey, Checkpoint] = {}
-        self._confirmed_ms: dict[CheckpointKey, int] = {}
+        self._commits = FollowedCommits(estate, self._flow.source)
+        self._due: dict[CheckpointKey, int] = {}
+        self._retention_ms: int | None = None
+        self._compared = False
         self._ends: dict[TopicPartition, Known[int]] = {}
         self._target_ends: dict[TopicPartition, Offset] = {}
         self._garbled: list[bytes] = []
-        self._captured_at_s = self._ends_at_s = 0.0
+        self._reviewed_at_s = self._ends_at_s = 0.0
         self._running = False
 
     # -- the pump
@@ -78,9 +85,7 @@ class Capture:
             self._ends_at_s = now_s
             self._read_ends()
             self._settle()
-        if now_s - self._captured_at_s >= CAPTURE_EVERY_S:
-            self._captured_at_s = now_s
-            self._capture()
+        self._capture(record, now_s)
         self._alignment.store()
         return news
 
@@ -95,14 +100,15 @@ class Capture:
         for topic in (self._topic, self._alignment.topic):
             target.ensure_topic(topic, compacted=True)
         self._checkpoints, self._garbled = decode_checkpoints(target.load(self._topic))
-        self._confirmed_ms = {key: checkpoint.captured_at_ms for key, checkpoint in self._checkpoints.items()}
         self._running = True
 
     def close(self) -> None:
         """Stop; what was written stays."""
         self._alignment.close()
+        self._commits.close()
         self._checkpoints = {}
-        self._confirmed_ms = {}
+        self._due = {}
+        self._compared = False
         self._ends = {}
         self._target_ends = {}
         self._running = False
@@ -115,7 +121,7 @@ class Capture:
         if not self._alignment.source_readable:
             return
         try:
-            ends = self._estate.clusters[self._flow.source].ends(list(self._alignment.pairs), "read_committed")
+            ends = self._estate.clusters[self._flow.source].ends(list(self._alignment.pairs), self._alignment.sights.source.isolation)
         except MrcError as error:
             self._alignment.source_failed(error)
             return
@@ -138,36 +144,51 @@ class Capture:
 
     # -- capturing
 
-    def _capture(self) -> None:
+    def _capture(self, record: ActiveRecord, now_s: float) -> None:
+        """Write a checkpoint for every position that has changed, or whose answer has."""
         if not self._alignment.source_readable:
             return
-        source = self._estate.clusters[self._flow.source]
         now_ms = self._estate.clock.now_ms()
         try:
-            committed = {group: source.positions(group) for group in self._estate.unit.groups}
+            changed, gone = self._commits.tick()
+            gone |= self._missed(record)
+            if gone:
+                self._withdraw({CheckpointKey(group, tp.topic, tp.partition) for group, tp in gone}, record, now_ms)
         except MrcError as error:
+            self._commits.close()
             if error.code in ("CLUSTER_UNREACHABLE", "AUTHENTICATION_FAILED"):
                 self._alignment.source_failed(error)
                 return
             raise
+        for group, tp in changed:
+            self._due.setdefault(CheckpointKey(group, tp.topic, tp.partition), now_ms)
+        if now_s - self._reviewed_at_s >= REVIEW_EVERY_S:
+            self._reviewed_at_s = now_s
+            for group, tp in self._commits.positions:
+                self._due.setdefault(CheckpointKey(group, tp.topic, tp.partition), now_ms)
+        self._write(now_ms)
+
+    def _write(self, now_ms: int) -> None:
         changed: dict[CheckpointKey, Checkpoint] = {}
+        settled: list[CheckpointKey] = []
         with self._alignment.lock:
-            for group, positions in committed.items():
-                for tp, position in positions.items():
-                    self._capture_one(CheckpointKey(group, tp.topic, tp.partition), tp, position, now_ms, changed)
+            settled.extend(key for key in self._due if self._capture_one(key, now_ms, changed))
         if changed:
             records = [encode_checkpoint(key, checkpoint) for key, checkpoint in changed.items()]
             self._estate.clusters[self._flow.target].append(self._topic, records)
-        for key, checkpoint in changed.items():
-            self._checkpoints[key] = checkpoint
-            self._confirmed_ms[key] = now_ms
+            self._checkpoints.update(changed)
+        for key in settled:
+            del self._due[key]
 
-    def _capture_one(
-        self, key: CheckpointKey, tp: TopicPartition, position: Position, now_ms: int, changed: dict[CheckpointKey, Checkpoint]
-    ) -> None:
+    def _capture_one(self, key: CheckpointKey, now_ms: int, changed: dict[CheckpointKey, Checkpoint]) -> bool:
+        """Answer for one position; return whether that was the last word on it until it changes."""
+        tp = TopicPartition(key.topic, key.partition)
+        position = self._commits.positions.get((key.group, tp))
         pair = self._alignment.pairs.get(tp)
-        if pair is None or (position.offset > pair.aligner.source_position and pair.aligner.wants_source):
-            return  # of another replication group, or not read that far yet: it is captured on the next round
+        if position is None or pair is None:
+            return True  # gone meanwhile, or on a topic of another replication group
+        if position.offset > pair.aligner.source_position and pair.aligner.wants_source:
+            return False  # not read that far yet
         before = self._checkpoints.get(key)
         checkpoint = advance(
             before,
@@ -177,10 +198,42 @@ class Capture:
             now_ms=now_ms,
             topic_id=pair.ids[0],
         )
-        if before is not None and _says_the_same(before, checkpoint):
-            self._confirmed_ms[key] = now_ms
-        else:
+        if before is None or not _says_the_same(before, checkpoint):
             changed[key] = checkpoint
+        return isinstance(checkpoint.translation, Exact)
+
+    # -- positions that are gone
+
+    def _missed(self, record: ActiveRecord) -> set[tuple[GroupId, TopicPartition]]:
+        """Return, once after each start, what has a checkpoint and no position any more."""
+        if self._compared or record.region != self._flow.source:
+            return set()
+        self._compared = True
+        known = {(key.group, TopicPartition(key.topic, key.partition)) for key in self._checkpoints}
+        return known - self._commits.positions.keys()
+
+    def _withdraw(self, gone: set[CheckpointKey], record: ActiveRecord, now_ms: int) -> None:
+        """Delete the checkpoints of positions that somebody deleted; those that Kafka may have let expire are kept.
+
+        A position younger than the retention cannot have expired: it was deleted, or its topic or group was. Only the open
+        region's word counts.
+        """
+        for key in gone:
+            self._due.pop(key, None)
+        if record.region != self._flow.source or record.state != "open":
+            return
+        if self._retention_ms is None:
+            minutes = self._estate.clusters[self._flow.source].broker_settings().get("offsets.retention.minutes", "0")
+            self._retention_ms = int(minutes) * 60_000
+        deleted = [key for key in gone if (c := self._checkpoints.get(key)) and now_ms - c.captured_at_ms < self._retention_ms]
+        if deleted:
+            self._estate.clusters[self._flow.target].append(self._topic, [(encode(key), None) for key in deleted])
+            for key in deleted:
+                del self._checkpoints[key]
+
+    def _confirmed_ms(self, key: CheckpointKey, checkpoint: Checkpoint) -> int:
+        """Return when the checkpoint was last known to say what its group's position is."""
+        return min(self._due.get(key, self._commits.heard_at_ms), self._commits.heard_at_ms) or checkpoint.captured_at_ms
 
     # -- for the mover
 
@@ -250,6 +303,11 @@ class Capture:
             return pair.target, floor
         return (pair.target, floor) if final else None
 
+    @property
+    def sights(self) -> Sights:
+        """See `mrc.agent.steps.Positions`."""
+        return self._alignment.sights
+
     def behind(self) -> str:
         """See `mrc.agent.steps.Positions`."""
         if not self._running:
@@ -285,6 +343,9 @@ class Capture:
     def findings(self) -> tuple[FindingView, ...]:
         """Return what the capture has noticed that an operator should know."""
         found = [FindingView("GARBLED_RECORD", "warning", f"record with key {key!r} cannot be read", self._topic) for key in self._garbled]
+        if self._commits.refused:
+            message = f"commits cannot be followed, groups are asked one by one: {self._commits.refused}"
+            found.append(FindingView("COMMITS_NOT_FOLLOWED", "warning", message, str(self._flow.source)))
         found += [FindingView("OFFSET_MAP", "warning", text, where) for where, text in sorted(self._alignment.complaints.items())]
         if self._running and (behind := self.behind()):
             found.append(FindingView("CAPTURE_BEHIND", "warning", behind, str(self._flow)))
@@ -295,10 +356,10 @@ class Capture:
         now_ms = self._estate.clock.now_ms()
         with self._alignment.lock:
             partitions = tuple(self._lag(pair, now_ms) for _, pair in sorted(self._alignment.pairs.items()))
-        checkpoints = tuple(self._view(key, checkpoint, now_ms) for key, checkpoint in sorted(self._checkpoints.items(), key=_order))
+        checkpoints = tuple(self._view(key, checkpoint, now_ms) for key, checkpoint in sorted(self._checkpoints.copy().items(), key=_order))
         records = _total([p.lag_records for p in partitions], sum, now_ms)
         seconds = _total([p.lag_seconds for p in partitions], max, now_ms)
-        ages = [(now_ms - at_ms) / 1000 for at_ms in list(self._confirmed_ms.values())]
+        ages = [(now_ms - self._confirmed_ms(key, checkpoint)) / 1000 for key, checkpoint in self._checkpoints.copy().items()]
         age: Reading[float] = Known(max(ages), now_ms) if ages else Unknown("no-checkpoint", "no position was captured yet", now_ms)
         return CaptureView(records, seconds, self._rpo(records, seconds, now_ms), age, checkpoints, partitions)
 
@@ -342,7 +403,7 @@ class Capture:
             source_offset=checkpoint.source_offset,
             translation=translation_view(checkpoint.translation),
             floor=checkpoint.floor,
-            age_s=(now_ms - self._confirmed_ms.get(key, checkpoint.captured_at_ms)) / 1000,
+            age_s=(now_ms - self._confirmed_ms(key, checkpoint)) / 1000,
         )
 
     # -- verifying
@@ -358,12 +419,13 @@ class Capture:
             return VerifiedView(checkpoint, "unproved", f"the answer is {checkpoint.translation.type}")
         here, there = self._estate.clusters[self._flow.source], self._estate.clusters[self._flow.target]
         source_offset, target_offset = Offset(checkpoint.source_offset), Offset(checkpoint.translation.offset)
-        next_here = _first(here.reader({pair.source: source_offset}), here.ends([pair.source], "read_committed")[pair.source])
-        next_there = _first(there.reader({pair.target: target_offset}), there.ends([pair.target], "read_committed")[pair.target])
+        sights = self._alignment.sights
+        next_here = _first(here, pair.source, source_offset, sights.source)
+        next_there = _first(there, pair.target, target_offset, sights.target)
         if next_here is not None and next_there is not None and next_here.fingerprint == next_there.fingerprint:
             return VerifiedView(checkpoint, "agrees", f"source record {next_here.offset} is target record {next_there.offset}")
-        last_here = here.last_records([pair.source], {pair.source: source_offset})[pair.source]
-        last_there = there.last_records([pair.target], {pair.target: target_offset})[pair.target]
+        last_here = here.last_records([pair.source], {pair.source: source_offset}, sights.source)[pair.source]
+        last_there = there.last_records([pair.target], {pair.target: target_offset}, sights.target)[pair.target]
         if last_here is not None and last_there is not None and last_here.fingerprint == last_there.fingerprint:
             return VerifiedView(checkpoint, "agrees", f"right behind source record {last_here.offset}, target record {last_there.offset}")
         if last_here is None and last_there is None:
@@ -373,8 +435,10 @@ class Capture:
         return VerifiedView(checkpoint, "disagrees", f"source {next_here} after {last_here}; target {next_there} after {last_there}")
 
 
-def _first(reader: Reader, end: Offset) -> Seen | None:
-    """Return the first visible record from the reader's only position on, None where there is none below ``end``."""
+def _first(cluster: Cluster, tp: TopicPartition, offset: Offset, sight: Sight) -> Seen | None:
+    """Return the first visible record at or after a position, None where there is none."""
+    end = cluster.ends([tp], sight.isolation)[tp]
+    reader = cluster.reader({tp: offset}, sight)
     try:
         for _ in range(_FIRST_POLLS_MAX):
             for batch in reader.poll(1, 0.2):

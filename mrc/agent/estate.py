@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from mrc.agent.leadership import Leadership
 from mrc.agent.store import Store
 from mrc.core.errors import MrcError
-from mrc.core.inventory import Unit
-from mrc.core.model import ActiveRecord, Flow, Region, TopicPartition
+from mrc.core.inventory import TopicInfo, Unit
+from mrc.core.model import ActiveRecord, Flow, Region, TopicPartition, target_topic
+from mrc.core.translation.sight import Sights, sights
 from mrc.ports import Clock, Cluster, Hook, Replicator
 
 
@@ -42,6 +43,22 @@ class Estate:
     def connector(self, flow: Flow) -> str:
         """Return the name of a flow's source connector."""
         return self.unit.connectors[flow]
+
+    def sights(self, flow: Flow) -> Sights:
+        """Return how to look at a flow's logs, from fresh settings of both sides. Raises world errors."""
+        unit = self.unit
+        names = tuple(target_topic(unit.policy, flow.source, topic) for topic in unit.topics)
+        return self.sights_of(flow, self.clusters[flow.source].topics(unit.topics), self.clusters[flow.target].topics(names))
+
+    def sights_of(self, flow: Flow, here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo]) -> Sights:
+        """The same from topics that were described already; a side that does not answer is empty, and the other decides."""
+        try:
+            connector: Mapping[str, str] = self.replicators[flow.target].settings(self.connector(flow))
+        except MrcError as error:
+            if error.kind == "bug":
+                raise
+            connector = {}
+        return sights(self.unit.policy, flow.source, here, there, connector)
 
     def partitions(self, region: Region) -> list[TopicPartition]:
         """Return all partitions of the unit's topics in a region. Raises ``UNKNOWN_TOPIC`` when one does not exist."""

@@ -16,7 +16,7 @@ from mrc.core.errors import MrcError
 from mrc.core.failover.flows import FlowStart, should_run
 from mrc.core.failover.ledger import Ledger, Tail
 from mrc.core.model import Flow, Offset, TopicPartition
-from mrc.ports import Cluster
+from mrc.ports import Cluster, Sight
 
 _LISTED_RECORDS_MAX = 5_000_000
 """How many records of a returned region's log are read at most to find where its mirror ends."""
@@ -81,11 +81,11 @@ def _list_divergence(estate: Estate, lead: LeaderCheck) -> None:
     for ledger, version in estate.store.ledgers():
         if ledger.region == estate.region and ledger.state == "open":
             fencing.require_fenced(estate, estate.region, still=True)
-            listed = list_tails(ledger, estate.clusters[estate.region])
+            listed = list_tails(ledger, estate.clusters[estate.region], estate.sights(Flow(ledger.region, ledger.target)).source)
             estate.store.put_ledger(lead, listed, version)
 
 
-def list_tails(ledger: Ledger, cluster: Cluster) -> Ledger:
+def list_tails(ledger: Ledger, cluster: Cluster, sight: Sight) -> Ledger:
     """Return the entry with every tail's range, read from the returned region's log (fenced, its ends stand still).
 
     Raises:
@@ -94,11 +94,11 @@ def list_tails(ledger: Ledger, cluster: Cluster) -> Ledger:
     """
     tps = [TopicPartition(tail.topic, tail.partition) for tail in ledger.tails]
     starts, ends = cluster.starts(tps), cluster.ends(tps, "read_uncommitted")
-    tails = tuple(_list_tail(tail, tp, cluster, starts[tp], ends[tp]) for tail, tp in zip(ledger.tails, tps, strict=True))
+    tails = tuple(_list_tail(tail, tp, cluster, sight, starts[tp], ends[tp]) for tail, tp in zip(ledger.tails, tps, strict=True))
     return msgspec.structs.replace(ledger, state="listed", tails=tails)
 
 
-def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, start: Offset, end: Offset) -> Tail:
+def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, sight: Sight, start: Offset, end: Offset) -> Tail:
     """Read from the last record that is known to be mirrored to the end; count what comes after the mirror's last one.
 
     Where identical records follow one another the earliest match is taken: more may be listed than is divergent, never less.
@@ -108,7 +108,7 @@ def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, start: Offset, 
     begin = start if tail.last_fingerprint == 0 else -1
     records = 0
     position = Offset(max(start, tail.last_source))
-    reader = cluster.reader({tp: position})
+    reader = cluster.reader({tp: position}, sight)
     read = 0
     try:
         while position < end and read < _LISTED_RECORDS_MAX:
@@ -121,7 +121,7 @@ def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, start: Offset, 
                 for seen in batch.records:
                     if begin >= 0:
                         records += 1
-                    elif (seen.fingerprint, seen.timestamp_ms) == (tail.last_fingerprint, tail.last_timestamp_ms):
+                    elif seen.fingerprint == tail.last_fingerprint:
                         begin = seen.offset + 1
     finally:
         reader.close()

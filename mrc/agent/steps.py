@@ -23,6 +23,7 @@ from mrc.core.failover.ledger import Ledger, Tail
 from mrc.core.failover.plan import Plan, PlanStep
 from mrc.core.inventory import Inventory, Position
 from mrc.core.model import ActiveRecord, Epoch, Flow, GroupId, Known, Offset, Region, TopicPartition, encode
+from mrc.core.translation.sight import Sights
 from mrc.ports import Check, Seen
 
 CANARY_TOPIC = "mrc.canary.internal"
@@ -36,6 +37,10 @@ class Positions(Protocol):
 
         Raises ``NOT_VERIFIED`` when the answer is not ready by the deadline.
         """
+
+    @property
+    def sights(self) -> Sights:
+        """How the flow's logs are looked at."""
 
     def behind(self) -> str:
         """Return why positions could not be translated soon after the fence; empty where they could."""
@@ -227,7 +232,7 @@ def _to_copy(work: Work) -> dict[TopicPartition, Seen | None]:
     """Return the source's last visible record per partition, None where the flow has nothing to copy."""
     source = work.estate.clusters[work.plan.source]
     tps = work.estate.partitions(work.plan.source)
-    last = source.last_records(tps, source.ends(tps, "read_uncommitted"))
+    last = source.last_records(tps, source.ends(tps, "read_uncommitted"), work.estate.sights(work.forward).source)
     begins = _begins(work)
     return {tp: seen if seen is not None and seen.offset >= begins.get(tp, 0) else None for tp, seen in last.items()}
 
@@ -236,10 +241,11 @@ def _drained(work: Work) -> str:
     target = work.estate.clusters[work.plan.target]
     behind: list[TopicPartition] = []
     last = {tp: seen for tp, seen in _to_copy(work).items() if seen is not None}
+    sight = work.estate.sights(work.forward).target
 
     def done() -> bool:
         tps = list(last)
-        mirror = target.last_records(tps, target.ends(tps, "read_uncommitted"))
+        mirror = target.last_records(tps, target.ends(tps, "read_uncommitted"), sight)
         behind[:] = [tp for tp in tps if (seen := mirror[tp]) is None or seen.fingerprint != last[tp].fingerprint]
         return not behind
 
@@ -323,7 +329,7 @@ def _record_ends(work: Work) -> dict[str, str]:
 
 
 def _write_ledger(work: Work, tps: list[TopicPartition], ends: dict[TopicPartition, Offset]) -> None:
-    last = work.estate.clusters[work.plan.target].last_records(tps, ends)
+    last = work.estate.clusters[work.plan.target].last_records(tps, ends, work.positions.sights.target)
     mirrored = work.positions.last_mirrored()
     tails = []
     for tp in tps:

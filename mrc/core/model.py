@@ -60,6 +60,16 @@ class Seen(msgspec.Struct, frozen=True):
     fingerprint: int
 
 
+class Record(msgspec.Struct, frozen=True):
+    """A record as people look at it: everything that a fingerprint is made of."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
 class Known(msgspec.Struct, Generic[T], frozen=True, tag="known"):
     """A value that was read.
 

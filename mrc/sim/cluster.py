@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 from mrc.core.errors import MrcError
 from mrc.core.model import GroupId, Offset, Seen, TopicPartition
-from mrc.ports import Binding, GroupInfo, Isolation, Position, ProbeAnswer, TopicInfo
+from mrc.core.model import Record as Whole
+from mrc.ports import COMMITTED, Binding, Commit, GroupInfo, Isolation, Position, ProbeAnswer, Sight, TopicInfo
 from mrc.sim.authorizer import Authorizer
 from mrc.sim.clock import FakeClock
 from mrc.sim.log import Headers, PartitionLog, Record
-from mrc.sim.reader import FakeReader
+from mrc.sim.reader import FakeCommits, FakeReader
 
 _PROBE_AHEAD_MS = 10 * 365 * 86_400_000
 _DEFAULTS = {
@@ -60,6 +62,7 @@ class FakeCluster:
         self.probe_principal = probe_principal
         self.contents: dict[str, Topic] = {}
         self.members_of: dict[GroupId, Group] = {}
+        self.committed: list[Commit] = []
         self._made = 0
         self._transactions = 0
 
@@ -100,6 +103,11 @@ class FakeCluster:
             raise self._error("OPEN_TRANSACTION", f"{group} has an undecided transactional commit", retryable=True)
         return {} if found is None else dict(found.positions)
 
+    def commits(self) -> FakeCommits:
+        """See `Cluster.commits`."""
+        self._reach()
+        return FakeCommits(self._reach, self.committed)
+
     def commit_positions(self, group: GroupId, positions: Mapping[TopicPartition, Position]) -> None:
         """See `Cluster.commit_positions`."""
         self._reach()
@@ -107,9 +115,9 @@ class FakeCluster:
             return
         if group in self.members_of and self.members_of[group].members:
             raise self._error("GROUP_HAS_MEMBERS", f"{group} has members", retryable=True)
-        found = self.members_of.setdefault(group, Group())
+        self.members_of.setdefault(group, Group())
         unknown = [tp for tp in positions if not self._exists(tp)]
-        found.positions |= {tp: position for tp, position in positions.items() if tp not in unknown}
+        self._commit(group, {tp: position for tp, position in positions.items() if tp not in unknown})
         if unknown:
             raise self._error("UNKNOWN_TOPIC", f"there is no {unknown[0]}")
 
@@ -137,13 +145,21 @@ class FakeCluster:
         """See `Cluster.probe`."""
         return {tp: self._probe(tp) for tp in tps}
 
-    def last_records(self, tps: Sequence[TopicPartition], below: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Seen | None]:
+    def last_records(
+        self, tps: Sequence[TopicPartition], below: Mapping[TopicPartition, Offset], sight: Sight = COMMITTED
+    ) -> dict[TopicPartition, Seen | None]:
         """See `Cluster.last_records`."""
-        return {tp: self.log(tp).last_visible(below[tp]) for tp in tps}
+        found = {tp: self.log(tp).last_visible(below[tp], sight.isolation) for tp in tps}
+        return {tp: entry.seen(stamped=tp.topic not in sight.unstamped) if entry else None for tp, entry in found.items()}
 
-    def reader(self, start: Mapping[TopicPartition, Offset]) -> FakeReader:
+    def reader(self, start: Mapping[TopicPartition, Offset], sight: Sight = COMMITTED) -> FakeReader:
         """See `Cluster.reader`."""
-        return FakeReader(self.region, self.log, start)
+        return FakeReader(self.region, self.log, start, sight)
+
+    def records(self, tp: TopicPartition, begin: Offset, limit: int, sight: Sight = COMMITTED) -> tuple[Whole, ...]:
+        """See `Cluster.records`."""
+        log = self.log(tp)
+        return tuple(entry.whole() for entry in itertools.islice(log.visible(begin, log.end, sight.isolation), limit))
 
     def ensure_topic(self, name: str, *, compacted: bool) -> None:
         """See `Cluster.ensure_topic`."""
@@ -222,9 +238,19 @@ class FakeCluster:
 
     def commit_as_member(self, principal: str, group: GroupId, positions: Mapping[TopicPartition, Position]) -> None:
         """Commit as a member of the group does. Raises ``AUTHORIZATION_FAILED`` where an ACL refuses."""
-        self._as_member(principal, group).positions |= dict(positions)
+        self._as_member(principal, group)
+        self._commit(group, positions)
+
+    def forget_group(self, group: GroupId) -> None:
+        """Delete a group with its positions, as an operator or the expiry of its offsets does."""
+        self._reach()
+        self.committed += [Commit(group, tp, None) for tp in self.members_of.pop(group).positions]
 
     # ---------------------------------------------------------------- inside
+
+    def _commit(self, group: GroupId, positions: Mapping[TopicPartition, Position]) -> None:
+        self.members_of[group].positions |= dict(positions)
+        self.committed += [Commit(group, tp, position) for tp, position in positions.items()]
 
     def _as_member(self, principal: str, group: GroupId) -> Group:
         self._reach()

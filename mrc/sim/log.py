@@ -8,7 +8,9 @@ import msgspec
 
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Seen
+from mrc.core.model import Record as Whole
 from mrc.core.translation.fingerprint import fingerprint
+from mrc.core.translation.sight import Isolation
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -33,12 +35,21 @@ class Entry(msgspec.Struct, frozen=True):
     record: Record | None
     transaction: int = 0
 
-    def seen(self) -> Seen:
+    def seen(self, *, stamped: bool = True) -> Seen:
         """Return it as the aligner needs it."""
+        record = self._record()
+        timestamp_ms = record.timestamp_ms if stamped else None
+        return Seen(self.offset, record.timestamp_ms, fingerprint(timestamp_ms, record.key, record.value, record.headers))
+
+    def whole(self) -> Whole:
+        """Return it as people look at it."""
+        record = self._record()
+        return Whole(self.offset, record.timestamp_ms, record.key, record.value, record.headers)
+
+    def _record(self) -> Record:
         if self.record is None:
             raise MrcError("INVARIANT", "a marker is no record")
-        record = self.record
-        return Seen(self.offset, record.timestamp_ms, fingerprint(record.timestamp_ms, record.key, record.value, record.headers))
+        return self.record
 
 
 class PartitionLog:
@@ -78,9 +89,14 @@ class PartitionLog:
         """Return the last stable offset: where the first open transaction begins, else the end."""
         return min(self._open.values(), default=self.end)
 
-    def visible(self, low: int, high: int) -> Iterator[Entry]:
-        """Yield the read_committed records in ``[low, high)``."""
-        stable = self.stable_end()
+    def readable_end(self, isolation: Isolation) -> int:
+        """Return where a reader's log ends."""
+        return self.stable_end() if isolation == "read_committed" else self.end
+
+    def visible(self, low: int, high: int, isolation: Isolation = "read_committed") -> Iterator[Entry]:
+        """Yield the visible records in ``[low, high)``."""
+        stable = self.readable_end(isolation)
+        hidden = self._aborted if isolation == "read_committed" else frozenset()
         first = max(low, self.start)
         # Offsets grow by at least one per entry, so an entry's index is never beyond its distance from the first entry.
         index = max(0, min(len(self.entries), first - self.entries[0].offset)) if self.entries else 0
@@ -90,7 +106,7 @@ class PartitionLog:
             entry = self.entries[position]
             if entry.offset >= min(high, stable):
                 return
-            if entry.offset >= first and entry.record is not None and entry.transaction not in self._aborted:
+            if entry.offset >= first and entry.record is not None and entry.transaction not in hidden:
                 yield entry
 
     def trim(self, start: int) -> None:
@@ -103,11 +119,12 @@ class PartitionLog:
         last = {entry.record.key: entry.offset for entry in self.entries if entry.record is not None}
         self.entries = [entry for entry in self.entries if entry.record is None or last[entry.record.key] == entry.offset]
 
-    def last_visible(self, below: int) -> Seen | None:
+    def last_visible(self, below: int, isolation: Isolation = "read_committed") -> Entry | None:
         """Return the last visible record below an offset."""
+        hidden = self._aborted if isolation == "read_committed" else frozenset()
         for entry in reversed(self.entries):
-            if entry.offset < min(below, self.stable_end()) and entry.record is not None and entry.transaction not in self._aborted:
-                return entry.seen()
+            if entry.offset < min(below, self.readable_end(isolation)) and entry.record is not None and entry.transaction not in hidden:
+                return entry
         return None
 
     def next_stable(self) -> Offset:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Seen, TopicPartition
-from mrc.ports import Batch
+from mrc.ports import Batch, Commit, Sight
 from mrc.sim.log import PartitionLog
 
 
 class FakeReader:
     """The port `Reader`; ``log`` finds a partition's log and raises what the cluster would."""
 
-    def __init__(self, region: str, log: Callable[[TopicPartition], PartitionLog], start: Mapping[TopicPartition, Offset]) -> None:
+    def __init__(
+        self, region: str, log: Callable[[TopicPartition], PartitionLog], start: Mapping[TopicPartition, Offset], sight: Sight
+    ) -> None:
+        self._sight = sight
         self._region = region
         self._log = log
         self._positions = dict(start)
@@ -53,13 +56,33 @@ class FakeReader:
         log, position = self._log(tp), self._positions[tp]
         if not log.start <= position <= log.end:
             raise MrcError("OFFSET_OUT_OF_RANGE", f"the log has {log.start} to {log.end}", where=f"{self._region} {tp} at {position}")
-        end = log.stable_end()
+        end = log.readable_end(self._sight.isolation)
+        stamped = tp.topic not in self._sight.unstamped
         records: list[Seen] = []
-        for entry in log.visible(position, end):
+        for entry in log.visible(position, end, self._sight.isolation):
             if len(records) == max_records:
                 return Batch(tp, tuple(records), Offset(records[-1].offset + 1), at_end=False) if records else None
-            records.append(entry.seen())
+            records.append(entry.seen(stamped=stamped))
         reached = max(position, end)
         if not records and self._told_end[tp] == reached:
             return None
         return Batch(tp, tuple(records), Offset(reached), at_end=True)
+
+
+class FakeCommits:
+    """The port `Commits` over the list of all commits of a cluster; ``reach`` raises where it is unreachable."""
+
+    def __init__(self, reach: Callable[[], None], log: Sequence[Commit]) -> None:
+        self._reach = reach
+        self._log = log
+        self._at = len(log)
+
+    def poll(self, timeout_s: float) -> list[Commit]:
+        """See `Commits.poll`; never waits."""
+        self._reach()
+        found = list(self._log[self._at :])
+        self._at += len(found)
+        return found
+
+    def close(self) -> None:
+        """See `Commits.close`."""

@@ -68,6 +68,7 @@ class FakeReplicator:
                 "replication.policy.class": f"org.apache.kafka.connect.mirror.{policy.title()}ReplicationPolicy",
                 "refresh.topics.interval.seconds": "600",
                 "sync.topic.acls.enabled": "false",
+                "source.consumer.isolation.level": "read_committed",
             },
         )
 

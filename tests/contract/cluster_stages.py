@@ -41,6 +41,8 @@ class ClusterStage(Protocol):
 
     def trim(self, tp: TopicPartition, start: int) -> None: ...
 
+    def forget_group(self, group: GroupId) -> None: ...
+
     def member(self, group: GroupId, topic: str) -> AbstractContextManager[None]: ...
 
 
@@ -74,6 +76,9 @@ class FakeStage:
 
     def trim(self, tp: TopicPartition, start: int) -> None:
         self.fake.log(tp).trim(start)
+
+    def forget_group(self, group: GroupId) -> None:
+        self.fake.forget_group(group)
 
     @contextmanager
     def member(self, group: GroupId, topic: str) -> Iterator[None]:
@@ -146,6 +151,9 @@ class RealStage:
     def trim(self, tp: TopicPartition, start: int) -> None:
         for future in self._admin.delete_records([Wire(tp.topic, tp.partition, start)], request_timeout=WAIT_S).values():
             future.result(timeout=WAIT_S)
+
+    def forget_group(self, group: GroupId) -> None:
+        self._admin.delete_consumer_groups([group], request_timeout=WAIT_S)[group].result(timeout=WAIT_S)
 
     @contextmanager
     def member(self, group: GroupId, topic: str) -> Iterator[None]:

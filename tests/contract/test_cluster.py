@@ -9,7 +9,7 @@ import pytest
 
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Seen, TopicPartition
-from mrc.ports import Batch, Binding, Cluster, Position, Reader
+from mrc.ports import Batch, Binding, Cluster, Commit, Position, Reader, Sight
 from tests.contract.cluster_stages import ClusterStage, at, fresh_group
 from tests.contract.waiting import eventually
 
@@ -225,6 +225,81 @@ def test_a_reader_sees_visible_records_only_and_its_position_passes_markers(stag
     reader.close()
 
 
+def test_a_reader_of_uncommitted_records_sees_aborted_and_open_ones(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    _allow(stage, tp.topic, "producer")
+    stage.produce(tp, ["a"])
+    stage.begin(tp, ["aborted"])(False)
+    finish = stage.begin(tp, ["open"])
+    uncommitted = Sight("read_uncommitted")
+    reader = stage.cluster.reader({tp: at(0)}, uncommitted)
+    records, last = _read(reader)[tp]
+    reader.close()
+    assert ([record.offset for record in records], last.position) == ([0, 1, 3], 4)
+    below = stage.cluster.ends([tp], "read_uncommitted")
+    found = [stage.cluster.last_records([tp], below, sight)[tp] for sight in (uncommitted, Sight())]
+    assert [seen.offset if seen else None for seen in found] == [3, 0]
+    assert [r.value for r in stage.cluster.records(tp, at(0), 10, uncommitted)] == [b"a", b"aborted", b"open"]
+    finish(True)
+
+
+def test_records_are_returned_whole_up_to_a_limit(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    _allow(stage, tp.topic, "producer")
+    stage.produce(tp, ["a", "b"], timestamp_ms=1_700_000_000_000)
+    for _ in range(10):
+        stage.begin(tp, ["aborted"])(False)
+    stage.produce(tp, ["c", "d"], timestamp_ms=1_700_000_000_001)
+    found = stage.cluster.records(tp, at(1), 2)
+    assert [(r.offset, r.timestamp_ms, r.key, r.value, r.headers) for r in found] == [
+        (1, 1_700_000_000_000, b"k", b"b", ()),
+        (22, 1_700_000_000_001, b"k", b"c", ()),
+    ]
+    assert stage.cluster.records(tp, at(24), 2) == ()
+    stage.trim(tp, 22)
+    assert [r.value for r in stage.cluster.records(tp, at(0), 9)] == [b"c", b"d"]
+
+
+def test_timestamps_count_only_where_they_are_looked_at(stage: ClusterStage) -> None:
+    here, there = TopicPartition(stage.topic(), 0), TopicPartition(stage.topic(), 0)
+    stage.produce(here, ["same"], timestamp_ms=1_700_000_000_000)
+    stage.produce(there, ["same"], timestamp_ms=1_700_000_000_001)
+    for unstamped, equal in ((frozenset[str](), False), (frozenset({here.topic, there.topic}), True)):
+        sight = Sight(unstamped=unstamped)
+        reader = stage.cluster.reader({here: at(0), there: at(0)}, sight)
+        found = _read(reader, partitions=2)
+        reader.close()
+        assert (found[here][0][0].fingerprint == found[there][0][0].fingerprint) is equal
+        last = stage.cluster.last_records([here], {here: at(1)}, sight)[here]
+        assert last is not None
+        assert last.fingerprint == found[here][0][0].fingerprint
+        assert last.timestamp_ms == 1_700_000_000_000
+
+
+def test_commits_are_told_as_they_happen_and_deletions_too(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    stage.produce(tp, ["a", "b", "c"])
+    before, group = fresh_group(), fresh_group()
+    stage.cluster.commit_positions(before, {tp: Position(at(1))})
+    tail = stage.cluster.commits()
+    found: list[Commit] = []
+
+    def told(wanted: list[Commit]) -> None:
+        def turn() -> None:
+            found.extend(commit for commit in tail.poll(0.1) if commit.group in (group, before))
+
+        eventually(turn, lambda: found == wanted)
+
+    stage.cluster.commit_positions(group, {tp: Position(at(2), "meta")})
+    stage.cluster.commit_positions(group, {tp: Position(at(1))})
+    wanted = [Commit(group, tp, Position(at(2), "meta")), Commit(group, tp, Position(at(1)))]
+    told(wanted)
+    stage.forget_group(group)
+    told([*wanted, Commit(group, tp, None)])
+    tail.close()
+    tail.close()
+
+
 def test_a_reader_tells_the_end_of_an_empty_partition(stage: ClusterStage) -> None:
     tp = TopicPartition(stage.topic(), 0)
     reader = stage.cluster.reader({tp: at(0)})
@@ -319,6 +394,8 @@ CALLS: list[Callable[[Cluster], object]] = [
     lambda cluster: cluster.broker_settings(),
     lambda cluster: cluster.probe([TopicPartition("orders", 0)]),
     lambda cluster: cluster.last_records([TopicPartition("orders", 0)], {TopicPartition("orders", 0): Offset(1)}),
+    lambda cluster: cluster.records(TopicPartition("orders", 0), Offset(0), 1),
+    lambda cluster: cluster.commits(),
     lambda cluster: cluster.ensure_topic("mrc.test.internal", compacted=True),
     lambda cluster: cluster.append("mrc.test.internal", [(b"k", b"v")]),
     lambda cluster: cluster.load("mrc.test.internal"),

@@ -15,11 +15,13 @@ from mrc.adapters.kafka import acls, tails
 from mrc.adapters.kafka.access import Access
 from mrc.adapters.kafka.admin import DRIVER_TIMEOUT_S, Admin
 from mrc.adapters.kafka.appending import Appender
+from mrc.adapters.kafka.commits import TOPIC as COMMITS_TOPIC
+from mrc.adapters.kafka.commits import CommitTail
 from mrc.adapters.kafka.probing import Probe
 from mrc.adapters.kafka.reading import KafkaReader
 from mrc.core.errors import MrcError
-from mrc.core.model import GroupId, Offset, Seen, TopicPartition
-from mrc.ports import Binding, GroupInfo, Isolation, Position, ProbeAnswer, TopicInfo
+from mrc.core.model import GroupId, Offset, Record, Seen, TopicPartition
+from mrc.ports import COMMITTED, Binding, GroupInfo, Isolation, Position, ProbeAnswer, Sight, TopicInfo
 
 _STATES: Final = {
     "PREPARING_REBALANCING": "PreparingRebalance",
@@ -116,6 +118,14 @@ class KafkaCluster:
                 found[TopicPartition(wire.topic, wire.partition)] = Position(Offset(wire.offset), wire.metadata or "")
         return found
 
+    def commits(self) -> CommitTail:
+        """See `Cluster.commits`."""
+        described = self._describe([COMMITS_TOPIC])
+        if not described:
+            raise MrcError("UNKNOWN_TOPIC", f"{COMMITS_TOPIC} does not exist yet", where=self._region, retryable=True)
+        tps = [TopicPartition(COMMITS_TOPIC, p) for name in described for p in range(len(_leaders(described[name])))]
+        return CommitTail(self._access, self._region, self.ends(tps, "read_committed"), self._deadline_s)
+
     def commit_positions(self, group: GroupId, positions: Mapping[TopicPartition, Position]) -> None:
         """See `Cluster.commit_positions`. Partitions without an error are committed even when another's is raised."""
         if not positions:
@@ -170,13 +180,20 @@ class KafkaCluster:
                 raise MrcError("UNKNOWN_TOPIC", "there is no such partition to probe", where=f"{self._region} {tp}")
         return self._probe.ask(tps, topics)
 
-    def last_records(self, tps: Sequence[TopicPartition], below: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Seen | None]:
+    def last_records(
+        self, tps: Sequence[TopicPartition], below: Mapping[TopicPartition, Offset], sight: Sight = COMMITTED
+    ) -> dict[TopicPartition, Seen | None]:
         """See `Cluster.last_records`."""
-        return tails.last_records(self._access, self._region, self.starts(tps), below, self._deadline_s) if tps else {}
+        return tails.last_records(self._access, self._region, self.starts(tps), below, self._deadline_s, sight) if tps else {}
 
-    def reader(self, start: Mapping[TopicPartition, Offset]) -> KafkaReader:
+    def reader(self, start: Mapping[TopicPartition, Offset], sight: Sight = COMMITTED) -> KafkaReader:
         """See `Cluster.reader`. A position outside of the log raises ``OFFSET_OUT_OF_RANGE`` from `poll`: it never jumps."""
-        return KafkaReader(self._access, self._region, start, self._deadline_s)
+        return KafkaReader(self._access, self._region, start, self._deadline_s, sight)
+
+    def records(self, tp: TopicPartition, begin: Offset, limit: int, sight: Sight = COMMITTED) -> tuple[Record, ...]:
+        """See `Cluster.records`."""
+        span = (Offset(max(begin, self.starts([tp])[tp])), self.ends([tp], sight.isolation)[tp])
+        return tails.first_records(self._access, self._region, tp, span, limit, self._deadline_s, sight)
 
     def ensure_topic(self, name: str, *, compacted: bool) -> None:
         """See `Cluster.ensure_topic`."""

@@ -14,14 +14,14 @@ from mrc.adapters.kafka.errors import Complaints, world_error
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Seen, TopicPartition
 from mrc.core.translation.fingerprint import fingerprint
-from mrc.ports import Batch
+from mrc.ports import Batch, Record, Sight
 
 GROUP_ID = "mrc.reader"
 """The driver wants a name; nothing is ever committed under it."""
 
 
-def open_consumer(access: Access, start: Mapping[TopicPartition, Offset], complaints: Complaints) -> Consumer:
-    """Return a read_committed consumer of these partitions that reports ends and refuses positions outside of the log."""
+def open_consumer(access: Access, start: Mapping[TopicPartition, Offset], complaints: Complaints, sight: Sight) -> Consumer:
+    """Return a consumer of these partitions that reports ends and refuses positions outside of the log."""
     consumer = Consumer(
         {
             **access.client_config(),
@@ -29,7 +29,7 @@ def open_consumer(access: Access, start: Mapping[TopicPartition, Offset], compla
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,
-            "isolation.level": "read_committed",
+            "isolation.level": sight.isolation,
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": 20,
             "fetch.error.backoff.ms": 50,
@@ -47,11 +47,17 @@ def is_end(error: KafkaError | None) -> bool:
     return error is not None and error.code() == KafkaError._PARTITION_EOF
 
 
-def seen(message: Message, offset: int) -> Seen:
-    """Return a record as the aligner needs it."""
+def seen(message: Message, offset: int, *, stamped: bool = True) -> Seen:
+    """Return a record as the aligner needs it; without ``stamped`` its timestamp is no part of its fingerprint."""
     timestamp_ms = message.timestamp()[1]
     headers: Any = message.headers()  # The stub tells of the forms that one may send; what comes back is a list of pairs.
-    return Seen(offset, timestamp_ms, fingerprint(timestamp_ms, message.key(), message.value(), headers))
+    return Seen(offset, timestamp_ms, fingerprint(timestamp_ms if stamped else None, message.key(), message.value(), headers))
+
+
+def whole(message: Message) -> Record:
+    """Return a record as people look at it."""
+    headers: Any = message.headers()  # as in `seen`
+    return Record(message.offset() or 0, message.timestamp()[1], message.key(), message.value(), tuple(headers or ()))
 
 
 class KafkaReader:
@@ -62,9 +68,10 @@ class KafkaReader:
         region: for errors.
         start: the first offset to see per partition.
         deadline_s: how long a cluster that stopped answering is asked before `poll` raises.
+        sight: which records are visible, and whether their timestamps count.
     """
 
-    def __init__(self, access: Access, region: str, start: Mapping[TopicPartition, Offset], deadline_s: float) -> None:
+    def __init__(self, access: Access, region: str, start: Mapping[TopicPartition, Offset], deadline_s: float, sight: Sight) -> None:
         self._region = region
         self._deadline_s = deadline_s
         self._complaints = Complaints()
@@ -73,7 +80,8 @@ class KafkaReader:
         self._error: MrcError | None = None
         self._doubtful_since_s: float | None = None
         self._closed = False
-        self._consumer = open_consumer(access, start, self._complaints)
+        self._unstamped = sight.unstamped
+        self._consumer = open_consumer(access, start, self._complaints, sight)
 
     def poll(self, max_records: int, timeout_s: float) -> list[Batch]:
         """See `Reader.poll`."""
@@ -98,7 +106,7 @@ class KafkaReader:
             tp = names.get((message.topic() or "", message.partition() or 0))
             offset = message.offset()
             if problem is None and tp is not None and offset is not None:
-                records.setdefault(tp, []).append(seen(message, offset))
+                records.setdefault(tp, []).append(seen(message, offset, stamped=tp.topic not in self._unstamped))
                 positions[tp] = Offset(offset + 1)
                 ended[tp] = False
             elif is_end(problem) and tp is not None and offset is not None:

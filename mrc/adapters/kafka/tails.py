@@ -10,8 +10,9 @@ from confluent_kafka import TopicPartition as Wire
 
 from mrc.adapters.kafka.access import Access
 from mrc.adapters.kafka.errors import Complaints, unreachable, world_error
-from mrc.adapters.kafka.reading import is_end, open_consumer, seen
-from mrc.core.model import Offset, Seen, TopicPartition
+from mrc.adapters.kafka.reading import is_end, open_consumer, seen, whole
+from mrc.core.model import Offset, Record, Seen, TopicPartition
+from mrc.ports import COMMITTED, Sight
 
 _FIRST_STRIDE = 4
 """One record and its transaction's marker, twice."""
@@ -23,7 +24,8 @@ _GROWTH = 8
 class _Visit:
     """Reads partitions piecewise with one consumer, up to a deadline."""
 
-    def __init__(self, access: Access, region: str, deadline_s: float) -> None:
+    def __init__(self, access: Access, region: str, deadline_s: float, sight: Sight = COMMITTED) -> None:
+        self._sight = sight
         self._region = region
         self._deadline_s = deadline_s
         self._began_s = time.monotonic()
@@ -39,7 +41,7 @@ class _Visit:
     ) -> None:
         """Give every visible record in ``[start, below)`` to ``take``, in offset order per partition."""
         if self._consumer is None:
-            self._consumer = open_consumer(self._access, start, self._complaints)
+            self._consumer = open_consumer(self._access, start, self._complaints, self._sight)
         else:
             self._consumer.assign([Wire(tp.topic, tp.partition, offset) for tp, offset in start.items()])
         left = set(start)
@@ -77,6 +79,7 @@ def last_records(
     starts: Mapping[TopicPartition, Offset],
     below: Mapping[TopicPartition, Offset],
     deadline_s: float,
+    sight: Sight,
 ) -> dict[TopicPartition, Seen | None]:
     """Return the last visible record in ``[starts, below)`` per partition of ``starts``, None where there is none.
 
@@ -84,10 +87,10 @@ def last_records(
     """
     found: dict[TopicPartition, Seen | None] = dict.fromkeys(starts)
     edge = {tp: below[tp] for tp in starts if below[tp] > starts[tp]}
-    visit = _Visit(access, region, deadline_s)
+    visit = _Visit(access, region, deadline_s, sight)
 
     def take(tp: TopicPartition, message: Message) -> None:
-        found[tp] = seen(message, message.offset() or 0)
+        found[tp] = seen(message, message.offset() or 0, stamped=tp.topic not in sight.unstamped)
 
     try:
         stride = _FIRST_STRIDE
@@ -99,6 +102,28 @@ def last_records(
     finally:
         visit.close()
     return found
+
+
+def first_records(
+    access: Access, region: str, tp: TopicPartition, span: tuple[Offset, Offset], limit: int, deadline_s: float, sight: Sight
+) -> tuple[Record, ...]:
+    """Return the first ``limit`` visible records in the half-open ``span`` of one partition."""
+    found: list[Record] = []
+    visit = _Visit(access, region, deadline_s, sight)
+    begin, end = span
+    stride = limit + _FIRST_STRIDE
+
+    def take(_tp: TopicPartition, message: Message) -> None:
+        found.append(whole(message))
+
+    try:
+        while begin < end and len(found) < limit:
+            upto = Offset(min(end, begin + stride))
+            visit.until({tp: begin}, {tp: upto}, take)
+            begin, stride = upto, stride * _GROWTH
+    finally:
+        visit.close()
+    return tuple(found[:limit])
 
 
 def last_values(access: Access, region: str, tp: TopicPartition, span: tuple[Offset, Offset], deadline_s: float) -> dict[bytes, bytes]:
