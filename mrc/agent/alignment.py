@@ -28,14 +28,14 @@ POLL_S = 0.02
 class Pair:
     """One partition: its aligner, its name on both sides, and how much of its map is stored."""
 
-    def __init__(self, source: TopicPartition, target: TopicPartition, known: OffsetMap, ids: tuple[str, str]) -> None:
+    def __init__(self, source: TopicPartition, target: TopicPartition, known: OffsetMap, ids: tuple[str, str], *, stamped: bool) -> None:
         self.source = source
         self.target = target
         self.ids = ids
-        self.aligner = Aligner(known)
-        self.stored_runs = len(known)
+        self.aligner = Aligner(known, stamped=stamped)
+        self.stored_first = known.first
         self.stored_at = (known.resolved_source, known.resolved_target)
-        self.target_at_end = False
+        self.target_read_through = False
 
     @property
     def known(self) -> OffsetMap:
@@ -114,6 +114,7 @@ class Alignment:
         self, stored: dict[bytes, bytes], source: TopicPartition, target: TopicPartition, target_id: str, here: Mapping[str, TopicInfo]
     ) -> Pair | None:
         info = here.get(source.topic)
+        stamped = source.topic not in self.sights.source.unstamped
         source_id = info.topic_id if info else ""
         known, wrong = decode_map(stored, source.topic, source.partition, (source_id, target_id))
         if wrong:
@@ -121,14 +122,14 @@ class Alignment:
         starts = self.estate.clusters[self.flow.target].starts([target])
         if info is None:
             # The source cannot be asked: only what was stored can be used.
-            return Pair(source, target, known, (source_id, target_id)) if known else None
+            return Pair(source, target, known, (source_id, target_id), stamped=stamped) if known else None
         if source.partition >= len(info.leaders):
             return None
         source_start = self.estate.clusters[self.flow.source].starts([source])[source]
         if known is None or known.resolved_source < source_start or known.resolved_target < starts[target]:
             # Records between the map's end and the log's start are gone and were never compared: begin anew.
             known = OffsetMap(source_start, starts[target])
-        return Pair(source, target, known, (source_id, target_id))
+        return Pair(source, target, known, (source_id, target_id), stamped=stamped)
 
     def _open_source(self) -> None:
         source = self.estate.clusters[self.flow.source]
@@ -198,7 +199,7 @@ class Alignment:
                 else:
                     pair = self._by_target[batch.tp]
                     pair.aligner.feed_target(batch.records, batch.position)
-                    pair.target_at_end = batch.at_end
+                    pair.target_read_through = pair.target_read_through or batch.at_end
         return any(batch.records for batch in batches)
 
     def _decide(self) -> None:
@@ -216,6 +217,9 @@ class Alignment:
 
     def pass_below(self, begins: dict[TopicPartition, Offset]) -> None:
         """Say from where the running flow copies: what lies below and has no counterpart yet never will."""
+        with self.lock:
+            for pair in self.pairs.values():
+                pair.aligner.note_flow_begin(begins.get(pair.source, 0))
         behind = [p for p in self.pairs.values() if p.aligner.pending_source and p.aligner.map.resolved_source < begins.get(p.source, 0)]
         if not behind:
             return
@@ -223,7 +227,7 @@ class Alignment:
         with self.lock:
             for pair in behind:
                 if pair.aligner.target_position >= ends[pair.target]:
-                    pair.aligner.pass_source_below(begins[pair.source])
+                    pair.aligner.pass_left_behind()
 
     def _hold_back(self) -> None:
         """Keep memory bounded: a side that is far ahead waits."""
@@ -252,18 +256,19 @@ class Alignment:
             return
         self._stored_at_s = now_s
         records: list[tuple[bytes, bytes | None]] = []
-        stored: list[tuple[Pair, int, tuple[int, int]]] = []
+        stored: list[tuple[Pair, tuple[int, int]]] = []
         with self.lock:
             for tp, pair in self.pairs.items():
                 known = pair.known
                 at = (known.resolved_source, known.resolved_target)
                 if at != pair.stored_at and pair.ids[0]:
-                    records += encode_map(tp.topic, tp.partition, known, pair.ids, runs_before=pair.stored_runs)
-                    stored.append((pair, len(known), at))
+                    records += encode_map(tp.topic, tp.partition, known, pair.ids, first_before=pair.stored_first)
+                    stored.append((pair, at))
         if records:
             self.estate.clusters[self.flow.target].append(self.topic, records)
-            for pair, runs, at in stored:
-                pair.stored_runs, pair.stored_at = runs, at
+            for pair, at in stored:
+                pair.stored_first, pair.stored_at = pair.known.first, at
+                pair.known.changed_from = len(pair.known)
 
     def set_anchors(self, anchors: dict[TopicPartition, Iterable[tuple[int, int]]]) -> None:
         """Set the pairs of positions (source, target) at which failovers left tails behind."""

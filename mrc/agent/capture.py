@@ -337,7 +337,13 @@ class Capture:
             pair = self._alignment.pairs.get(tp)
             if pair is None:
                 raise MrcError("UNKNOWN_TOPIC", f"there is no offset map of {tp} here", where=str(self._flow))
-            answer = pair.known.to_target(offset) if source == self._flow.source else pair.known.to_source(offset)
+            if source == self._flow.source:
+                answer = pair.known.to_target(offset)
+            elif pair.target_read_through:
+                answer = pair.known.to_source(offset)
+            else:
+                # What is still to be read may be later copies of earlier records.
+                answer = Unanswerable("not-yet-read")
         return translation_view(answer)
 
     def findings(self) -> tuple[FindingView, ...]:

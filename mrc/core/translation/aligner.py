@@ -4,7 +4,9 @@ Theory of operation. MM2 copies a partition's records in order. Target records a
 
 1. equal to the next unpaired source record: a pair;
 2. equal to a later one: a pair, and the source records in between have no counterpart (they were left behind by an earlier
-   move, or MM2 did not copy them);
+   move, or MM2 did not copy them, or their copies were compacted away). Such a *jump* is not sure at first: the record may be
+   the copy of a twin that is gone from the source. Since copies stand in order, the next target record that is found further
+   ahead proves it, and one that equals a passed record disproves it: then the pair is taken back;
 3. equal to an earlier, already paired one: MM2 sends again what it sent before (a restart without exactly-once). The first
    copies stand, for every record follows them; who goes on before the later copies is told how many it may see again;
 4. equal to none: a record of the target's own.
@@ -14,17 +16,21 @@ target's reader may be ahead of the source's. The same rules align logs of moves
 back), whichever side is the source now.
 
 A record whose fingerprint occurs more than once in the window has *twins*: it is paired in order (rule 1) but not *sure*, and
-by rule 2 not at all; answers that would rest on it fall back to the last sure pair. Nothing is guessed forward.
+by rule 2 not at all; a pair whose twin is seen only later is not sure from then on. Answers that would rest on such a pair
+fall back to the last sure one. Nothing is guessed forward.
 
-Memory: about 150 bytes for each source record in the window; the window holds `HISTORY` paired and at most `AHEAD`
-unpaired source records (`AHEAD_STUCK` while rules 3 and 4 wait), however long the logs are.
+Memory: about 150 bytes for each source record in the window, which holds `HISTORY` paired and at most `AHEAD` unpaired source
+records (`AHEAD_STUCK` while rules 3 and 4 wait), and 8 bytes for each of `FORGOTTEN` older ones, however long the logs are.
+What MM2 sends again from before those is told by its timestamp, and bounded rather than exact.
 """
 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from mrc.core.model import Seen
 from mrc.core.translation.offset_map import OffsetMap
@@ -32,15 +38,36 @@ from mrc.core.translation.offset_map import OffsetMap
 HISTORY = 20_000
 AHEAD = 50_000
 AHEAD_STUCK = 500_000
+FORGOTTEN = 20 * HISTORY
+
+
+class _Past(NamedTuple):
+    """Fingerprints of `HISTORY` source records that have left the window, sorted; ``first`` is the first one's offset."""
+
+    fingerprints: array[int]
+    first: int
+
+
+class _Jump(NamedTuple):
+    """A pair of rule 2 that is neither proved nor disproved: the records at ``[passed, at)`` of the window were passed for it."""
+
+    passed: int
+    at: int
+    tail_sure: bool
 
 
 class Aligner:
-    """One partition of one flow. Feed both logs in offset order, in any interleaving."""
+    """One partition of one flow. Feed both logs in offset order, in any interleaving.
 
-    def __init__(self, offset_map: OffsetMap) -> None:
+    Args:
+        stamped: whether a copy carries its record's timestamp; where not, timestamps tell nothing about age.
+    """
+
+    def __init__(self, offset_map: OffsetMap, *, stamped: bool = True) -> None:
         self.map = offset_map
         self.source_position = offset_map.resolved_source
         self.target_position = offset_map.resolved_target
+        self._stamped = stamped
         # The window of source records: columns, of which [0, cursor) are paired or passed and [cursor, end) are pending.
         self._offsets = array("q")
         self._fingerprints = array("Q")
@@ -51,6 +78,11 @@ class Aligner:
         # How many of the pending target records were read before the last known source end was asked for.
         self._decidable = 0
         self._source_end = -1
+        self._flow_begin = 0
+        self._jump: _Jump | None = None
+        self._past: deque[_Past] = deque()
+        # Source records that are not even in the past: nothing is known of them but that they were not newer than this.
+        self._lost_ms = offset_map.newest_ms
         self._map_progress()
 
     # -- what the driver asks
@@ -84,12 +116,16 @@ class Aligner:
 
     def feed_source(self, records: Iterable[Seen], position: int) -> None:
         """Take source records; everything below ``position`` has been seen."""
+        count = self._count
         for record in records:
             fingerprint = record.fingerprint
+            twins = count.get(fingerprint, 0)
+            if twins == 1:
+                self._twin_seen_later(fingerprint)
             self._offsets.append(record.offset)
             self._fingerprints.append(fingerprint)
             self._timestamps.append(record.timestamp_ms)
-            self._count[fingerprint] = self._count.get(fingerprint, 0) + 1
+            count[fingerprint] = twins + 1
         self.source_position = max(self.source_position, position)
         self._match()
 
@@ -100,19 +136,23 @@ class Aligner:
         self._match()
 
     def note_source_end(self, end: int) -> None:
-        """Say the source's last stable offset, asked for after all target records fed so far had been read."""
+        """Say the source's end, asked for after all target records fed so far had been read."""
         self._source_end = end
         self._decidable = len(self._targets)
         self._match()
 
-    def pass_source_below(self, begin: int) -> None:
-        """Say that the flow copies from ``begin`` on, and that the target has been read to its end since it does so.
+    def note_flow_begin(self, begin: int) -> None:
+        """Say from where the running flow copies: a jump to there needs no further proof."""
+        self._flow_begin = begin
 
-        Unpaired source records below have no counterpart and never will.
+    def pass_left_behind(self) -> None:
+        """Say that the target has been read to its end since the flow runs.
+
+        Unpaired source records below the flow's beginning have no counterpart and never will.
         """
         if self._targets:
             return
-        while self._cursor < len(self._offsets) and self._offsets[self._cursor] < begin:
+        while self._cursor < len(self._offsets) and self._offsets[self._cursor] < self._flow_begin:
             self._cursor += 1
         self._trim()
         self._map_progress()
@@ -126,53 +166,108 @@ class Aligner:
             fingerprint = record.fingerprint
             twins = count.get(fingerprint, 0)
             if self._cursor < len(offsets) and fingerprints[self._cursor] == fingerprint:
-                self._pair_at(self._cursor, record, sure=twins == 1)
-            elif not (twins == 1 and self._jump_ahead(record)):
+                self._pair_next(record, sure=twins == 1)
+            elif not (twins == 1 and self._found_elsewhere(record)):
                 if not self._decidable or self.source_position < self._source_end:
                     break  # its counterpart, or a twin of it, may be among the source records that were not read yet
-                if twins:
-                    self._twin_or_resent(record, twins)
+                self._sent_again_or_own(record, twins)
             targets.popleft()
             if self._decidable:
                 self._decidable -= 1
         self._trim()
         self._map_progress()
 
+    def _pair_next(self, record: Seen, *, sure: bool) -> None:
+        """Rule 1."""
+        if self._jump is not None:
+            if sure:
+                self.map.confirm()
+            self._jump = None
+        self._pair_at(self._cursor, record, sure=sure)
+
     def _pair_at(self, at: int, record: Seen, *, sure: bool) -> None:
         self.map.pair(self._offsets[at], record.offset, sure=sure, gap_sure=self.map.tail_sure)
         self.map.tail_sure = True
         self._cursor = at + 1
 
-    def _jump_ahead(self, record: Seen) -> bool:
-        """Rule 2: pair the record with its only twin if that is still ahead; return whether it was."""
-        try:
-            at = self._fingerprints.index(record.fingerprint, self._cursor)
-        except ValueError:
+    def _found_elsewhere(self, record: Seen) -> bool:
+        """Rule 2 for a record without twins: pair it with the source record ahead; return whether it was there.
+
+        Where the record equals one that the last jump passed, that jump was wrong: it is taken back first.
+        """
+        at = self._fingerprints.index(record.fingerprint)
+        jump = self._jump
+        if jump is not None and jump.passed <= at < jump.at:
+            self.map.revoke()
+            self.map.tail_sure = jump.tail_sure
+            self._cursor, self._jump = jump.passed, None
+            # There is one more copy than pairs will tell of: as with twins, no answer may rest on this record.
+            self._count[self._fingerprints[jump.at]] += 1
+        elif at < self._cursor:
             return False
-        if any(self._count[passed] > 1 for passed in self._fingerprints[self._cursor : at]):
+        elif jump is not None:
+            self.map.confirm()
+            self._jump = None
+        if at == self._cursor:
+            self._pair_at(at, record, sure=True)
+            return True
+        passed, tail_sure = self._cursor, self.map.tail_sure
+        if any(self._count[skipped] > 1 for skipped in self._fingerprints[passed:at]):
             self.map.tail_sure = False  # a passed record may be the one that a twin of it was paired for
-        self._pair_at(at, record, sure=True)
+        proved = self._lands_on_a_beginning(at, record.offset)
+        self._pair_at(at, record, sure=proved)
+        self._jump = None if proved else _Jump(passed, at, tail_sure)
         return True
 
-    def _twin_or_resent(self, record: Seen, twins: int) -> None:
-        """Rule 3; with several twins it may also be the counterpart of any of them."""
-        if twins > 1:
-            self.map.tail_sure = False
-        self.map.resend(self._offsets[self._fingerprints.index(record.fingerprint)], record.offset)
+    def _lands_on_a_beginning(self, at: int, target: int) -> bool:
+        """Whether a jump to this source record passes just what an earlier move left behind."""
+        low, high = self._offsets[at - 1], self._offsets[at]
+        last = self.map.last
+        behind = last[1] if last else -1
+        return low < self._flow_begin <= high or any(low < s <= high and behind < t <= target for s, t in self.map.anchors)
+
+    def _twin_seen_later(self, fingerprint: int) -> None:
+        at = self._fingerprints.index(fingerprint)
+        self.map.doubt(self._offsets[at])
+        if self._jump is not None and self._jump.at == at:
+            self._jump = None  # nothing can prove it any more
+
+    def _sent_again_or_own(self, record: Seen, twins: int) -> None:
+        """Rules 3 and 4; with several twins it may also be the counterpart of any of them."""
+        if twins:
+            if twins > 1:
+                self.map.tail_sure = False
+                last = len(self._fingerprints) - 1 - self._fingerprints[::-1].index(record.fingerprint)
+                self.map.suspect(self._offsets[last], record.offset)
+            self.map.resend(self._offsets[self._fingerprints.index(record.fingerprint)], record.offset)
+            return
+        for past in self._past:
+            found = bisect_left(past.fingerprints, record.fingerprint)
+            if found < len(past.fingerprints) and past.fingerprints[found] == record.fingerprint:
+                self.map.resend(past.first, record.offset)
+                return
+        if self._lost_ms >= 0 and (record.timestamp_ms <= self._lost_ms or not self._stamped):
+            self.map.resend(self.map.begin_source, record.offset)
 
     def _trim(self) -> None:
-        """Forget history beyond `HISTORY`, in large steps."""
-        excess = self._cursor - HISTORY
-        if excess < HISTORY:
+        """Let history beyond `HISTORY` go, in large steps; never what a jump passed."""
+        kept = self._cursor if self._jump is None else self._jump.passed
+        if kept < 2 * HISTORY:
             return
-        for fingerprint in self._fingerprints[:excess]:
+        for fingerprint in self._fingerprints[:HISTORY]:
             left = self._count[fingerprint] - 1
             if left:
                 self._count[fingerprint] = left
             else:
                 del self._count[fingerprint]
-        del self._offsets[:excess], self._fingerprints[:excess], self._timestamps[:excess]
-        self._cursor -= excess
+        self._past.append(_Past(array("Q", sorted(self._fingerprints[:HISTORY])), self._offsets[0]))
+        while len(self._past) > FORGOTTEN // HISTORY:
+            self._past.popleft()
+            self._lost_ms = max(self._lost_ms, self._timestamps[0])
+        del self._offsets[:HISTORY], self._fingerprints[:HISTORY], self._timestamps[:HISTORY]
+        self._cursor -= HISTORY
+        if self._jump is not None:
+            self._jump = self._jump._replace(passed=self._jump.passed - HISTORY, at=self._jump.at - HISTORY)
 
     def _map_progress(self) -> None:
         known = self.map
@@ -180,3 +275,5 @@ class Aligner:
         known.resolved_target = self._targets[0].offset if self._targets else self.target_position
         known.source_read = self.source_position
         known.target_read = self.target_position
+        if self._cursor:
+            known.newest_ms = max(known.newest_ms, self._timestamps[self._cursor - 1])

@@ -3,7 +3,8 @@
 Made of *runs*: ``length`` records from ``source`` on are paired with as many from ``target`` on, each visible and found on both
 sides. Between runs lie offsets that hold no record (markers, aborted, compacted) or records that only one side has.
 Runs grow in both offsets. Memory: 26 bytes a run; a run is as long as MM2's copy went on without a gap (without
-exactly-once a whole stretch of the log, with it one transaction).
+exactly-once a whole stretch of the log, with it one transaction). Beyond `RUNS_MAX` runs the oldest are dropped, and the map
+begins later.
 """
 
 from __future__ import annotations
@@ -71,6 +72,15 @@ class Resent(NamedTuple):
 RESENT_GAP_MAX = 1_000
 """Copies sent again within so many target offsets are noted as one: the list stays short."""
 
+RESENT_MAX = 1_000
+"""How many such notes are kept; beyond it the two oldest become one."""
+
+CHUNK_RUNS = 1_000
+"""Runs that are stored, and dropped, together."""
+
+RUNS_MAX = 500 * CHUNK_RUNS
+"""13 MB."""
+
 
 class OffsetMap:
     """Grows at its end only.
@@ -82,10 +92,14 @@ class OffsetMap:
         source_read, target_read: the logs were read up to here (>= resolved).
         tail_sure: no record behind the last pair may have a counterpart that could not be told from its twins.
         resent: what MM2 sent more than once.
+        possible: pairs (source, target) that were taken back: the one may be the other's copy all the same.
         anchors: pairs of positions at which a move left a tail behind: whoever is at or past one side is past the other.
+        newest_ms: timestamp of the newest source record below `resolved_source`; -1 where there is none.
+        first: number of the first run that is kept; those before it were dropped.
+        changed_from: index of the first run that was changed or added since somebody set this (a store does).
     """
 
-    def __init__(self, begin_source: int, begin_target: int) -> None:
+    def __init__(self, begin_source: int, begin_target: int, first: int = 0) -> None:
         self.begin_source = begin_source
         self.begin_target = begin_target
         self.resolved_source = begin_source
@@ -94,7 +108,11 @@ class OffsetMap:
         self.target_read = begin_target
         self.tail_sure = True
         self.resent: list[Resent] = []
+        self.possible: list[tuple[int, int]] = []
         self.anchors: tuple[tuple[int, int], ...] = ()
+        self.newest_ms = -1
+        self.first = first
+        self.changed_from = 0
         self._sources = array("q")
         self._targets = array("q")
         self._lengths = array("q")
@@ -109,17 +127,68 @@ class OffsetMap:
 
     def pair(self, source: int, target: int, *, sure: bool = True, gap_sure: bool = True) -> None:
         """Add a pair behind all others."""
+        if self.possible:
+            self.possible = [one for one in self.possible if one[0] != source]  # here is a later copy of it
         if self._sources and gap_sure:
             length = self._lengths[-1]
             if self._sources[-1] + length == source and self._targets[-1] + length == target and self._sure[-1] == sure:
                 self._lengths[-1] = length + 1
+                self._changed(len(self) - 1)
                 return
         self.add(Run(source, target, 1, sure, gap_sure))
 
     def add(self, run: Run) -> None:
         """Add a run behind all others."""
+        self._changed(len(self))
         for column, value in zip(self._columns, run, strict=True):
             column.append(value)
+        if len(self) > RUNS_MAX:
+            self._drop(RUNS_MAX // 10)
+
+    def _changed(self, index: int) -> None:
+        self.changed_from = min(self.changed_from, index)
+
+    def _drop(self, runs: int) -> None:
+        """Forget the oldest runs, whole chunks of them."""
+        for column in self._columns:
+            del column[:runs]
+        self.first += runs
+        self.changed_from = max(0, self.changed_from - runs)
+        self.begin_source, self.begin_target = self._sources[0], self._targets[0]
+
+    def confirm(self) -> None:
+        """Say that the last run, so far not sure, is sure."""
+        self._sure[-1] = True
+        self._changed(len(self) - 1)
+
+    def revoke(self) -> None:
+        """Take the last run, of one pair, back."""
+        self.suspect(self._sources[-1], self._targets[-1])
+        for column in self._columns:
+            column.pop()
+        self._changed(len(self))
+
+    def suspect(self, source: int, target: int) -> None:
+        """Note that the target record may be a copy of the source record: no answer may lie between them."""
+        self.possible.append((source, target))
+        if len(self.possible) > RESENT_MAX:
+            (s, t), (source, target) = self.possible[:2]
+            self.possible[:2] = [(max(s, source), min(t, target))]
+
+    def doubt(self, source: int) -> None:
+        """Say that the pair of this source record, if it has one, is not sure: a twin of the record was seen later."""
+        at = bisect_right(self._sources, source) - 1
+        if at < 0 or source >= self._sources[at] + self._lengths[at] or not self._sure[at]:
+            return
+        run = self.runs(at, at + 1)[0]
+        ahead = source - run.source
+        parts = [Run(run.source, run.target, ahead, gap_sure=run.gap_sure)] if ahead else []
+        parts.append(Run(source, run.target + ahead, 1, sure=False, gap_sure=run.gap_sure or bool(ahead)))
+        if ahead + 1 < run.length:
+            parts.append(Run(source + 1, run.target + ahead + 1, run.length - ahead - 1))
+        for column, values in zip(self._columns, zip(*parts, strict=True), strict=True):
+            column[at : at + 1] = array(column.typecode, values)
+        self._changed(at)
 
     def resend(self, source: int, target: int) -> None:
         """Note that MM2 has sent a record again that stood at ``source``: a later copy of it stands at ``target``."""
@@ -128,6 +197,9 @@ class OffsetMap:
             self.resent[-1] = Resent(min(last.source, source), target + 1, last.records + 1)
         else:
             self.resent.append(Resent(source, target + 1, 1))
+        if len(self.resent) > RESENT_MAX:
+            one, other = self.resent[:2]
+            self.resent[:2] = [Resent(min(one.source, other.source), other.end, one.records + other.records)]
 
     def resume_at(self, source: int, target: int) -> None:
         """Set how far both logs are compared, after the runs of a stored map were added."""
@@ -162,7 +234,9 @@ class OffsetMap:
             return Unanswerable("before-map")
         if committed > self.resolved_source:
             return self._beyond(committed) if final else Unanswerable("not-yet-replicated")
-        return self._seen_again(committed, self._answer(committed, self._sources, self._targets, self.begin_target, self.target_read, 0))
+        answer = self._answer(committed, self._sources, self._targets, self.begin_target, self.target_read, 0)
+        answer = _no_later(answer, min((t for s, t in self.possible if s >= committed), default=None), "identical-records")
+        return self._seen_again(committed, answer)
 
     def _seen_again(self, committed: int, answer: Translation) -> Translation:
         """Bound an answer behind which copies lie that MM2 sent again of records below the position."""
@@ -184,7 +258,11 @@ class OffsetMap:
             return Unanswerable("before-map")
         if committed > self.resolved_target:
             return Unanswerable("not-yet-read")
-        return self._answer(committed, self._targets, self._sources, self.begin_source, self.source_read, 1)
+        answer = self._answer(committed, self._targets, self._sources, self.begin_source, self.source_read, 1)
+        # The group may still meet a copy of these records; nobody knows whether it has met another one.
+        resent = min((r.source for r in self.resent if r.end > committed), default=None)
+        answer = _no_later(answer, resent, "sent-again")
+        return _no_later(answer, min((s for s, t in self.possible if t >= committed), default=None), "identical-records")
 
     def _answer(self, committed: int, ours: array[int], theirs: array[int], begin: int, end: int, side: int) -> Translation:
         """Find the first pair at or after ``committed``; its counterpart is the answer, else the place behind the last pair."""
@@ -224,3 +302,11 @@ class OffsetMap:
             # The target holds copies of records that were never read in the source: some may lie below the position.
             return Bounded(behind.offset, max(0, self.target_read - behind.offset), "source-not-read-to-the-position")
         return behind
+
+
+def _no_later(answer: Translation, limit: int | None, reason: str) -> Translation:
+    """Return an answer that is not beyond ``limit``."""
+    if limit is None or isinstance(answer, Unanswerable) or limit >= answer.offset:
+        return answer
+    more = answer.repeats_max if isinstance(answer, Bounded) else 0
+    return Bounded(Offset(limit), answer.offset - limit + more, reason)

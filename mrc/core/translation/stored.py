@@ -11,10 +11,7 @@ from typing import Literal
 import msgspec
 
 from mrc.core.model import Written, decode, encode
-from mrc.core.translation.offset_map import OffsetMap, Resent, Run
-
-CHUNK_RUNS = 1_000
-"""Runs per chunk."""
+from mrc.core.translation.offset_map import CHUNK_RUNS, OffsetMap, Resent, Run
 
 
 class MapKey(Written, frozen=True, array_like=True):
@@ -38,16 +35,25 @@ class Head(Written, frozen=True):
     tail_sure: bool
     resent: tuple[Resent, ...]
     anchors: tuple[tuple[int, int], ...]
+    possible: tuple[tuple[int, int], ...] = ()
+    newest_ms: int = -1
+    first: int = 0
     version: Literal[1] = 1
 
 
-def encode_map(topic: str, partition: int, known: OffsetMap, ids: tuple[str, str], *, runs_before: int) -> list[tuple[bytes, bytes]]:
-    """Return the records to append: the chunks that may differ since the map had ``runs_before`` runs, then the head."""
-    first = max(0, runs_before - 1) // CHUNK_RUNS
-    records = []
-    for chunk in range(first, (len(known) + CHUNK_RUNS - 1) // CHUNK_RUNS):
+def encode_map(
+    topic: str, partition: int, known: OffsetMap, ids: tuple[str, str], *, first_before: int
+) -> list[tuple[bytes, bytes | None]]:
+    """Return the records to append: the chunks that have changed, the head, and tombstones of chunks that were dropped.
+
+    Args:
+        first_before: number of the first run that was kept when the map was stored last.
+    """
+    records: list[tuple[bytes, bytes | None]] = []
+    dropped = known.first // CHUNK_RUNS
+    for chunk in range(known.changed_from // CHUNK_RUNS, (len(known) + CHUNK_RUNS - 1) // CHUNK_RUNS):
         begin = chunk * CHUNK_RUNS
-        records.append((encode(MapKey(topic, partition, chunk)), encode(known.runs(begin, begin + CHUNK_RUNS))))
+        records.append((encode(MapKey(topic, partition, dropped + chunk)), encode(known.runs(begin, begin + CHUNK_RUNS))))
     head = Head(
         source_topic_id=ids[0],
         target_topic_id=ids[1],
@@ -59,8 +65,12 @@ def encode_map(topic: str, partition: int, known: OffsetMap, ids: tuple[str, str
         tail_sure=known.tail_sure,
         resent=tuple(known.resent),
         anchors=known.anchors,
+        possible=tuple(known.possible),
+        newest_ms=known.newest_ms,
+        first=known.first,
     )
-    return [*records, (encode(MapKey(topic, partition, -1)), encode(head))]
+    gone = [(encode(MapKey(topic, partition, chunk)), None) for chunk in range(first_before // CHUNK_RUNS, dropped)]
+    return [*records, (encode(MapKey(topic, partition, -1)), encode(head)), *gone]
 
 
 def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tuple[str, str]) -> tuple[OffsetMap | None, str]:
@@ -79,8 +89,8 @@ def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tup
         return None, f"the head of the offset map cannot be read: {error}"
     if head.target_topic_id != ids[1] or ids[0] not in ("", head.source_topic_id):
         return None, "the topic was made anew since the offset map was stored"
-    known = OffsetMap(head.begin_source, head.begin_target)
-    runs, wrong = _runs(entries, topic, partition, head.runs)
+    known = OffsetMap(head.begin_source, head.begin_target, head.first)
+    runs, wrong = _runs(entries, topic, partition, head)
     for run in runs:
         known.add(run)
     behind = runs[-1] if runs else Run(head.begin_source, head.begin_target, 0)
@@ -93,12 +103,16 @@ def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tup
         known.tail_sure = head.tail_sure
     known.resent = list(head.resent)
     known.anchors = head.anchors
+    known.possible = list(head.possible)
+    known.newest_ms = head.newest_ms
+    known.changed_from = len(known)
     return known, wrong
 
 
-def _runs(entries: dict[bytes, bytes], topic: str, partition: int, count: int) -> tuple[list[Run], str]:
+def _runs(entries: dict[bytes, bytes], topic: str, partition: int, head: Head) -> tuple[list[Run], str]:
     runs: list[Run] = []
-    for chunk in range((count + CHUNK_RUNS - 1) // CHUNK_RUNS):
+    count, dropped = head.runs, head.first // CHUNK_RUNS
+    for chunk in range(dropped, dropped + (count + CHUNK_RUNS - 1) // CHUNK_RUNS):
         raw = entries.get(encode(MapKey(topic, partition, chunk)))
         try:
             found = decode(raw or b"", list[Run])

@@ -1,0 +1,124 @@
+"""The stored map is the map: whatever was written last, and only what changed is written again."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from mrc.core.model import decode, encode
+from mrc.core.translation.offset_map import CHUNK_RUNS, RUNS_MAX, OffsetMap, Run
+from mrc.core.translation.stored import MapKey, decode_map, encode_map
+from tests.core.translation.oracle import history
+from tests.core.translation.test_histories import align
+
+IDS = ("here", "there")
+
+
+class Topic:
+    """A compacted topic with one partition's map in it."""
+
+    def __init__(self) -> None:
+        self.entries: dict[bytes, bytes] = {}
+        self._first = 0
+
+    def store(self, known: OffsetMap) -> int:
+        """Write what has changed; return how many records that were."""
+        records = encode_map("orders", 0, known, IDS, first_before=self._first)
+        for key, value in records:
+            if value is None:
+                self.entries.pop(key, None)
+            else:
+                self.entries[key] = value
+        known.changed_from, self._first = len(known), known.first
+        return len(records)
+
+    def load(self) -> tuple[OffsetMap | None, str]:
+        return decode_map(self.entries, "orders", 0, IDS)
+
+
+def same(one: OffsetMap, other: OffsetMap) -> bool:
+    fields = ("begin_source", "begin_target", "resolved_source", "resolved_target", "resent", "possible", "anchors", "tail_sure", "first")
+    return one.runs() == other.runs() and all(getattr(one, name) == getattr(other, name) for name in fields)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_map_comes_back_as_it_was(seed: int) -> None:
+    known = align(history(seed), random.Random(seed), whole=True).map
+    topic = Topic()
+    topic.store(known)
+    back, wrong = topic.load()
+    assert wrong == ""
+    assert back is not None
+    assert same(back, known)
+
+
+def test_a_change_of_an_old_run_is_written_too() -> None:
+    known = OffsetMap(0, 0)
+    for n in range(3 * CHUNK_RUNS):
+        known.add(Run(10 * n, 20 * n, 5))
+    known.resume_at(30 * CHUNK_RUNS, 60 * CHUNK_RUNS)
+    topic = Topic()
+    topic.store(known)
+    known.doubt(10 * 1500 + 2)
+    assert topic.store(known) == 4, "two chunks behind the change, one more that it made, the head"
+    known.pair(10 * 3 * CHUNK_RUNS, 20 * 3 * CHUNK_RUNS, sure=False)
+    topic.store(known)
+    known.confirm()
+    assert topic.store(known) == 2
+    known.revoke()
+    topic.store(known)
+    back, wrong = topic.load()
+    assert (wrong, back is not None and same(back, known)) == ("", True)
+
+
+def test_beyond_its_bound_a_map_forgets_the_oldest_and_says_so() -> None:
+    known = OffsetMap(0, 0)
+    topic = Topic()
+    for n in range(RUNS_MAX + 1):
+        known.add(Run(10 * n, 20 * n, 5))
+        if n == RUNS_MAX - 1:
+            known.resume_at(10 * RUNS_MAX, 20 * RUNS_MAX)
+            topic.store(known)
+    known.resume_at(10 * RUNS_MAX + 5, 20 * RUNS_MAX + 5)
+    dropped = known.first
+    assert dropped > 0
+    assert len(known) == RUNS_MAX + 1 - dropped
+    topic.store(known)
+    chunks = {decode(key, MapKey).chunk for key in topic.entries}
+    assert min(chunk for chunk in chunks if chunk >= 0) == dropped // CHUNK_RUNS
+    back, wrong = topic.load()
+    assert (wrong, back is not None and same(back, known)) == ("", True)
+    assert back is not None
+    assert str(back.to_target(0)) == "Unanswerable(reason='before-map')"
+    assert back.to_target(10 * dropped) == known.to_target(10 * dropped)
+
+
+def test_what_is_missing_or_garbled_ends_the_map_before_it() -> None:
+    for damage in (b"", b"{", None):
+        known = OffsetMap(0, 0)
+        for n in range(2 * CHUNK_RUNS):
+            known.add(Run(10 * n, 20 * n, 5))
+        known.resume_at(20 * CHUNK_RUNS, 40 * CHUNK_RUNS)
+        topic = Topic()
+        topic.store(known)
+        key = encode(MapKey("orders", 0, 1))
+        if damage is None:
+            del topic.entries[key]
+        else:
+            topic.entries[key] = damage
+        back, wrong = topic.load()
+        assert "chunk 1" in wrong
+        assert back is not None
+        assert len(back) == CHUNK_RUNS
+        assert back.resolved_source == 10 * (CHUNK_RUNS - 1) + 5
+
+
+def test_a_map_of_topics_made_anew_is_not_used() -> None:
+    topic = Topic()
+    topic.store(OffsetMap(0, 0))
+    for ids in (("other", "there"), ("here", "other"), ("", "other")):
+        back, wrong = decode_map(topic.entries, "orders", 0, ids)
+        assert back is None
+        assert "made anew" in wrong
+    assert decode_map(topic.entries, "orders", 0, ("", "there"))[0] is not None
