@@ -14,6 +14,7 @@ from mrc.core.errors import MrcError
 from mrc.core.inventory import TopicInfo
 from mrc.core.model import Flow, Offset, TopicPartition, target_topic
 from mrc.core.translation.aligner import Aligner
+from mrc.core.translation.changed import Changed, changed
 from mrc.core.translation.offset_map import OffsetMap
 from mrc.core.translation.sight import Sights
 from mrc.core.translation.stored import decode_map, encode_map
@@ -21,6 +22,11 @@ from mrc.ports import COMMITTED, Batch, Reader
 
 RETRY_S = 1.0
 STORE_EVERY_S = 1.0
+REFRESH_EVERY_S = 10.0
+"""How often it is looked whether topics were made anew, have grown or have other settings."""
+
+UNRECOGNISED_MIN = 20
+_SAMPLE = 200
 POLL_RECORDS = 5_000
 POLL_S = 0.02
 
@@ -36,6 +42,7 @@ class Pair:
         self.stored_first = known.first
         self.stored_at = (known.resolved_source, known.resolved_target)
         self.target_read_through = False
+        self.changed: Changed | None = None
 
     @property
     def known(self) -> OffsetMap:
@@ -52,7 +59,7 @@ class Alignment:
         self.topic = f"mrc.offset-map.{flow.source}.internal"
         self.lock = threading.RLock()
         self.pairs: dict[TopicPartition, Pair] = {}
-        self.complaints: dict[str, str] = {}
+        self.complaints: dict[str, Changed] = {}
         self.source_down: MrcError | None = None
         self.source_seen_at_ms = 0
         self.source_down_since_ms = 0
@@ -61,9 +68,11 @@ class Alignment:
         self._target_reader: Reader | None = None
         self._paused: dict[str, set[TopicPartition]] = {"source": set(), "target": set()}
         self._retry_at_s = 0.0
-        self._half_known = False
+        self._half_known = self._out_of_range = False
         self.sights = Sights(COMMITTED, COMMITTED)
         self._stored_at_s = 0.0
+        self._refreshed_at_s = 0.0
+        self._shape: object = None
 
     # -- opening and closing
 
@@ -78,6 +87,9 @@ class Alignment:
         if self._half_known and self._may_try_source():
             self.close()
         if self._target_reader is None:
+            if self._out_of_range and not self._may_try_source():
+                return
+            self._out_of_range = False
             self._load()
             target = self.estate.clusters[self.flow.target]
             start = {p.target: Offset(p.aligner.target_position) for p in self.pairs.values()}
@@ -100,9 +112,11 @@ class Alignment:
             here = {}
         self._half_known = not here
         self.sights = self.estate.sights_of(self.flow, here, there)
+        self._shape = _shape(here, there), self.sights
+        self._refreshed_at_s = self.estate.clock.monotonic_s()
         for topic, name in names.items():
             if name not in there:
-                self.complaints[topic] = f"topic {name} does not exist in {self.flow.target} yet"
+                self.complaints[topic] = Changed("OFFSET_MAP", f"topic {name} does not exist in {self.flow.target} yet")
                 continue
             for p in range(len(there[name].leaders)):
                 pair = self._load_pair(stored, TopicPartition(topic, p), TopicPartition(name, p), there[name].topic_id, here)
@@ -118,7 +132,7 @@ class Alignment:
         source_id = info.topic_id if info else ""
         known, wrong = decode_map(stored, source.topic, source.partition, (source_id, target_id))
         if wrong:
-            self.complaints[str(source)] = wrong
+            self.complaints[str(source)] = Changed("OFFSET_MAP", wrong)
         starts = self.estate.clusters[self.flow.target].starts([target])
         if info is None:
             # The source cannot be asked: only what was stored can be used.
@@ -130,6 +144,49 @@ class Alignment:
             # Records between the map's end and the log's start are gone and were never compared: begin anew.
             known = OffsetMap(source_start, starts[target])
         return Pair(source, target, known, (source_id, target_id), stamped=stamped)
+
+    def refresh(self) -> None:
+        """Begin anew, from what is stored, where topics were made anew, have grown or are looked at otherwise by now.
+
+        Raises:
+            MrcError: the target cannot be read.
+        """
+        now_s = self.estate.clock.monotonic_s()
+        if self._source_reader is None or now_s - self._refreshed_at_s < REFRESH_EVERY_S:
+            return
+        self._refreshed_at_s = now_s
+        names = [target_topic(self.estate.unit.policy, self.flow.source, topic) for topic in self.estate.unit.topics]
+        there = self.estate.clusters[self.flow.target].topics(names)
+        try:
+            here = self.estate.clusters[self.flow.source].topics(self.estate.unit.topics)
+            if (_shape(here, there), self.estate.sights_of(self.flow, here, there)) != self._shape:
+                self.store(now=True)
+                self.close()
+                return
+            for pair in list(self.pairs.values()):
+                self._look_for_changes(pair)
+        except MrcError as error:
+            if error.kind == "bug":
+                raise
+            self._source_failed(error)
+
+    def _look_for_changes(self, pair: Pair) -> None:
+        """Where a flow copies and no copy is recognised, find out why."""
+        aligner = pair.aligner
+        if pair.known.last is not None:
+            pair.changed = None
+            self.complaints.pop(f"copies of {pair.source}", None)
+        elif aligner.unrecognised >= UNRECOGNISED_MIN and aligner.pending_source and pair.changed is None:
+            begin = Offset(pair.known.resolved_source)
+            end = max(pair.known.begin_target, aligner.target_position - _SAMPLE)
+            records = self.estate.clusters[self.flow.source].records(pair.source, begin, _SAMPLE, self.sights.source)
+            copies = self.estate.clusters[self.flow.target].records(pair.target, Offset(end), _SAMPLE, self.sights.target)
+            first = self.estate.clusters[self.flow.target].records(
+                pair.target, Offset(pair.known.begin_target), _SAMPLE, self.sights.target
+            )
+            pair.changed = changed(records, [*first, *copies], stamped=pair.source.topic not in self.sights.source.unstamped)
+            if pair.changed is not None:
+                self.complaints[f"copies of {pair.source}"] = pair.changed
 
     def _open_source(self) -> None:
         source = self.estate.clusters[self.flow.source]
@@ -185,8 +242,16 @@ class Alignment:
                 self.source_seen_at_ms = self.estate.clock.now_ms()
             except MrcError as error:
                 self._source_failed(error)
+                if error.code == "OFFSET_OUT_OF_RANGE":
+                    # The log begins later by now, or is another topic's: begin anew from what of the stored map still holds.
+                    self._out_of_range = True
+                    self.close()
         if self._target_reader is not None:
-            news = self._feed(self._target_reader.poll(POLL_RECORDS, POLL_S), source=False) or news
+            try:
+                news = self._feed(self._target_reader.poll(POLL_RECORDS, POLL_S), source=False) or news
+            except MrcError:
+                self.close()  # begin anew from what is stored: the log may have another beginning by now
+                raise
         self._decide()
         self._hold_back()
         return news
@@ -276,3 +341,8 @@ class Alignment:
             for tp, pairs in anchors.items():
                 if tp in self.pairs:
                     self.pairs[tp].known.anchors = tuple(sorted(pairs))
+
+
+def _shape(here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo]) -> tuple[dict[str, tuple[str, int]], ...]:
+    """Return ids and partition counts: what makes maps of other topics, or of more of them, necessary."""
+    return tuple({name: (info.topic_id, len(info.leaders)) for name, info in topics.items()} for topics in (here, there))

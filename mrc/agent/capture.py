@@ -87,6 +87,7 @@ class Capture:
             self._settle()
         self._capture(record, now_s)
         self._alignment.store()
+        self._alignment.refresh()
         return news
 
     def _wanted(self, record: ActiveRecord) -> bool:
@@ -185,8 +186,10 @@ class Capture:
         tp = TopicPartition(key.topic, key.partition)
         position = self._commits.positions.get((key.group, tp))
         pair = self._alignment.pairs.get(tp)
-        if position is None or pair is None:
+        if position is None or key.topic not in self._estate.unit.topics:
             return True  # gone meanwhile, or on a topic of another replication group
+        if pair is None:
+            return False  # a partition that the target does not have yet
         if position.offset > pair.aligner.source_position and pair.aligner.wants_source:
             return False  # not read that far yet
         before = self._checkpoints.get(key)
@@ -194,7 +197,7 @@ class Capture:
             before,
             source_offset=position.offset,
             metadata=position.metadata,
-            translation=pair.known.to_target(position.offset),
+            translation=_answer(pair, position.offset),
             now_ms=now_ms,
             topic_id=pair.ids[0],
         )
@@ -325,6 +328,17 @@ class Capture:
         with self._alignment.lock:
             return {tp: pair.known.last[0] for tp, pair in self._alignment.pairs.items() if pair.known.last}
 
+    def standby_positions(self) -> dict[GroupId, dict[TopicPartition, Position]]:
+        """Return the safe target position of every group on every partition that has one, for keeping them in the standby."""
+        found: dict[GroupId, dict[TopicPartition, Position]] = {}
+        with self._alignment.lock:
+            targets = {tp: pair.target for tp, pair in self._alignment.pairs.items()}
+        for key, checkpoint in self._checkpoints.copy().items():
+            target = targets.get(TopicPartition(key.topic, key.partition))
+            if target is not None and checkpoint.floor >= 0:
+                found.setdefault(key.group, {})[target] = Position(Offset(checkpoint.floor), checkpoint.metadata)
+        return found
+
     # -- for readers
 
     def translate(self, source: Region, tp: TopicPartition, offset: Offset) -> TranslationView:
@@ -338,7 +352,7 @@ class Capture:
             if pair is None:
                 raise MrcError("UNKNOWN_TOPIC", f"there is no offset map of {tp} here", where=str(self._flow))
             if source == self._flow.source:
-                answer = pair.known.to_target(offset)
+                answer = _answer(pair, offset)
             elif pair.target_read_through:
                 answer = pair.known.to_source(offset)
             else:
@@ -352,7 +366,7 @@ class Capture:
         if self._commits.refused:
             message = f"commits cannot be followed, groups are asked one by one: {self._commits.refused}"
             found.append(FindingView("COMMITS_NOT_FOLLOWED", "warning", message, str(self._flow.source)))
-        found += [FindingView("OFFSET_MAP", "warning", text, where) for where, text in sorted(self._alignment.complaints.items())]
+        found += [FindingView(c.code, "warning", c.message, where) for where, c in sorted(self._alignment.complaints.copy().items())]
         if self._running and (behind := self.behind()):
             found.append(FindingView("CAPTURE_BEHIND", "warning", behind, str(self._flow)))
         return tuple(found)
@@ -455,6 +469,14 @@ def _first(cluster: Cluster, tp: TopicPartition, offset: Offset, sight: Sight) -
         raise MrcError("CLUSTER_UNREACHABLE", "the record to verify could not be read in time", retryable=True)
     finally:
         reader.close()
+
+
+def _answer(pair: Pair, offset: Offset) -> Translation:
+    """Translate into the target; where no copy is recognised, say that rather than that none was made."""
+    answer = pair.known.to_target(offset)
+    if isinstance(answer, Unanswerable) and pair.changed is not None:
+        return Unanswerable("records-changed")
+    return answer
 
 
 def _says_the_same(before: Checkpoint, after: Checkpoint) -> bool:

@@ -14,10 +14,11 @@ from mrc.agent.estate import Estate
 from mrc.agent.fencing import Proof
 from mrc.agent.mover import Mover
 from mrc.agent.observer import Observer
+from mrc.agent.syncing import LiveSync
 from mrc.core.errors import MrcError
 from mrc.core.failover.execution import ENDED, Run
 from mrc.core.model import Flow, Region
-from mrc.core.views import FenceView
+from mrc.core.views import FenceView, FindingView
 
 FENCE_PROOF_EVERY_S = 10.0
 """How often a fence that nobody changed is proved again."""
@@ -31,6 +32,7 @@ class Coordinator:
         self.agent = agent
         self.observer = Observer(estate)
         self.capture = Capture(estate)
+        self.sync = LiveSync(estate, self.capture)
         self.changed = threading.Condition()
         self.mover = Mover(estate, agent, self.capture, self.observer.observe, self._notify)
         self.last_run: Run | None = None
@@ -56,6 +58,10 @@ class Coordinator:
     def fence(self, region: Region) -> FenceView:
         """Return the last proof of a region's fence."""
         return self._fences.get(region, FenceView("unknown", "not proved yet", 0))
+
+    def noticed(self) -> tuple[FindingView, ...]:
+        """Return what the capture and the live sync have noticed that an operator should know."""
+        return self.capture.findings() + self.sync.findings()
 
     # -- pumps
 
@@ -94,6 +100,13 @@ class Coordinator:
     def capture_tick(self) -> bool:
         """Read on, capture and translate; return whether there was anything new."""
         return self.capture.tick() if self.leads else False
+
+    def sync_tick(self) -> bool:
+        """Keep the groups' positions committed in the standby; return whether anything was written."""
+        if not self.leads:
+            self.sync.forget()
+            return False
+        return self.sync.tick()
 
     def move_tick(self) -> bool:
         """Carry the running execution on by one event or effect; return whether there was anything to do."""

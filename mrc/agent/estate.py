@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ class Estate:
         replicators: Connect of the flows *into* each region.
         super_users: what the configuration says of each region's ``super.users``; None: nothing.
         route: argv of the routing command; empty where there is none.
+        committing: held by whoever commits positions, so that a move's are the last.
     """
 
     unit: Unit
@@ -35,6 +37,7 @@ class Estate:
     hook: Hook
     route: Sequence[str] = ()
     super_users: Mapping[Region, tuple[str, ...] | None] = field(default_factory=dict)
+    committing: threading.Lock = field(default_factory=threading.Lock)
 
     def inbound(self, region: Region) -> Flow:
         """Return the flow into a region."""

@@ -419,9 +419,10 @@ def _unclose_source(work: Work) -> str:
 def _move_positions(work: Work) -> dict[str, str]:
     wanted = _wanted_positions(work)
     target = work.estate.clusters[work.plan.target]
-    for group, positions in wanted.items():
-        work.lead()
-        target.commit_positions(group, positions)
+    with work.estate.committing:
+        for group, positions in wanted.items():
+            work.lead()
+            target.commit_positions(group, positions)
     return {"positions": str(sum(map(len, wanted.values()))), "positions_hash": _hash(wanted)}
 
 

@@ -211,6 +211,7 @@ class ReplicationGroup(Written, frozen=True):
         policy: MM2's replication policy.
         topics: by the name that they have where they are written.
         groups: consumer groups whose positions move along.
+        live_sync: which of them (shell patterns) have their positions kept committed in the standby.
         flows: one per direction.
         principals: whom a fence refuses.
         probe: proves fences; without it every fence stays unverified.
@@ -230,6 +231,7 @@ class ReplicationGroup(Written, frozen=True):
     objectives: Objectives = Objectives()
     runbooks: Path | None = None
     routing: RoutingSettings | None = None
+    live_sync: tuple[NonEmpty, ...] = ("*",)
 
 
 class TlsSettings(Written, frozen=True):

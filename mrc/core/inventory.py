@@ -76,6 +76,7 @@ class Unit(Value, frozen=True):
         exempt: principals that a fence never names: the replicator's and mrc's own.
         probe: the principal that probes; it stands for the writers.
         connectors: name of the source connector per flow.
+        live_sync: patterns of groups whose positions are kept committed in the standby.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Unit(Value, frozen=True):
     exempt: tuple[str, ...]
     probe: str
     connectors: Mapping[Flow, str]
+    live_sync: tuple[str, ...] = ("*",)
 
     def other(self, region: Region) -> Region:
         """Return the unit's other region (a unit has two)."""

@@ -90,6 +90,7 @@ class SimAgent:
             _bear(partial(coordinator.fence_tick, region))
         _bear(coordinator.flow_tick)
         _bear(coordinator.capture_tick)
+        _bear(coordinator.sync_tick)
         if move and not self.moving:
             self.moving = True
             try:

@@ -30,6 +30,7 @@ from mrc.wiring.estates import Reach, reach, runbook
 LEAD_EVERY_S = 0.5
 OBSERVE_EVERY_S = 2.0
 RECONCILE_EVERY_S = 1.0
+SYNC_EVERY_S = 1.0
 IDLE_S = 0.05
 PAUSE_MAX_S = 5.0
 
@@ -67,6 +68,7 @@ class Agent:
                 self._thread(f"fence {name} {region}", partial(coordinator.fence_tick, region), RECONCILE_EVERY_S, wake())
             self._thread(f"flow {name}", partial(self._flow, coordinator), RECONCILE_EVERY_S, wake())
             self._thread(f"capture {name}", coordinator.capture_tick, IDLE_S)
+            self._thread(f"sync {name}", coordinator.sync_tick, SYNC_EVERY_S)
             self._thread(f"move {name}", coordinator.move_tick, IDLE_S)
 
     def stop(self) -> None:

@@ -76,6 +76,7 @@ def unit(group: ReplicationGroup) -> Unit:
         exempt=tuple(group.principals.exempt),
         probe=f"User:{group.probe.username}" if group.probe else "",
         connectors={flow.flow: flow.connector for flow in group.flows},
+        live_sync=tuple(group.live_sync),
     )
 
 

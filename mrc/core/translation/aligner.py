@@ -61,6 +61,9 @@ class Aligner:
 
     Args:
         stamped: whether a copy carries its record's timestamp; where not, timestamps tell nothing about age.
+
+    Attributes:
+        unrecognised: target records that were found to be equal to no source record.
     """
 
     def __init__(self, offset_map: OffsetMap, *, stamped: bool = True) -> None:
@@ -79,6 +82,7 @@ class Aligner:
         self._decidable = 0
         self._source_end = -1
         self._flow_begin = 0
+        self.unrecognised = 0
         self._jump: _Jump | None = None
         self._past: deque[_Past] = deque()
         # Source records that are not even in the past: nothing is known of them but that they were not newer than this.
@@ -246,6 +250,7 @@ class Aligner:
             if found < len(past.fingerprints) and past.fingerprints[found] == record.fingerprint:
                 self.map.resend(past.first, record.offset)
                 return
+        self.unrecognised += 1
         if self._lost_ms >= 0 and (record.timestamp_ms <= self._lost_ms or not self._stamped):
             self.map.resend(self.map.begin_source, record.offset)
 

@@ -43,6 +43,7 @@ REASONS = {
     "not-yet-replicated": "records below the position are not copied yet",
     "not-yet-read": "the position lies beyond what has been read of this log",
     "before-map": "the position lies below the first offset that both logs were compared from",
+    "records-changed": "the flow changes records so that no copy is recognised",
     "no-map": "nothing is known of this partition yet",
 }
 

@@ -1,0 +1,119 @@
+"""What an agent answers while the world around it is broken: what it cannot read is Unknown, never the last value."""
+
+from __future__ import annotations
+
+import pytest
+
+from mrc.agent.leadership import AgentNode, Leadership
+from mrc.agent.service import AgentService
+from mrc.config.runbook import load_runbook
+from mrc.core.errors import MrcError
+from mrc.core.model import Known, Reading, Region, Unknown
+from mrc.core.views import FlowView
+from mrc.sim.world import EAST, WEST
+from tests.sim.estate import RUNBOOKS, Estate
+
+
+def service(estate: Estate, region: Region) -> AgentService:
+    """The answers of the agent that leads in a region."""
+    agent = estate.leader(region)
+    me = AgentNode(agent.name, f"{agent.name}:0", "sim")
+    peers = {name: Leadership(agent.tree, name, me) for name in (EAST, WEST)}
+    return AgentService(
+        me, region, agent.leadership, peers, {"orders": agent.coordinator}, lambda _, kind: load_runbook(RUNBOOKS / f"{kind}.yaml")
+    )
+
+
+def known(reading: Reading[float]) -> float:
+    assert isinstance(reading, Known), reading
+    return reading.value
+
+
+def reason(reading: Reading[float]) -> str:
+    assert isinstance(reading, Unknown), reading
+    return reading.reason
+
+
+@pytest.fixture
+def estate() -> Estate:
+    """East has been left and come home to: west's log holds copies made before and after its flow was stopped."""
+    made = Estate()
+    made.settle()
+    for target in (WEST, EAST):
+        assert made.move("switchover", target).phase == "succeeded"
+        made.settle()
+    return made
+
+
+def standing_by(estate: Estate) -> FlowView:
+    (view,) = service(estate, EAST).lag("orders")
+    assert (view.source, view.target, view.wanted) == (WEST, EAST, "stopped")
+    assert len(view.partitions) == 7
+    return view
+
+
+def test_a_flow_that_stands_by_shows_its_position_and_the_live_end_and_has_nothing_to_copy(estate: Estate) -> None:
+    before = standing_by(estate)
+    estate.settle()
+    after = standing_by(estate)
+    for then, now in zip(before.partitions, after.partitions, strict=True):
+        assert 0 < known(now.replicated) == known(then.replicated) < known(then.source_end) < known(now.source_end)
+        assert known(now.lag_records) == known(now.lag_seconds) == 0
+    assert after.rpo.startswith("nothing")
+
+
+def test_of_a_flow_that_stands_by_nothing_is_claimed_while_its_source_is_silent_or_not_fenced(estate: Estate) -> None:
+    estate.world.lose(WEST)
+    estate.settle(2)
+    silent = standing_by(estate)
+    assert {reason(p.source_end) for p in silent.partitions} == {"cluster-unreachable"}
+    assert {reason(p.lag_records) for p in silent.partitions} == {"cluster-unreachable"}
+    assert known(silent.partitions[0].replicated) > 0
+    assert silent.rpo == "unknown: cluster-unreachable"
+    estate.world.regain(WEST)
+    estate.world.clusters[WEST].remove_bindings([b for b in estate.world.clusters[WEST].bindings() if b.permission == "deny"])
+    agent = estate.leader(EAST).coordinator
+    agent.observer.refresh(WEST)
+    assert {reason(p.lag_records) for p in standing_by(estate).partitions} == {"fence-not-proved"}
+
+
+def test_a_flow_that_somebody_paused_grows_behind(estate: Estate) -> None:
+    answers = service(estate, WEST)
+    estate.replicating = False
+    estate.settle(2)
+    (before,) = answers.lag("orders")
+    estate.settle()
+    (after,) = answers.lag("orders")
+    assert known(after.lag_records) > known(before.lag_records) > 0
+    assert known(after.lag_seconds) > 0
+    assert all(known(p.replicated) <= known(p.source_end) for p in after.partitions)
+
+
+def test_without_a_quorum_status_is_answered_without_the_record_and_says_what_it_was() -> None:
+    estate = Estate()
+    estate.settle()
+    answers = service(estate, WEST)
+    assert answers.status("orders").record is not None
+    estate.world.ensemble.quorum = False
+    view = answers.status("orders")
+    assert view.record is None
+    assert {region.role for region in view.regions} == {"unknown"}
+    assert all(isinstance(region.kafka, Known) for region in view.regions)
+    assert {flow.wanted for flow in view.flows} == {"unknown"}
+    assert (view.findings[0].code, view.findings[0].severity) == ("ZOOKEEPER_UNREACHABLE", "error")
+    assert "east was open, epoch 1" in view.findings[0].message
+    with pytest.raises(MrcError, match="ZOOKEEPER_UNREACHABLE"):
+        answers.plan("orders", "switchover", "west", attested=False)
+    estate.world.ensemble.quorum = True
+    estate.settle(5)
+    assert service(estate, WEST).status("orders").record is not None
+
+
+def test_a_dead_source_is_the_cause_that_a_refusal_names(estate: Estate) -> None:
+    estate.world.lose(EAST)
+    estate.settle(2)
+    with pytest.raises(MrcError) as refused:
+        service(estate, WEST).start("orders", "switchover", "west", "token", "somebody", "", attested=False)
+    assert refused.value.code == "CLUSTER_UNREACHABLE"
+    assert "CONNECT_UNREACHABLE" in refused.value.message
+    assert estate.leader(WEST).coordinator.estate.store.current()[0] == ""

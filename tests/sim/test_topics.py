@@ -1,0 +1,80 @@
+"""Topics change while an agent follows them: they grow, are made anew, or their copies are unlike their records."""
+
+from __future__ import annotations
+
+from mrc.core.model import GroupId, Offset, Region, TopicPartition
+from mrc.ports import Position
+from mrc.sim.cluster import Topic
+from mrc.sim.log import PartitionLog, Record
+from mrc.sim.world import CONSUMER, EAST, PRODUCER, WEST
+from tests.sim.estate import BILLING, SHIPPING, Estate
+
+LOOKS = 110
+"""Rounds after which the agent has looked at topics again."""
+
+
+def settled() -> Estate:
+    estate = Estate()
+    estate.settle()
+    return estate
+
+
+def answer(estate: Estate, group: GroupId, tp: TopicPartition) -> tuple[str, int]:
+    views = estate.leader(WEST).coordinator.capture.snapshot().checkpoints
+    found = next(c for c in views if (c.group, c.topic, c.partition) == (group, tp.topic, tp.partition))
+    return found.translation.type, found.translation.offset
+
+
+def test_a_partition_that_is_added_is_followed_too() -> None:
+    estate = settled()
+    new = TopicPartition("orders", 3)
+    for region in (EAST, WEST):
+        estate.world.clusters[region].contents["orders"].logs.append(PartitionLog())
+    estate.world.clusters[EAST].produce(PRODUCER, new, b"k", b"v")
+    estate.world.replicate()
+    estate.world.clusters[EAST].commit_as_member(CONSUMER, BILLING, {new: Position(Offset(1))})
+    estate.settle(LOOKS)
+    assert answer(estate, BILLING, new) == ("exact", 1)
+
+
+def test_a_topic_made_anew_is_translated_anew_and_said() -> None:
+    estate = settled()
+    estate.producing, estate.consuming = False, {}
+    estate.settle(5)
+    tp = TopicPartition("orders", 0)
+    east, west = estate.world.clusters[EAST], estate.world.clusters[WEST]
+    old = west.log(tp).end
+    assert old > 0
+    east.make_topic("orders", 3)
+    connector = estate.world.replicators[WEST].connectors["mrc.orders.east-west"]
+    for p in range(3):
+        connector.held[TopicPartition("orders", p)] = connector.stored[TopicPartition("orders", p)] = Offset(0)
+    for n in range(7):
+        east.produce(PRODUCER, tp, b"new", b"new%d" % n)
+    estate.settle(LOOKS)
+    east.commit_as_member(CONSUMER, SHIPPING, {tp: Position(Offset(3))})
+    estate.settle(5)
+    assert answer(estate, SHIPPING, tp) == ("exact", old + 3)
+    assert any("made anew" in finding.message for finding in estate.leader(WEST).coordinator.noticed())
+
+
+def test_copies_with_other_headers_are_named_and_nothing_is_answered_for_them() -> None:
+    estate = settled()
+    estate.producing, estate.consuming, estate.replicating = False, {}, False
+    estate.world.clusters[EAST].contents["orders"] = Topic("new", 3, {})
+    estate.world.clusters[WEST].contents["orders"] = Topic("new", 3, {})
+    tp = TopicPartition("orders", 0)
+
+    def write(region: Region, headers: tuple[tuple[str, bytes | None], ...]) -> None:
+        for n in range(30):
+            estate.world.clusters[region].log(tp).append(Record(b"k%d" % n, b"v", 1_000 + n, headers))
+
+    write(EAST, (("trace", b"\x01"),))
+    write(WEST, (("trace", b"AQ=="),))
+    estate.world.clusters[EAST].commit_as_member(CONSUMER, BILLING, {tp: Position(Offset(20))})
+    estate.settle(2 * LOOKS)
+    coordinator = estate.leader(WEST).coordinator
+    assert "HEADERS_CHANGED" in {finding.code for finding in coordinator.noticed()}
+    views = coordinator.capture.snapshot().checkpoints
+    mine = next(c for c in views if (c.group, c.topic, c.partition) == (BILLING, "orders", 0))
+    assert (mine.translation.type, mine.translation.reason) == ("unknown", "records-changed")
