@@ -1,6 +1,7 @@
 # make setup   everything that the rest needs: .venv, Java, Maven, the sandbox's jars
 # make check   format, lint, types, imports, API, generated code and the tests that need no server
 # make test    setup, then all of check and the tests on real servers
+# make test-full  the same with a million random histories
 # make e2e     the tests on real servers only; K=expression chooses some
 # make demo    a region dies, the other takes over, everything comes home; REPORT=file writes JSON
 # make fmt, make proto, make lock, make clean
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := pip --disable-pip-version-check --quiet
 
-.PHONY: setup python check lint test e2e demo fmt proto lock clean
+.PHONY: setup python check lint test test-full e2e demo fmt proto lock clean
 .DEFAULT_GOAL := check
 
 setup: python
@@ -37,6 +38,9 @@ check: lint
 
 test: setup lint
 	@scripts/test -q
+
+test-full: setup lint
+	@MRC_HISTORIES=1000000 scripts/test -q
 
 e2e: setup
 	@scripts/test -v -m server $(if $(K),-k "$(K)")
