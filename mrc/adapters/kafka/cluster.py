@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Wire
 from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType
 from confluent_kafka.admin import TopicDescription as _Described
@@ -17,6 +17,7 @@ from mrc.adapters.kafka.admin import DRIVER_TIMEOUT_S, Admin
 from mrc.adapters.kafka.appending import Appender
 from mrc.adapters.kafka.commits import TOPIC as COMMITS_TOPIC
 from mrc.adapters.kafka.commits import CommitTail
+from mrc.adapters.kafka.positions import GroupPositions
 from mrc.adapters.kafka.probing import Probe
 from mrc.adapters.kafka.reading import KafkaReader
 from mrc.core.errors import MrcError
@@ -56,12 +57,14 @@ class KafkaCluster:
         self._admin = Admin(access, region, deadline_s)
         self._probe = Probe(probe, region, deadline_s) if probe is not None else None
         self._appender = Appender(access, region, deadline_s)
+        self._positions = GroupPositions(access, region, deadline_s)
         self._deadline_s = deadline_s
 
     def close(self) -> None:
         """Drop the connections; readers are closed by their owners."""
         self._admin.close()
         self._appender.close()
+        self._positions.close()
 
     def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         """See `Cluster.topics`."""
@@ -105,18 +108,7 @@ class KafkaCluster:
 
     def positions(self, group: GroupId) -> dict[TopicPartition, Position]:
         """See `Cluster.positions`."""
-        what = f"positions of {group}"
-        request = [ConsumerGroupTopicPartitions(group)]
-        answer = self._admin.ask_all(
-            what, lambda c: c.list_consumer_group_offsets(request, require_stable=True, request_timeout=DRIVER_TIMEOUT_S)
-        )[group]
-        found: dict[TopicPartition, Position] = {}
-        for wire in answer.topic_partitions:
-            if wire.error is not None:
-                raise self._admin.error(wire.error, f"{what} {wire.topic}-{wire.partition}")
-            if wire.offset >= 0:
-                found[TopicPartition(wire.topic, wire.partition)] = Position(Offset(wire.offset), wire.metadata or "")
-        return found
+        return self._positions.read(group)
 
     def commits(self) -> CommitTail:
         """See `Cluster.commits`."""
@@ -128,16 +120,8 @@ class KafkaCluster:
 
     def commit_positions(self, group: GroupId, positions: Mapping[TopicPartition, Position]) -> None:
         """See `Cluster.commit_positions`. Partitions without an error are committed even when another's is raised."""
-        if not positions:
-            return
-        what = f"commit for {group}"
-        wires = [Wire(tp.topic, tp.partition, position.offset, position.metadata) for tp, position in positions.items()]
-        request = [ConsumerGroupTopicPartitions(group, wires)]
-        answer = self._admin.ask_all(what, lambda c: c.alter_consumer_group_offsets(request, request_timeout=DRIVER_TIMEOUT_S))[group]
-        # The call as a whole succeeds even where a live group refused: the error sits with each partition.
-        for wire in answer.topic_partitions:
-            if wire.error is not None:
-                raise self._admin.error(wire.error, f"{what} {wire.topic}-{wire.partition}")
+        if positions:
+            self._positions.commit(group, positions)
 
     def bindings(self) -> frozenset[Binding]:
         """See `Cluster.bindings`."""
