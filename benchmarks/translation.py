@@ -177,10 +177,11 @@ class Run:
             "min.cleanable.dirty.ratio": "0.01",
             "max.compaction.lag.ms": "2000",
         }
+        admin = self._admin("east")
         for topic in ("orders", "payments"):
             changes = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in entries.items()]
             resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=changes)
-            for future in self._admin("east").incremental_alter_configs([resource], request_timeout=10).values():
+            for future in admin.incremental_alter_configs([resource], request_timeout=10).values():
                 future.result(timeout=15)
 
     def _event(self, where: Where) -> tuple[bytes, bytes]:
@@ -193,10 +194,9 @@ class Run:
             self._fill_in_transactions()
             return
         producer = Producer({**self._client("east"), "linger.ms": 5, "enable.idempotence": True})
-        half = RECORDS // 2
         for number in range(RECORDS):
-            if self.scenario.restart and number == half:
-                self._kill_connect()
+            if self.scenario.restart and number >= RECORDS // 2:
+                self._disturb(producer, number)
             for where in PARTITIONS:
                 self._send(producer, where)
         _flushed(producer)
@@ -235,8 +235,18 @@ class Run:
                 producer.poll(0.05)
         producer.poll(0)
 
+    def _disturb(self, producer: Producer, number: int) -> None:
+        """Let MirrorMaker follow steady traffic, and kill it in the middle of that."""
+        if number == RECORDS // 2:
+            _flushed(producer)
+            self._until(self._mirrored, READY_S)
+        elif number == RECORDS * 3 // 4:
+            self._kill_connect()
+        if number % 100 == 0:
+            time.sleep(0.05)
+
     def _kill_connect(self) -> None:
-        """Kill MirrorMaker's worker in the middle of its work: what it had not flushed it copies again."""
+        """Kill MirrorMaker's worker: what it had copied and not flushed it copies again."""
         self.say("kills MirrorMaker's worker")
         found = next(part for part in self.sandbox.status() if part.part == "west-connect")
         if found.pid is None:

@@ -41,8 +41,13 @@ class Pair:
         self.aligner = Aligner(known, stamped=stamped)
         self.stored_first = known.first
         self.stored_at = (known.resolved_source, known.resolved_target)
-        self.target_read_through = False
+        self.source_read_through = self.target_read_through = False
         self.changed: Changed | None = None
+
+    @property
+    def read_through(self) -> bool:
+        """Whether both logs were read to their ends since this agent reads them: nothing old can cast doubt any more."""
+        return self.source_read_through and self.target_read_through
 
     @property
     def known(self) -> OffsetMap:
@@ -260,7 +265,9 @@ class Alignment:
         with self.lock:
             for batch in batches:
                 if source:
-                    self.pairs[batch.tp].aligner.feed_source(batch.records, batch.position)
+                    pair = self.pairs[batch.tp]
+                    pair.aligner.feed_source(batch.records, batch.position)
+                    pair.source_read_through = pair.source_read_through or batch.at_end
                 else:
                     pair = self._by_target[batch.tp]
                     pair.aligner.feed_target(batch.records, batch.position)

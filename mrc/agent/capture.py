@@ -190,8 +190,8 @@ class Capture:
             return True  # gone meanwhile, or on a topic of another replication group
         if pair is None:
             return False  # a partition that the target does not have yet
-        if position.offset > pair.aligner.source_position and pair.aligner.wants_source:
-            return False  # not read that far yet
+        if not pair.read_through or (position.offset > pair.aligner.source_position and pair.aligner.wants_source):
+            return False  # not read that far yet, or not far enough to know of every twin; what is stored stands
         before = self._checkpoints.get(key)
         checkpoint = advance(
             before,

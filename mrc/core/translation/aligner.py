@@ -20,7 +20,8 @@ by rule 2 not at all; a pair whose twin is seen only later is not sure from then
 fall back to the last sure one. Nothing is guessed forward.
 
 Memory: about 150 bytes for each source record in the window, which holds `HISTORY` paired and at most `AHEAD` unpaired source
-records (`AHEAD_STUCK` while rules 3 and 4 wait), and 8 bytes for each of `FORGOTTEN` older ones, however long the logs are.
+records (`AHEAD_STUCK` while rules 3 and 4 wait; beyond it the window slides), and 8 bytes for each of `FORGOTTEN` older ones,
+however long the logs are.
 What MM2 sends again from before those is told by its timestamp, and bounded rather than exact.
 """
 
@@ -132,6 +133,8 @@ class Aligner:
             count[fingerprint] = twins + 1
         self.source_position = max(self.source_position, position)
         self._match()
+        if self._targets and self.pending_source >= AHEAD_STUCK:
+            self._slide()
 
     def feed_target(self, records: Iterable[Seen], position: int) -> None:
         """Take target records; everything below ``position`` has been seen."""
@@ -254,11 +257,24 @@ class Aligner:
         if self._lost_ms >= 0 and (record.timestamp_ms <= self._lost_ms or not self._stamped):
             self.map.resend(self.map.begin_source, record.offset)
 
+    def _slide(self) -> None:
+        """The next target record is not among the next `AHEAD_STUCK` source records: pass the older half of them.
+
+        Where replication began late, or the target's log did, its counterpart is still to come. Where the record is the target's
+        own, the copies of what is passed are taken for copies that were sent again: bounded, not exact.
+        """
+        self._jump = None
+        self._cursor += AHEAD_STUCK // 2
+        self.map.suspect(self._offsets[self._cursor - 1], self._targets[0].offset)
+        self._trim()
+        self._map_progress()
+
     def _trim(self) -> None:
         """Let history beyond `HISTORY` go, in large steps; never what a jump passed."""
-        kept = self._cursor if self._jump is None else self._jump.passed
-        if kept < 2 * HISTORY:
-            return
+        while (self._cursor if self._jump is None else self._jump.passed) >= 2 * HISTORY:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
         for fingerprint in self._fingerprints[:HISTORY]:
             left = self._count[fingerprint] - 1
             if left:

@@ -57,6 +57,9 @@ def check(seed: int, interpolate: bool = False) -> str:
     rng = random.Random(seed + 1)
     whole = rng.random() < 0.6
     known = align(past, rng, whole=whole).map
+    if not whole and past.gone and past.twins:
+        # A twin that was not read yet is told apart when it is; until both logs were read through nobody is answered.
+        return ""
     for committed in range(past.source.end + 1):
         answers = [known.to_target(committed), known.to_target(committed, final=True)] if whole else [known.to_target(committed)]
         if interpolate and isinstance(answers[0], Exact) and known.last:
