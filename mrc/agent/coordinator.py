@@ -75,6 +75,8 @@ class Coordinator:
             self.estate.store.prepare()
             self.mover.resume()
             self._resumed = True
+        elif self.mover.idle and self.estate.store.current()[0]:
+            self.mover.resume()  # begun by this agent, but the answer that it was begun never came
 
     def fence_tick(self, region: Region) -> bool:
         """Reconcile a region's fence, and prove it now and then; return whether anything was changed."""

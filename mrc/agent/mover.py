@@ -8,6 +8,7 @@ goes on, proves again what was proved, and repeats the effect whose result the j
 from __future__ import annotations
 
 import collections
+import threading
 from collections.abc import Callable
 
 from mrc.agent.estate import Estate
@@ -59,6 +60,7 @@ class Mover:
         self._changed = changed
         self._asked: collections.deque[Approved | AbortAsked] = collections.deque(maxlen=16)
         self._effects: collections.deque[Effect] = collections.deque()
+        self._taking = threading.Lock()
         self.run: Run | None = None
 
     # -- called by the service, from any thread: they enqueue or write one transaction
@@ -81,19 +83,33 @@ class Mover:
         Raises:
             MrcError: ``MOVE_IN_PROGRESS`` when one is running; ``LEASE_LOST``, ``STALE_TERM``.
         """
-        current, version = self._estate.store.current()
-        if current:
-            raise MrcError("MOVE_IN_PROGRESS", f"execution {current} is running", where=current)
-        now_ms = self._estate.clock.now_ms()
-        run, effects = handle(Run(plan), Started(), now_ms)
-        self._estate.store.begin(self._estate.leadership.check, plan, self._entry(0, Started(), now_ms), version)
-        self._take(run, effects)
+        with self._taking:
+            current, version = self._estate.store.current()
+            if current:
+                raise MrcError("MOVE_IN_PROGRESS", f"execution {current} is running", where=current)
+            now_ms = self._estate.clock.now_ms()
+            run, effects = handle(Run(plan), Started(), now_ms)
+            self._estate.store.begin(self._estate.leadership.check, plan, self._entry(0, Started(), now_ms), version)
+            self._take(run, effects)
         return run
 
     # -- called by the mover's thread
 
     def resume(self) -> bool:
-        """Take over the running execution, if there is one and it moves here; return whether one was taken over."""
+        """Take over the running execution, if there is one and it moves here; return whether one was taken over.
+
+        Also one that this agent began itself, where ZooKeeper's answer was lost.
+        """
+        with self._taking:
+            return self._resume()
+
+    @property
+    def idle(self) -> bool:
+        """Whether this agent carries no execution."""
+        run = self.run
+        return run is None or run.phase in ENDED
+
+    def _resume(self) -> bool:
         current, _ = self._estate.store.current()
         if not current:
             return False
@@ -125,8 +141,7 @@ class Mover:
         if self.run is None or self.run.phase in ENDED:
             return False
         if self._asked:
-            self._effects.clear()
-            self._accept(self._asked.popleft())
+            self._listen(self._asked.popleft(), self.run)
             return True
         if not self._effects:
             return False
@@ -141,6 +156,17 @@ class Mover:
         return True
 
     # -- inside
+
+    def _listen(self, asked: Approved | AbortAsked, run: Run) -> None:
+        """Accept a person's event, unless another one that came before it has taken its place away."""
+        try:
+            handle(run, asked, self._estate.clock.now_ms())
+        except InvariantViolation:
+            raise
+        except MrcError:
+            return
+        self._effects.clear()
+        self._accept(asked)
 
     def _perform(self, run: Run, effect: Effect) -> Event:
         """Carry one effect out and say how it went. Only a lost lead passes as an exception."""

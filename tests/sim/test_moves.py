@@ -148,6 +148,28 @@ def test_an_abort_before_the_point_of_no_return_opens_the_source_again() -> None
     assert estate.wrong() == []
 
 
+def test_a_second_abort_takes_nothing_away_from_the_first() -> None:
+    estate = Estate()
+    estate.settle()
+    estate.replicating = False  # it will never drain
+    estate.begin("switchover", WEST)
+    for _ in range(20):
+        estate.round()
+    mover = estate.leader(WEST).coordinator.mover
+    for _ in range(3):
+        mover.ask(AbortAsked("impatient"))
+    assert estate.finish(WEST).phase == "aborted"
+
+
+def test_a_move_whose_beginning_was_never_answered_goes_on_all_the_same() -> None:
+    estate = Estate()
+    estate.settle()
+    mover = estate.leader(WEST).coordinator.mover
+    estate.begin("switchover", WEST)
+    mover.drop()  # as if the answer of ZooKeeper had been lost
+    assert estate.finish(WEST).phase == "succeeded"
+
+
 def test_the_write_block_does_not_begin_while_the_capture_has_much_to_read() -> None:
     estate = Estate()
     estate.settle()
