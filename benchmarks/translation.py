@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import shutil
 import statistics
@@ -29,16 +28,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import confluent_kafka
 import yaml
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-import mrc
+from benchmarks.setting import RESULTS, ROOT, circumstances
 from mrc.sandbox.layout import Options
 from mrc.sandbox.world import Sandbox
 
-ROOT = Path(__file__).resolve().parents[1]
 Where = tuple[str, int]
 Log = Mapping[Where, Sequence[tuple[int, str]]]
 """Per partition the offsets and event ids of visible records, in offset order."""
@@ -51,6 +48,14 @@ BEHIND_MAX = 200
 LIVE_RATE = 1_000
 ABORTED = 0.1
 SEED = 20_26
+PARAMETERS = {
+    "groups": GROUPS,
+    "records_per_partition": RECORDS,
+    "behind_max": BEHIND_MAX,
+    "live_rate_per_s": LIVE_RATE,
+    "aborted_share": ABORTED,
+    "seed": SEED,
+}
 PARTITIONS: tuple[Where, ...] = tuple([("orders", p) for p in range(3)] + [("payments", p) for p in range(4)])
 READY_S = 120.0
 SETTLE_S = 20.0
@@ -484,39 +489,30 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def circumstances() -> dict[str, object]:
-    """Return commit, machine, versions and parameters."""
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
-    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
-    return {
-        "commit": commit.strip(),
-        "machine": {
-            "cpu": cpu,
-            "cores": os.cpu_count(),
-            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
-        },
-        "versions": {
-            "mrc": mrc.__version__,
-            "python": platform.python_version(),
-            "confluent-kafka": confluent_kafka.version(),
-            "kafka": kafka_version(),
-        },
-        "parameters": {
-            "groups": GROUPS,
-            "partitions": len(PARTITIONS),
-            "records_per_partition": RECORDS,
-            "behind_max": BEHIND_MAX,
-            "live_rate_per_s": LIVE_RATE,
-            "aborted_share": ABORTED,
-            "seed": SEED,
-        },
-    }
+def markdown(result: Mapping[str, Any]) -> str:
+    """Return a result as a table for the docs."""
+    lines = [
+        "| scenario | positions | MirrorMaker 2 re-reads: median | most | mrc re-reads: median | most | skipped by mrc | exact |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in result["scenarios"].items():
+        theirs = f"{row['mm2_reread_median'] or 0:,.0f} | {row['mm2_reread_max'] or 0:,}"
+        ours = f"{row['mrc_reread_median']:,.0f} | {row['mrc_reread_max']:,} | {row['mrc_skipped']} | {row['exact_share']:.1%}"
+        lines.append(f"| {name} | {row['positions']} | {theirs} | {ours} |")
+    return "\n".join(lines)
 
 
-def kafka_version() -> str:
-    """Return the version of the brokers and of MirrorMaker, as the sandbox pins it."""
-    pom = (ROOT / "mrc" / "sandbox" / "jars" / "pom.xml").read_text()
-    return pom.partition("<kafka.version>")[2].partition("<")[0]
+def write_into(document: Path, result: Mapping[str, Any]) -> None:
+    """Put the table between the markers of a document."""
+    before, begin, rest = document.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    document.write_text(
+        f"{before}{begin}\n{markdown(result)}\n\nCommit {result['commit']}, {result['machine']['cores']} cores.\n{end}{after}"
+    )
+
+
+BEGIN = "<!-- translation benchmark: begin -->"
+END = "<!-- translation benchmark: end -->"
 
 
 def main() -> int:
@@ -524,7 +520,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [scenario.name for scenario in SCENARIOS]
     parser.add_argument("--scenario", action="append", choices=names, help="one of them; may be given again (all where left out)")
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "translation.json", help="where results go")
+    parser.add_argument("--json", type=Path, default=RESULTS / "translation.json", help="where results go")
     asked = parser.parse_args()
     rows: dict[str, dict[str, object]] = {}
     for scenario in SCENARIOS:
@@ -540,7 +536,10 @@ def main() -> int:
         print(table({scenario.name: rows[scenario.name]}), file=sys.stderr, flush=True)
     print(table(rows))
     asked.json.parent.mkdir(parents=True, exist_ok=True)
-    asked.json.write_text(json.dumps({**circumstances(), "scenarios": rows}, indent=2) + "\n")
+    result = {**circumstances(PARAMETERS), "scenarios": rows}
+    asked.json.write_text(json.dumps(result, indent=2) + "\n")
+    if not asked.scenario:
+        write_into(ROOT / "docs" / "offset-translation.md", result)
     return 3 if any(missed(name, row) for name, row in rows.items()) else 0
 
 

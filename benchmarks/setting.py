@@ -1,0 +1,43 @@
+"""Under which circumstances a figure was taken: what every result carries."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import confluent_kafka
+
+import mrc
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def kafka_version() -> str:
+    """Return the version of the brokers and of MirrorMaker, as the sandbox pins it."""
+    pom = (ROOT / "mrc" / "sandbox" / "jars" / "pom.xml").read_text()
+    return pom.partition("<kafka.version>")[2].partition("<")[0]
+
+
+def circumstances(parameters: Mapping[str, object]) -> dict[str, object]:
+    """Return commit, machine, versions and the benchmark's own parameters."""
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
+    cpu = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    return {
+        "commit": commit.strip(),
+        "machine": {
+            "cpu": cpu,
+            "cores": os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        },
+        "versions": {
+            "mrc": mrc.__version__,
+            "python": platform.python_version(),
+            "confluent-kafka": confluent_kafka.version(),
+            "kafka": kafka_version(),
+        },
+        "parameters": dict(parameters),
+    }
