@@ -81,11 +81,13 @@ class Ages:
 
 
 def ours(message: Message) -> tuple[Key, int] | None:
-    """Return what one of mrc's checkpoints says of the source."""
+    """Return what one of mrc's checkpoints says of the source; None where it has no answer for the target yet."""
     if message.value() is None:
         return None
     group, topic, partition = json.loads(message.key() or b"[]")
-    return ((group, partition), json.loads(message.value() or b"{}")["source_offset"]) if topic == TOPIC else None
+    checkpoint = json.loads(message.value() or b"{}")
+    answered = topic == TOPIC and checkpoint["translation"]["type"] != "unknown"
+    return ((group, partition), checkpoint["source_offset"]) if answered else None
 
 
 def theirs(message: Message) -> tuple[Key, int] | None:

@@ -23,6 +23,7 @@ from mrc.core.translation.sight import Sights
 from mrc.core.views import CheckpointView, FindingView, PartitionLagView, TranslationView, VerifiedView
 from mrc.ports import Cluster, Seen, Sight
 
+RECORD_EVERY_S = 0.5
 ENDS_EVERY_S = 1.0
 REVIEW_EVERY_S = 5.0
 """How often answers that were final are looked at again: copies that MM2 sends again turn an exact one into a bounded one."""
@@ -60,7 +61,8 @@ class Capture:
         self._ends: dict[TopicPartition, Known[int]] = {}
         self._target_ends: dict[TopicPartition, Offset] = {}
         self._garbled: list[bytes] = []
-        self._reviewed_at_s = self._ends_at_s = 0.0
+        self._reviewed_at_s = self._ends_at_s = self._record_at_s = 0.0
+        self._record: ActiveRecord | None = None
         self._running = False
 
     # -- the pump
@@ -71,7 +73,7 @@ class Capture:
         Raises:
             MrcError: the target, or ZooKeeper, does not answer. A dead source only shows in the views.
         """
-        record, _ = self._estate.require_record()
+        record = self._recent_record()
         if not self._wanted(record):
             if self._running:
                 self.close()
@@ -89,6 +91,14 @@ class Capture:
         self._alignment.store()
         self._alignment.refresh()
         return news
+
+    def _recent_record(self) -> ActiveRecord:
+        """Return the record as it was `RECORD_EVERY_S` ago at most: each read of it asks a quorum."""
+        now_s = self._estate.clock.monotonic_s()
+        if self._record is None or now_s - self._record_at_s >= RECORD_EVERY_S:
+            self._record, _ = self._estate.require_record()
+            self._record_at_s = now_s
+        return self._record
 
     def _wanted(self, record: ActiveRecord) -> bool:
         """Capture while the source is active; go on through a move until the target has been opened."""
