@@ -29,7 +29,7 @@ import yaml
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from benchmarks.setting import RESULTS, circumstances
+from benchmarks.setting import RESULTS, circumstances, send
 from mrc.sandbox.layout import Options
 from mrc.sandbox.world import Sandbox
 
@@ -176,8 +176,8 @@ class Bench:
         checkpoint = f"{url}/mrc.orders.east-west.checkpoint/config"
         with urllib.request.urlopen(checkpoint, timeout=10) as answer:
             config = json.load(answer) | {"refresh.groups.interval.seconds": "1", "emit.checkpoints.interval.seconds": "1"}
-        _send("PUT", checkpoint, json.dumps(config).encode())
-        _send("POST", f"{url}/mrc.orders.east-west/restart?includeTasks=true&onlyFailed=false")  # it sees the new partitions then
+        send("PUT", checkpoint, json.dumps(config).encode())
+        send("POST", f"{url}/mrc.orders.east-west/restart?includeTasks=true&onlyFailed=false")  # it sees the new partitions then
 
     def _thread(self, work: Callable[[], None]) -> threading.Thread:
         def run() -> None:
@@ -290,11 +290,6 @@ class Bench:
     def _rss_mb_max(pid: int) -> float:
         line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
         return round(int(line.split()[1]) / 1024, 1)
-
-
-def _send(method: str, url: str, body: bytes | None = None) -> None:
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
-    urllib.request.urlopen(request, timeout=20).close()
 
 
 def missed(figures: Mapping[str, Any]) -> list[str]:

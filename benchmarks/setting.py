@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +17,21 @@ import mrc
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+
+
+def send(method: str, url: str, body: bytes | None = None) -> None:
+    """Ask a Connect worker; one that is just rebalancing answers 409 or 500, and is asked again for half a minute."""
+    until_s = time.monotonic() + 30
+    while True:
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
+        try:
+            urllib.request.urlopen(request, timeout=20).close()
+        except urllib.error.HTTPError as error:
+            if error.code not in (409, 500) or time.monotonic() > until_s:
+                raise
+            time.sleep(1.0)
+        else:
+            return
 
 
 def kafka_version() -> str:

@@ -32,7 +32,7 @@ import yaml
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from benchmarks.setting import RESULTS, ROOT, circumstances
+from benchmarks.setting import RESULTS, ROOT, circumstances, send
 from mrc.sandbox.layout import Options
 from mrc.sandbox.world import Sandbox
 
@@ -169,8 +169,7 @@ class Run:
         with urllib.request.urlopen(url, timeout=10) as answer:
             config = json.load(answer)
         config |= {"refresh.groups.interval.seconds": "1", "emit.checkpoints.interval.seconds": "1"}
-        request = urllib.request.Request(url, json.dumps(config).encode(), {"Content-Type": "application/json"}, method="PUT")
-        urllib.request.urlopen(request, timeout=10).close()
+        send("PUT", url, json.dumps(config).encode())
         if self.scenario.compacted:
             self._compact()
 
