@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, TypeVar, cast
 
 import msgspec
 
@@ -23,7 +23,7 @@ from mrc.core.failover.flows import should_run
 from mrc.core.failover.plan import Plan, lint, make_plan
 from mrc.core.failover.runbook import MoveKind, Runbook
 from mrc.core.inventory import Inventory
-from mrc.core.model import Flow, Known, Offset, Region, TopicPartition, Unknown, encode
+from mrc.core.model import ActiveRecord, Flow, Known, Offset, Reading, Region, TopicPartition, Unknown, encode
 from mrc.core.views import (
     AgentView,
     CheckpointView,
@@ -33,6 +33,7 @@ from mrc.core.views import (
     ExecutionView,
     FindingView,
     FlowView,
+    PartitionLagView,
     PartitionLossView,
     PlanView,
     RegionView,
@@ -46,7 +47,12 @@ from mrc.core.views import (
 LoadRunbook = Callable[[str, str], tuple[Runbook, str]]
 """(replication group, kind) -> runbook and the SHA-256 of its file."""
 
+T = TypeVar("T")
+
 _HISTORY_MAX = 200
+
+_CAUSES = ("AUTHENTICATION_FAILED", "CLUSTER_UNREACHABLE")
+"""Findings that others follow from: of a cluster that does not answer nothing else can be read."""
 
 
 class AgentService:
@@ -68,6 +74,7 @@ class AgentService:
         self._coordinators = coordinators
         self._load_runbook = load_runbook
         self._starting = threading.Lock()
+        self._last_records: dict[str, tuple[ActiveRecord, int]] = {}
 
     # -- who is asked
 
@@ -95,10 +102,14 @@ class AgentService:
     # -- status
 
     def status(self, rg: str) -> StatusView:
-        """Return the replication group as this agent sees it now, from snapshots."""
+        """Return the replication group as this agent sees it now, from snapshots.
+
+        Without a quorum of ZooKeeper, or with a garbled record, the rest is still shown: the record is None then, and a finding
+        says why and what it said when it was read last.
+        """
         coordinator = self._coordinator(rg)
         estate = coordinator.estate
-        inventory = coordinator.observer.inventory()
+        inventory, unread = self._look(coordinator)
         now_ms = estate.clock.now_ms()
         record = inventory.record
         return StatusView(
@@ -107,24 +118,36 @@ class AgentService:
             policy=estate.unit.policy,
             record=record,
             record_age_s=(now_ms - record.at_ms) / 1000 if record else 0.0,
-            regions=tuple(self._region_view(coordinator, inventory, region) for region in estate.unit.regions),
+            regions=tuple(self._region_view(coordinator, inventory, region, unread) for region in estate.unit.regions),
             flows=tuple(self._flow_view(coordinator, inventory, flow, partitions=False) for flow in sorted(estate.unit.connectors)),
             execution=inventory.execution,
-            findings=self._standing_findings(coordinator, inventory),
+            findings=self._standing_findings(coordinator, inventory, unread),
             answered_by=self._me.id,
             at_ms=now_ms,
         )
 
-    def _region_view(self, coordinator: Coordinator, inventory: Inventory, region: Region) -> RegionView:
+    def _look(self, coordinator: Coordinator) -> tuple[Inventory, FindingView | None]:
+        """Return the last looks at all regions with the record as it is now; where it cannot be read, without it, and the reason."""
+        observer, unit = coordinator.observer, coordinator.estate.unit
+        now_ms = coordinator.estate.clock.now_ms()
+        try:
+            inventory = observer.inventory()
+        except MrcError as error:
+            last = self._last_records.get(unit.name)
+            told = f"; {(now_ms - last[1]) / 1000:.1f} s ago {last[0].region} was {last[0].state}, epoch {last[0].epoch}" if last else ""
+            blind = Inventory(unit, now_ms, None, {region: observer.region(region) for region in unit.regions})
+            return blind, FindingView(error.code, "error", f"the active-region record cannot be read: {error.message}{told}", error.where)
+        if inventory.record is not None:
+            self._last_records[unit.name] = (inventory.record, now_ms)
+        return inventory, None
+
+    def _region_view(self, coordinator: Coordinator, inventory: Inventory, region: Region, unread: FindingView | None) -> RegionView:
         seen = inventory.regions[region]
-        peers = self._peers[region]
-        leader = peers.leader()
-        term = peers.current_term()
-        agents = tuple(AgentView(a.id, region, a.address, a.version, leader is not None and leader.id == a.id) for a in peers.agents())
+        leader, term, agents = self._pair(region) if unread is None else (None, 0, ())
         active = inventory.record is not None and inventory.record.region == region
         return RegionView(
             region=region,
-            role="active" if active else "standby",
+            role="unknown" if unread else "active" if active else "standby",
             kafka=seen.kafka,
             connect=seen.connect,
             fence=coordinator.fence(region),
@@ -132,6 +155,13 @@ class AgentService:
             term=term,
             agents=agents,
         )
+
+    def _pair(self, region: Region) -> tuple[AgentNode | None, int, tuple[AgentView, ...]]:
+        """Return who leads in a region, that leader's term, and the agents that are alive."""
+        peers = self._peers[region]
+        leader = peers.leader()
+        agents = tuple(AgentView(a.id, region, a.address, a.version, leader is not None and leader.id == a.id) for a in peers.agents())
+        return leader, peers.current_term(), agents
 
     def _flow_view(self, coordinator: Coordinator, inventory: Inventory, flow: Flow, *, partitions: bool) -> FlowView:
         estate = coordinator.estate
@@ -144,7 +174,7 @@ class AgentService:
             source=flow.source,
             target=flow.target,
             connector=estate.connector(flow),
-            wanted={True: "running", False: "stopped", None: "moving"}[wanted],
+            wanted={True: "running", False: "stopped", None: "moving"}[wanted] if inventory.record else "unknown",
             connector_state=inbound.value.state if isinstance(inbound, Known) else "UNKNOWN",
             tasks=inbound.value.tasks if isinstance(inbound, Known) else (),
             trace=inbound.value.trace if isinstance(inbound, Known) else inbound.detail,
@@ -154,25 +184,32 @@ class AgentService:
             checkpoint_age_s=captured.checkpoint_age_s if captured else unmeasured,
             checkpoints=len(captured.checkpoints) if captured else 0,
             exact=sum(c.translation.type == "exact" for c in captured.checkpoints) if captured else 0,
-            partitions=captured.partitions if captured and partitions else (),
+            partitions=tuple(map(_whole, captured.partitions)) if captured and partitions else (),
         )
 
-    def _standing_findings(self, coordinator: Coordinator, inventory: Inventory) -> tuple[FindingView, ...]:
+    def _standing_findings(self, coordinator: Coordinator, inventory: Inventory, unread: FindingView | None) -> tuple[FindingView, ...]:
         """Return what would stand against moving away from the active region now, and what the capture has noticed."""
         record = inventory.record
+        if unread is not None:
+            return (unread, *coordinator.noticed())
         if record is None:
             return (FindingView("NO_ACTIVE_RECORD", "error", CODES["NO_ACTIVE_RECORD"].means),)
-        found = list(coordinator.capture.findings())
+        found = list(coordinator.noticed())
         if record.state == "open" and not inventory.execution and coordinator.estate.unit.mode == "active-passive":
             target = coordinator.estate.unit.other(record.region)
             found += findings(inventory, "switchover", target, attested=False)
         return tuple(found)
 
     def lag(self, rg: str) -> tuple[FlowView, ...]:
-        """Return the flow into this agent's region with the lag of each partition."""
+        """Return the flow into this agent's region with the lag of each partition.
+
+        A flow that the record wants to run is measured by the capture, also while somebody keeps it from running: its lag is
+        what the source has and the target has not. One that the record wants stopped is measured by `_standing_by`.
+        """
         coordinator = self._leading(rg)
         inventory = coordinator.observer.inventory()
-        return (self._flow_view(coordinator, inventory, coordinator.flow, partitions=True),)
+        view = self._flow_view(coordinator, inventory, coordinator.flow, partitions=True)
+        return (_standing_by(coordinator, inventory, view) if view.wanted == "stopped" and not view.partitions else view,)
 
     # -- offsets
 
@@ -264,9 +301,7 @@ class AgentService:
             plan_view = self._plan_view(coordinator, self._kind(kind), attested)
             errors = [f for f in plan_view.findings if f.severity == "error"]
             if errors:
-                # One code where the request itself is at fault, so that scripts can tell; else the list.
-                code = errors[0].code if errors[0].code in CODES and len(errors) == 1 else "PLAN_REFUSED"
-                raise MrcError(code, "; ".join(f"{f.code}: {f.message}" if code == "PLAN_REFUSED" else f.message for f in errors))
+                raise _refusal(errors)
             return self._begin(coordinator, plan_view, token, actor, reason, attested)
 
     def _begin(self, coordinator: Coordinator, view: PlanView, token: str, actor: str, reason: str, attested: bool) -> ExecutionView:
@@ -370,12 +405,90 @@ class AgentService:
         )
 
 
+def _refusal(errors: Sequence[FindingView]) -> MrcError:
+    """Return why a move is not begun, with a code by which scripts can tell.
+
+    Where the request itself is at fault, that alone; else the code that all findings share, or the one that the others follow
+    from; else ``PLAN_REFUSED``.
+    """
+    asked = [finding.code for finding in errors if finding.code in CODES and CODES[finding.code].kind == "usage"]
+    said = [finding for finding in errors if finding.code == asked[0]] if asked else errors
+    codes = list(dict.fromkeys(finding.code for finding in said))
+    cause = codes[0] if len(codes) == 1 else next((code for code in _CAUSES if code in codes), "")
+    code = cause if cause in CODES else "PLAN_REFUSED"
+    where = dict.fromkeys(finding.where for finding in said if finding.code == code and finding.where)
+    told = [finding.message if codes == [code] else f"{finding.code}: {finding.message}" for finding in said]
+    return MrcError(code, "; ".join(told), where=", ".join(where))
+
+
+def _whole(partition: PartitionLagView) -> PartitionLagView:
+    """Return a partition whose end is not below its position: ends are read once a second, and a log that was copied goes that far."""
+    end, replicated = partition.source_end, partition.replicated
+    if isinstance(end, Known) and isinstance(replicated, Known) and end.value < replicated.value:
+        return msgspec.structs.replace(partition, source_end=replicated)
+    return partition
+
+
+def _standing_by(coordinator: Coordinator, inventory: Inventory, view: FlowView) -> FlowView:
+    """Return a flow that the record wants stopped with what was read here and now: Connect's stored positions, then the live log ends.
+
+    Only the identity policy has such flows: the one out of the standby. It copies nothing. What its source has behind the
+    stored position came from its target by the other flow, or was left behind by a failover and is in the divergence
+    ledger; a move gives it another position before it runs again. So its lag is not the distance of the two offsets, it is
+    0: known while every leader of the source refuses writes, for then only the replicator writes there; else unknown.
+    """
+    estate, flow = coordinator.estate, coordinator.flow
+    now_ms = estate.clock.now_ms()
+    seen = inventory.regions[flow.source]
+    stored = _ask(inventory.regions[flow.target].connect, lambda: estate.replicators[flow.target].positions(view.connector), now_ms)
+    topics = seen.topics if isinstance(seen.topics, Known) else inventory.regions[flow.target].topics
+    counts = {name: len(info.leaders) for name, info in topics.value.items()} if isinstance(topics, Known) else {}
+    tps = [TopicPartition(topic, p) for topic in estate.unit.topics for p in range(counts.get(topic, 0))]
+    ends = _ask(seen.kafka, lambda: estate.clusters[flow.source].ends(tps, "read_committed"), now_ms)
+    fence = coordinator.fence(flow.source)
+    lag: Reading[float] = Known(0.0, now_ms)
+    if isinstance(ends, Unknown):
+        lag = ends
+    elif fence.state != "fenced":
+        lag = Unknown("fence-not-proved", f"{flow.source} may have taken writes of its own: {fence.detail}", fence.at_ms or now_ms)
+    partitions = tuple(PartitionLagView(tp.topic, tp.partition, lag, lag, _at(ends, tp, now_ms), _at(stored, tp, now_ms)) for tp in tps)
+    rpo = f"nothing: {flow.target} is active, the flow stands by" if isinstance(lag, Known) else f"unknown: {lag.reason}"
+    return msgspec.structs.replace(view, lag_records=lag, lag_seconds=lag, rpo=rpo, partitions=partitions)
+
+
+def _ask(seen: Reading[float], ask: Callable[[], T], now_ms: int) -> Reading[T]:
+    """Ask a cluster that answered the observer the last time; a silent one is not waited for, its silence is the answer."""
+    if isinstance(seen, Unknown):
+        return seen
+    try:
+        return Known(ask(), now_ms)
+    except MrcError as error:
+        return Unknown(error.code.lower().replace("_", "-"), str(error), now_ms)
+
+
+def _at(offsets: Reading[dict[TopicPartition, Offset]], tp: TopicPartition, now_ms: int) -> Reading[float]:
+    if isinstance(offsets, Unknown):
+        return offsets
+    if tp not in offsets.value:
+        return Unknown("never-copied", f"Connect has stored no position of {tp}", now_ms)
+    return Known(float(offsets.value[tp]), offsets.at_ms)
+
+
 def _capture_findings(coordinator: Coordinator, kind: MoveKind) -> tuple[FindingView, ...]:
-    """Return what the capture has noticed; a planned move waits until it has caught up, an unplanned one cannot choose."""
-    found = [one for one in coordinator.capture.findings() if one.code != "CAPTURE_BEHIND"]
+    """Return what the capture has noticed.
+
+    A planned move waits until it has caught up, and needs copies that are recognised, for it compares them; an unplanned one
+    cannot choose.
+    """
+    found = [_forbids(one, kind) for one in coordinator.noticed() if one.code != "CAPTURE_BEHIND"]
     if behind := coordinator.capture.behind():
         found.append(FindingView("CAPTURE_BEHIND", "error" if kind == "switchover" else "warning", behind, str(coordinator.flow)))
     return tuple(found)
+
+
+def _forbids(finding: FindingView, kind: MoveKind) -> FindingView:
+    unlike = finding.code in ("HEADERS_CHANGED", "TIMESTAMPS_CHANGED", "RECORDS_CHANGED")
+    return msgspec.structs.replace(finding, severity="error") if unlike and kind == "switchover" else finding
 
 
 # ---------------------------------------------------------------- views of executions

@@ -17,7 +17,8 @@ from mrc.core.errors import MrcError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from mrc.core.views import DivergenceView, EntryView, ExecutionView, PlanView
+    from mrc.config import Settings
+    from mrc.core.views import DivergenceView, EntryView, ExecutionView, FindingView, PlanView
 
 FOLLOW_S = 3600.0
 RECONNECT_S = 60.0
@@ -25,16 +26,41 @@ RECONNECT_S = 60.0
 
 _ENDED = ("succeeded", "aborted")
 
+_PERHAPS = "nobody has said whether the move was begun: `mrc history` shows it, and the same command with --token {token} answers with it"
+
 
 def _plan(call: Invocation, kind: str, region: str, *, attested: bool) -> PlanView:
     from mrc.control.client import Client
 
     settings = call.settings()
+    name = call.group(settings).name
     with Client(settings) as client:
         found: PlanView = client.ask_leader(
-            region, "Plan", deadline_s=20.0, replication_group=call.group(settings).name, kind=kind, target=region, attested=attested
+            region, "Plan", deadline_s=20.0, replication_group=name, kind=kind, target=region, attested=attested
         )
-    return found
+    return _with_lines(found, settings)
+
+
+def _with_lines(view: PlanView, settings: Settings) -> PlanView:
+    """Return the plan with the file and line of what is wrong with its runbook, where the agent's file is here too: the hash tells."""
+    if not any(finding.code == "RUNBOOK_INVALID" for finding in view.findings):
+        return view
+    import hashlib
+
+    import msgspec
+
+    from mrc.cli.runbook import located
+    from mrc.config import runbook_folder
+
+    path = runbook_folder(settings.replication_group(view.replication_group)) / f"{view.kind}.yaml"
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != view.runbook_hash:
+        return view
+    findings = tuple(
+        msgspec.structs.replace(finding, where=located(path, finding.where)) if finding.code == "RUNBOOK_INVALID" else finding
+        for finding in view.findings
+    )
+    with_lines: PlanView = msgspec.structs.replace(view, findings=findings)
+    return with_lines
 
 
 def _plan_table(view: PlanView) -> RenderableType:
@@ -94,23 +120,38 @@ def _move(ctx: click.Context, kind: str, region: str, *, attested: bool, yes: bo
         typed = click.prompt(f"type the region's name to move to {region}", err=True, default="", show_default=False)
         if typed != region:
             raise click.UsageError("the name is not the region's; nothing was started", ctx)
+    token = token or secrets.token_hex(8)
     with Client(settings) as client:
-        execution: ExecutionView = client.ask_leader(
-            region,
-            "StartMove",
-            deadline_s=30.0,
-            replication_group=name,
-            kind=kind,
-            target=region,
-            token=token or secrets.token_hex(8),
-            reason=reason,
-            attested=attested,
-        )
+        try:
+            execution: ExecutionView = client.ask_leader(
+                region,
+                "StartMove",
+                deadline_s=30.0,
+                replication_group=name,
+                kind=kind,
+                target=region,
+                token=token,
+                reason=reason,
+                attested=attested,
+            )
+        except KeyboardInterrupt:
+            click.echo(f"\n{_PERHAPS.format(token=token)}", err=True)
+            return Exit.RUNNING
+        except MrcError as error:
+            if error.code == "AGENT_UNREACHABLE":
+                click.echo(_PERHAPS.format(token=token), err=True)
+            raise _placed(error, errors) from None
         if not wait:
             click.echo(f"still running, execution {execution.id}; re-attach with `mrc watch {execution.id}`", err=True)
             emit(ctx, execution, table=_execution_table)
             return Exit.RUNNING
         return _follow(ctx, client, execution.id, region)
+
+
+def _placed(error: MrcError, findings: list[FindingView]) -> MrcError:
+    """Return the agent's refusal with the places of the findings that it speaks of, as the plan has shown them."""
+    places = dict.fromkeys(finding.where for finding in findings if finding.code == error.code and finding.where)
+    return MrcError(error.code, error.message, where=", ".join(places), retryable=error.retryable) if places else error
 
 
 def _follow(ctx: click.Context, client: object, execution: str, region: str) -> int:

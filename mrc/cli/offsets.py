@@ -22,11 +22,19 @@ def offsets() -> None:
 
 
 def _standby(call: Invocation) -> tuple[str, str]:
-    """Return the replication group and the region whose leader keeps the checkpoints: the one that is not active."""
+    """Return the replication group and the region whose leader keeps the checkpoints: the one that is not active.
+
+    Raises:
+        MrcError: why nobody can say which one that is.
+    """
     from mrc.cli.status import gather
+    from mrc.core.errors import MrcError
 
     view = gather(call)
-    active = view.record.region if view.record else ""
+    if view.record is None:
+        unread = view.findings[0]
+        raise MrcError(unread.code, unread.message, where=unread.where)
+    active = view.record.region
     return view.replication_group, next(region.region for region in view.regions if region.region != active)
 
 

@@ -94,10 +94,25 @@ def lint(ctx: click.Context, file: Path | None) -> int:
     from mrc.config.runbook import load_runbook
     from mrc.core.failover.plan import lint as judge
 
-    found = [(str(path), finding) for path in ([file] if file else _files(ctx)) for finding in judge(load_runbook(path)[0])]
+    found = [(path, finding) for path in ([file] if file else _files(ctx)) for finding in judge(load_runbook(path)[0])]
     emit(
         ctx,
-        [{"file": name, "code": f.code, "where": f.where, "message": f.message} for name, f in found],
-        table=lambda rows: grid(("file", "where", "finding"), [(r["file"], r["where"], r["message"]) for r in rows]),
+        [{"file": str(path), "code": f.code, "where": located(path, f.where), "message": f.message} for path, f in found],
+        table=lambda rows: grid(("where", "finding"), [(r["where"], r["message"]) for r in rows]),
     )
     return Exit.FINDINGS if found else Exit.OK
+
+
+def located(path: Path, where: str) -> str:
+    """Return the place that the linter names (``step drain``) as people find it: ``FILE:LINE step drain``.
+
+    The line is the step's own; the file's first where the finding is about the runbook as a whole.
+    """
+    from mrc.config.located import read
+
+    document = read(path, missing="RUNBOOK_INVALID", invalid="RUNBOOK_INVALID")
+    steps = document.data.get("steps", []) if isinstance(document.data, dict) else []
+    at = [index for index, step in enumerate(steps) if isinstance(step, dict) and where == f"step {step.get('name')}"]
+    # Of two steps with one name the second is the one too many.
+    document.problem(("steps", at[-1]) if at else (), "")
+    return f"{path}:{document.problems[-1].line} {where}"

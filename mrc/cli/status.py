@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,10 +16,14 @@ from mrc.core.errors import MrcError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from mrc.config import FlowSettings
     from mrc.core.model import Reading
     from mrc.core.views import FlowView, RegionView, StatusView
 
 DEADLINE_S = 1.0
+
+LAG_DEADLINE_S = 2.5
+"""Longer than `mrc status` takes: the leader of a flow that stands by looks at Connect and at its source anew."""
 
 
 def gather(call: Invocation) -> StatusView:
@@ -33,8 +38,7 @@ def gather(call: Invocation) -> StatusView:
         answers = client.ask_all("Status", deadline_s=DEADLINE_S, replication_group=group)
     views = {answer.asked: answer.view for answer in answers if answer.error is None}
     if not views:
-        errors = [answer.error for answer in answers if answer.error is not None]
-        raise next((e for e in errors if e.code != "AGENT_UNREACHABLE"), errors[0])
+        raise _telling([answer.error for answer in answers if answer.error is not None])
     newest = max(views.values(), key=lambda view: (view.record.epoch if view.record else 0, view.at_ms))
     leaders = {
         asked.region: view for asked, view in views.items() if any(a.leads and a.id == asked.agent for r in view.regions for a in r.agents)
@@ -68,24 +72,32 @@ def status(ctx: click.Context, watch: bool) -> int:
       mrc status --output json | jq .record.region
     """
     call = invocation(ctx)
-    _repeat(ctx, watch, lambda: emit(ctx, gather(call), table=_status_table))
-    return Exit.OK if watch or not _unwell(gather(call)) else Exit.FINDINGS
+    unwell = False
+
+    def show() -> None:
+        nonlocal unwell
+        view = gather(call)
+        unwell = any(finding.severity == "error" for finding in view.findings)
+        emit(ctx, view, table=_status_table)
+
+    _repeat(ctx, watch, show)
+    return Exit.FINDINGS if unwell and not watch else Exit.OK
 
 
-def _unwell(view: StatusView) -> bool:
-    return any(finding.severity == "error" for finding in view.findings)
-
-
-def _repeat(ctx: click.Context, watch: bool, show: Any) -> None:
+def _repeat(ctx: click.Context, watch: bool, show: Callable[[], None]) -> None:
+    """Show it; with ``watch`` again every second, whatever fails meanwhile, until Ctrl-C, which is no failure then."""
     show()
-    while watch:
-        time.sleep(1.0)
-        if invocation(ctx).output == "table":
-            console(invocation(ctx)).clear()
-        try:
-            show()
-        except MrcError as error:
-            click.echo(f"{error}", err=True)
+    try:
+        while watch:
+            time.sleep(1.0)
+            if invocation(ctx).output == "table":
+                console(invocation(ctx)).clear()
+            try:
+                show()
+            except MrcError as error:
+                click.echo(f"{error}", err=True)
+    except KeyboardInterrupt:
+        click.echo("", err=True)
 
 
 def reading(value: Reading[float], form: str = ".0f", *, now_ms: int = 0) -> str:
@@ -104,7 +116,8 @@ def _status_table(view: StatusView) -> RenderableType:
 
     record = view.record
     head = f"{view.replication_group} ({view.policy}, {view.mode})  "
-    head += f"{record.region} is {record.state}, epoch {record.epoch}" if record else "no active-region record"
+    absent = "no active-region record" if any(f.code == "NO_ACTIVE_RECORD" for f in view.findings) else "the active region cannot be read"
+    head += f"{record.region} is {record.state}, epoch {record.epoch}" if record else absent
     now = view.at_ms
     regions = [
         (
@@ -148,48 +161,94 @@ def _status_table(view: StatusView) -> RenderableType:
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @click.pass_context
 def lag(ctx: click.Context, watch: bool) -> None:
-    r"""Show how far each flow is behind, per partition, in records and seconds.
+    r"""Show how far each flow is behind, per topic and partition, in records and seconds.
 
-    A position is read before its log's end, so lag is never negative; what cannot be read is shown as `?` with the reason.
+    Each flow is measured by the leading agent of its target. A position is read before its log's end, so lag is never
+    negative; a tail without visible records is lag 0; what cannot be read is shown as `?` with the reason and since when.
+    A flow that stands by copies nothing: its stored position and its source's live end are shown.
 
     \b
     Examples:
       mrc lag
       mrc lag --watch
+      mrc lag -o json | jq '.[] | {source, target, rpo, lag: .lag_records.value}'
     """
     call = invocation(ctx)
     _repeat(ctx, watch, lambda: emit(ctx, _lags(call), table=_lag_table))
 
 
 def _lags(call: Invocation) -> list[FlowView]:
+    """Return every configured flow, one whose target's leader gave no answer with Unknown readings.
+
+    Raises:
+        MrcError: what the agents refused with where no leader answered; ``AGENT_UNREACHABLE`` where no agent was there.
+    """
     from mrc.control.client import Client
 
     settings = call.settings()
     group = call.group(settings)
-    found: list[FlowView] = []
-    failed: list[MrcError] = []
+    targets = {flow.target for flow in group.flows}
     with Client(settings) as client:
-        for region in dict.fromkeys(flow.target for flow in group.flows):
-            try:
-                found += client.ask_leader(region, "Lag", deadline_s=DEADLINE_S, replication_group=group.name)
-            except MrcError as error:
-                failed.append(error)
+        there = [agent for agent in client.agents if agent.region in targets]
+        answers = client.ask_all("Lag", deadline_s=LAG_DEADLINE_S, agents=there, replication_group=group.name)
+    found = {(view.source, view.target): view for answer in answers if answer.error is None for view in answer.view}
     if not found:
-        raise failed[0]
-    return found
+        raise _telling([answer.error for answer in answers if answer.error is not None])
+    refused = {region: [a.error for a in answers if a.asked.region == region and a.error is not None] for region in targets}
+    return [found.get((flow.source, flow.target)) or _unmeasured(flow, _telling(refused[flow.target])) for flow in group.flows]
+
+
+def _telling(errors: list[MrcError]) -> MrcError:
+    """Return the error that says most: a refusal before a missing leader before silence."""
+    order = {"AGENT_UNREACHABLE": 2, "NOT_LEADER": 1}
+    return min(errors, key=lambda error: order.get(error.code, 0))
+
+
+def _unmeasured(flow: FlowSettings, error: MrcError) -> FlowView:
+    """Return a flow of which nothing could be read."""
+    from mrc.core.model import Unknown
+    from mrc.core.views import FlowView
+
+    why = Unknown(error.code.lower().replace("_", "-"), str(error), _now_ms())
+    rpo = f"unknown: {why.reason}"
+    return FlowView(flow.source, flow.target, flow.connector, "unknown", "UNKNOWN", (), str(error), why, why, rpo, why, 0, 0, ())
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _lag_table(flows: list[FlowView]) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    now_ms = _now_ms()
+    totals = [
+        (
+            f"{flow.source}->{flow.target}",
+            flow.wanted,
+            f"{flow.connector_state} {','.join(flow.tasks)}".strip(),
+            reading(flow.lag_records, now_ms=now_ms),
+            reading(flow.lag_seconds, ".2f", now_ms=now_ms),
+            flow.rpo,
+        )
+        for flow in flows
+    ]
     rows = [
         (
             f"{flow.source}->{flow.target}",
-            f"{p.topic}-{p.partition}",
-            reading(p.source_end),
-            reading(p.replicated),
-            reading(p.lag_records),
-            reading(p.lag_seconds, ".2f"),
+            p.topic,
+            p.partition,
+            reading(p.source_end, now_ms=now_ms),
+            reading(p.replicated, now_ms=now_ms),
+            reading(p.lag_records, now_ms=now_ms),
+            reading(p.lag_seconds, ".2f", now_ms=now_ms),
         )
         for flow in flows
         for p in flow.partitions
     ]
-    return grid(("flow", "partition", ">source end", ">replicated", ">lag", ">lag s"), rows)
+    return Group(
+        grid(("flow", "wanted", "connector", ">lag", ">lag s", "a failover now loses"), totals),
+        Text(),
+        grid(("flow", "topic", ">partition", ">source end", ">replicated", ">lag", ">lag s"), rows),
+    )

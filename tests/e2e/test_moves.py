@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,19 +13,9 @@ from mrc.sandbox.judge import Verdict
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
+from tests.e2e.running import leader, mrc, ready, refusal, state
 
 pytestmark = pytest.mark.server
-
-BUILD = Path(__file__).resolve().parents[2] / "build" / "e2e"
-
-
-def state(name: str) -> Path:
-    """Return a fresh state folder; it stays when the test fails."""
-    folder = BUILD / name
-    if folder.exists():
-        Sandbox(folder).down(wipe=True)
-        shutil.rmtree(folder, ignore_errors=True)
-    return folder
 
 
 def promises(verdict: Verdict) -> None:
@@ -71,28 +56,6 @@ def estate() -> Iterator[tuple[Sandbox, Traffic]]:
         yield sandbox, traffic
     finally:
         sandbox.down()
-
-
-def mrc(sandbox: Sandbox, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mrc", "--config", str(sandbox.config_path), "--output", "json", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "COLUMNS": "200"})
-
-
-def ready(sandbox: Sandbox, target: str) -> None:
-    until_s = time.monotonic() + 60
-    while True:
-        done = mrc(sandbox, "plan", "switchover", target)
-        if done.returncode == 0:
-            positions = json.loads(done.stdout)["positions"]
-            if positions and all(p["translation"]["type"] == "exact" for p in positions):
-                return
-        assert time.monotonic() < until_s, done.stdout + done.stderr
-        time.sleep(0.5)
-
-
-def leader(sandbox: Sandbox, region: str) -> str:
-    view = json.loads(mrc(sandbox, "status").stdout)
-    return str(next(r["leader"] for r in view["regions"] if r["region"] == region))
 
 
 @pytest.mark.parametrize(("target", "kill_after"), [("west", "fence-source"), ("east", "stop-flow"), ("west", "close-source")])
@@ -138,7 +101,7 @@ def test_wrong_requests_get_their_stable_codes(estate: tuple[Sandbox, Traffic]) 
         (("abort", "nothing"), "UNKNOWN_EXECUTION", 2),
     ):
         done = mrc(sandbox, *arguments)
-        assert json.loads(done.stderr[done.stderr.index("{") :])["error"]["code"] == code, done.stderr
+        assert refusal(done)["code"] == code, done.stderr
         assert done.returncode == exit_code
 
 

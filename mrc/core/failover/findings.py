@@ -44,8 +44,8 @@ def _request(inventory: Inventory, kind: MoveKind, target: Region, *, attested: 
 
 def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:
     unit, seen = inventory.unit, inventory.regions[target]
-    yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", "error", f"Kafka of {target}")
-    yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", "error", f"Connect of {target}")
+    yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", "error", "Kafka", target)
+    yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", "error", "Connect", target)
     yield from _unsafe(inventory, seen)
     if isinstance(seen.topics, Known):
         for topic in unit.topics:
@@ -73,8 +73,8 @@ def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:
 def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[FindingView]:
     seen = inventory.regions[source]
     severity = "error" if kind == "switchover" else "info"
-    yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", severity, f"Kafka of {source}")
-    yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", severity, f"Connect of {source}")
+    yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", severity, "Kafka", source)
+    yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", severity, "Connect", source)
     if kind == "failover":
         if isinstance(seen.kafka, Known):
             message = f"Kafka of {source} answers: a switchover loses nothing, a failover may"
@@ -112,9 +112,13 @@ def _unsafe(inventory: Inventory, seen: RegionInventory) -> Iterator[FindingView
         yield _error("AUTHORIZATION_FAILED", f"ACLs or broker settings of {seen.region} cannot be read: {detail}", str(seen.region))
 
 
-def _unreachable(reading: Known[float] | Unknown, code: str, severity: str, what: str) -> Iterator[FindingView]:
+def _unreachable(reading: Known[float] | Unknown, code: str, severity: str, what: str, region: Region) -> Iterator[FindingView]:
+    """Say that a cluster cannot be used, with the code of the reason: one that refuses mrc's credentials is not silent."""
     if isinstance(reading, Unknown):
-        yield FindingView(code, severity, f"{what} does not answer: {reading.detail}")
+        reason = reading.reason.replace("-", "_").upper()
+        yield FindingView(
+            reason if reason in CODES else code, severity, f"{what} of {region} cannot be used: {reading.detail}", str(region)
+        )
 
 
 def _error(code: str, message: str, where: str = "") -> FindingView:

@@ -1,0 +1,484 @@
+"""Wrong requests and a broken world, on real servers: each has its stable code, says what to do next, and changes nothing.
+
+What must not change is read past mrc: the nodes below its root in ZooKeeper and the brokers' ACLs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from kazoo.client import KazooClient
+
+from mrc.adapters.kafka.acls import EVERY_BINDING
+from mrc.config import load, runbook_folder
+from mrc.sandbox import processes
+from mrc.sandbox.layout import Options
+from mrc.sandbox.traffic import Traffic
+from mrc.sandbox.world import Sandbox
+from tests.e2e.running import command, environment, eventually, leader, mrc, ready, refusal, said, state
+
+pytestmark = pytest.mark.server
+
+ROOT = "/mrc/groups/orders"
+RECORD = f"{ROOT}/record"
+REGIONS = ("east", "west")
+FLOW = "mrc.orders.east-west"
+STATUS_S = 2.0
+
+Nodes = dict[str, bytes]
+
+
+class Ground:
+    """What is so, read without mrc."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.zookeeper = KazooClient(hosts=sandbox.layout.zookeeper(), timeout=4.0)
+        self.zookeeper.start(timeout=10.0)
+        quiet = {"log_level": "0"}
+        self._admins = {region: AdminClient({**sandbox.client_config(region, "admin"), **quiet}) for region in REGIONS}
+
+    def close(self) -> None:
+        self.zookeeper.stop()
+        self.zookeeper.close()
+
+    def nodes(self, path: str = ROOT) -> Nodes:
+        """The record, the fences, the journal of every move: everything that mrc keeps of the replication group."""
+        found: Nodes = {path: self.zookeeper.get(path)[0]}
+        for name in self.zookeeper.get_children(path):
+            found |= self.nodes(f"{path}/{name}")
+        return found
+
+    def acls(self, *regions: str) -> dict[str, set[str]]:
+        asked = {region: self._admins[region].describe_acls(EVERY_BINDING, request_timeout=10.0) for region in regions or REGIONS}
+        return {region: {str(binding) for binding in future.result(timeout=10.0)} for region, future in asked.items()}
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        before = self.nodes(), self.acls()
+        yield
+        assert (self.nodes(), self.acls()) == before
+
+
+class World(NamedTuple):
+    sandbox: Sandbox
+    traffic: Traffic
+    ground: Ground
+
+    @property
+    def runbook(self) -> Path:
+        return self.sandbox.state.folder / "runbooks" / "switchover.yaml"
+
+    def connect(self, method: str, path: str, body: object = None) -> Any:
+        request = urllib.request.Request(
+            f"{self.sandbox.layout.connect_url('west')}/connectors/{FLOW}{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+            method=method,
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """East is open, west follows; runbooks are read from a folder of this sandbox's own."""
+    sandbox = Sandbox(state("refusals"))
+    traffic = Traffic(sandbox.state.folder)
+    try:
+        sandbox.up(Options())
+        shutil.copytree(runbook_folder(load(sandbox.config_path).replication_groups[0]), sandbox.state.folder / "runbooks")
+        _edit(sandbox, lambda written: written["replication_groups"][0].update(runbooks="runbooks"))
+        sandbox.start_agents()
+        traffic.start(100.0, groups={"billing": 0.0, "shipping": 0.5})
+        ground = Ground(sandbox)
+        ready(sandbox, "west")
+        yield World(sandbox, traffic, ground)
+        ground.close()
+    finally:
+        sandbox.down()
+
+
+def _edit(sandbox: Sandbox, change: Callable[[dict[str, Any]], object]) -> None:
+    written = yaml.safe_load(sandbox.config_path.read_text())
+    change(written)
+    sandbox.config_path.write_text(yaml.safe_dump(written, sort_keys=False))
+
+
+@contextmanager
+def written(path: Path, text: str) -> Iterator[None]:
+    """Let a file hold ``text`` for a while."""
+    before = path.read_text()
+    path.write_text(text)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+@contextmanager
+def configured(world: World, change: Callable[[dict[str, Any]], object]) -> Iterator[None]:
+    """Let the agents of west run with another configuration for a while."""
+    before = world.sandbox.config_path.read_text()
+    world.sandbox.stop_agents("west")
+    _edit(world.sandbox, change)
+    try:
+        world.sandbox.start_agents("west")
+        yield
+    finally:
+        world.sandbox.config_path.write_text(before)
+        world.sandbox.stop_agents("west")
+        world.sandbox.start_agents("west")
+        ready(world.sandbox, "west")
+
+
+def refused(done: subprocess.CompletedProcess[str], code: str, exit_code: int) -> dict[str, Any]:
+    """The error that a command ended with, held to what every error promises."""
+    error = refusal(done)
+    assert (error["code"], done.returncode) == (code, exit_code), done.stderr
+    assert error["next"]
+    assert "Traceback" not in done.stderr
+    return error
+
+
+def findings(sandbox: Sandbox) -> dict[str, dict[str, Any]]:
+    """The findings that status shows, by code; and it shows them in time."""
+    began_s = time.monotonic()
+    view = said(sandbox, "status")
+    assert time.monotonic() - began_s < STATUS_S
+    return {finding["code"]: finding for finding in view["findings"]}
+
+
+# ---------------------------------------------------------------- asked wrongly
+
+
+def test_names_that_there_are_not_are_answered_with_those_that_there_are(world: World) -> None:
+    with world.ground.unchanged():
+        for arguments, code, told in (
+            (("switchover", "north", "--yes"), "UNKNOWN_REGION", "east, west"),
+            (("plan", "failover", "north"), "UNKNOWN_REGION", "east, west"),
+            (("switchover", "east", "--yes"), "ALREADY_ACTIVE", "epoch 1"),
+            (("failover", "west", "--yes"), "NOT_ATTESTED", "attested"),
+            (("offsets", "list", "--group", "nobody"), "UNKNOWN_GROUP", "billing, shipping"),
+            (("offsets", "list", "--topic", "nothing"), "UNKNOWN_TOPIC", "orders, payments"),
+            (
+                ("offsets", "translate", "--from", "north", "--topic", "orders", "--partition", "0", "--offset", "0"),
+                "UNKNOWN_REGION",
+                "east",
+            ),
+            (
+                ("offsets", "translate", "--from", "east", "--topic", "orders", "--partition", "9", "--offset", "0"),
+                "UNKNOWN_TOPIC",
+                "orders-9",
+            ),
+            (("lag", "--replication-group", "nothing"), "UNKNOWN_REPLICATION_GROUP", "orders"),
+            (("history", "nothing"), "UNKNOWN_EXECUTION", "nothing"),
+            (("watch", "nothing"), "UNKNOWN_EXECUTION", "nothing"),
+            (("approve", "nothing"), "UNKNOWN_EXECUTION", "nothing"),
+            (("abort",), "UNKNOWN_EXECUTION", "name one"),
+        ):
+            assert told in refused(mrc(world.sandbox, *arguments), code, 2)["message"]
+
+
+def test_a_typo_in_the_configuration_is_named_with_its_line_and_what_is_allowed(world: World) -> None:
+    text = world.sandbox.config_path.read_text()
+    line = 1 + text.splitlines().index("  policy: identity")
+    with world.ground.unchanged(), written(world.sandbox.config_path, text.replace("policy: identity", "policy: identiy")):
+        error = refused(mrc(world.sandbox, "status"), "CONFIG_INVALID", 2)
+    assert error["where"] == f"{world.sandbox.config_path}:{line} replication_groups[0].policy"
+    assert "did you mean identity?" in error["message"]
+    assert "allowed: identity, default" in error["message"]
+
+
+def test_an_unsafe_runbook_is_refused_with_file_and_line(world: World) -> None:
+    lines = world.runbook.read_text().splitlines()
+    opening = next(line for line in lines if "open-target" in line and line.startswith("  - "))
+    lines.remove(opening)
+    at = 1 + next(n for n, line in enumerate(lines) if "action: preflight" in line)
+    lines.insert(at, opening)
+    with world.ground.unchanged():
+        with written(world.runbook, "\n".join(lines)):
+            error = refused(mrc(world.sandbox, "switchover", "west", "--yes"), "RUNBOOK_INVALID", 2)
+            assert "unsafe order: open-target needs closed, positions-moved, source-settled first" in error["message"]
+            assert f"{world.runbook}:{at + 1} step open-target" in error["where"]
+            assert mrc(world.sandbox, "runbook", "lint").returncode == 3
+        with written(world.runbook, world.runbook.read_text().replace("action: drain", "action: [drain]")):
+            error = refused(mrc(world.sandbox, "switchover", "west", "--yes"), "RUNBOOK_INVALID", 2)
+            assert error["where"].startswith(f"{world.runbook}:{1 + _line_of(world.runbook, 'action: [drain]')} ")
+
+
+def _line_of(path: Path, part: str) -> int:
+    return next(n for n, line in enumerate(path.read_text().splitlines()) if part in line)
+
+
+# ---------------------------------------------------------------- while a move runs
+
+
+@contextmanager
+def waiting_at_the_fence(world: World) -> Iterator[None]:
+    """Let switchovers ask a person before they touch anything."""
+    text = world.runbook.read_text()
+    asking = text.replace("action: fence-source,", "action: fence-source, approval: true,")
+    assert asking != text
+    with written(world.runbook, asking):
+        yield
+
+
+def ended(world: World, execution: str) -> None:
+    """Abort an execution that has touched nothing and see it end."""
+    assert mrc(world.sandbox, "abort", execution).returncode == 0
+    watched = mrc(world.sandbox, "watch", execution)
+    assert json.loads(watched.stdout)["status"] == "aborted", watched.stderr
+
+
+def untouched(world: World) -> tuple[bytes, dict[str, set[str]]]:
+    return world.ground.zookeeper.get(RECORD)[0], world.ground.acls()
+
+
+def test_a_second_move_and_a_token_of_another_request_are_refused_while_one_runs(world: World) -> None:
+    before = untouched(world)
+    with waiting_at_the_fence(world):
+        first = mrc(world.sandbox, "switchover", "west", "--yes", "--no-wait", "--token", "one")
+        assert first.returncode == 4, first.stderr
+        execution = json.loads(first.stdout)["id"]
+        eventually(lambda: said(world.sandbox, "history")[0]["status"] == "waiting", 20)
+        with world.ground.unchanged():
+            second = refused(mrc(world.sandbox, "switchover", "west", "--yes"), "MOVE_IN_PROGRESS", 2)
+            assert execution in second["message"]
+            again = mrc(world.sandbox, "switchover", "west", "--yes", "--no-wait", "--token", "one")
+            assert json.loads(again.stdout)["id"] == execution
+            for other in (("failover", "west", "--attest-dead"), ("switchover", "east")):
+                reused = refused(mrc(world.sandbox, *other, "--yes", "--token", "one"), "TOKEN_REUSED", 2)
+                assert execution in reused["message"]
+        ended(world, execution)
+        refused(mrc(world.sandbox, "approve", execution), "APPROVE_REFUSED", 2)
+        refused(mrc(world.sandbox, "abort", execution), "ABORT_REFUSED", 2)
+    assert untouched(world) == before
+
+
+def test_ctrl_c_leaves_the_move_running_and_says_how_to_follow_it(world: World, tmp_path: Path) -> None:
+    before = untouched(world)
+    told = tmp_path / "stderr"
+    with waiting_at_the_fence(world):
+        with told.open("w") as stderr:
+            asked = command(world.sandbox, "switchover", "west", "--yes")
+            following = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=stderr, env=environment())
+        try:
+            eventually(lambda: "waits: " in told.read_text(), 20, told.read_text)
+            following.send_signal(signal.SIGINT)
+            assert following.wait(10) == 4
+        finally:
+            following.kill()
+        execution = said(world.sandbox, "history")[0]["id"]
+        assert f"still running, execution {execution}; re-attach with `mrc watch {execution}`" in told.read_text()
+        assert said(world.sandbox, "history")[0]["status"] == "waiting"
+        ended(world, execution)
+    assert untouched(world) == before
+
+
+# ---------------------------------------------------------------- things changed behind mrc's back
+
+
+def test_a_flow_that_somebody_paused_is_still_measured(world: World) -> None:
+    def flow(target: str) -> dict[str, Any]:
+        view: dict[str, Any] = {one["target"]: one for one in said(world.sandbox, "lag")}[target]
+        assert len(view["partitions"]) == 7
+        return view
+
+    def behind(records: float, seconds: float) -> bool:
+        """Whether the running flow is behind by at least so much in both; and every reading makes sense."""
+        view = flow("west")
+        for partition in view["partitions"]:
+            assert 0 <= partition["replicated"]["value"] <= partition["source_end"]["value"]
+            assert partition["lag_records"]["value"] >= 0
+        return bool(view["lag_records"]["value"] >= records and view["lag_seconds"]["value"] >= seconds)
+
+    standing_by = flow("east")
+    assert (standing_by["wanted"], standing_by["lag_records"]["value"]) == ("stopped", 0)
+    assert sum(partition["source_end"]["value"] for partition in standing_by["partitions"]) > 0
+    with world.ground.unchanged():
+        world.connect("PUT", "/pause")
+        try:
+            eventually(lambda: behind(150, 1.5), 20, lambda: flow("west"))
+            assert "FLOW_NOT_RUNNING" in refused(mrc(world.sandbox, "switchover", "west", "--yes"), "PLAN_REFUSED", 3)["message"]
+        finally:
+            world.connect("PUT", "/resume")
+        eventually(lambda: not behind(50, 0), 20, lambda: flow("west"))
+
+
+def test_the_acl_sync_of_the_replicator_forbids_a_move(world: World) -> None:
+    before = world.connect("GET", "/config")
+    with world.ground.unchanged():
+        world.connect("PUT", "/config", {**before, "sync.topic.acls.enabled": "true"})
+        try:
+            eventually(lambda: "ACL_SYNC_ON" in findings(world.sandbox), 20)
+            eventually(lambda: world.connect("GET", "/status")["connector"]["state"] == "RUNNING", 20)
+            assert "ACL_SYNC_ON" in refused(mrc(world.sandbox, "switchover", "west", "--yes"), "PLAN_REFUSED", 3)["message"]
+        finally:
+            world.connect("PUT", "/config", before)
+        ready(world.sandbox, "west")
+
+
+def test_a_garbled_active_region_record_is_named_and_left_alone(world: World) -> None:
+    acls, before = world.ground.acls(), world.ground.zookeeper.get(RECORD)[0]
+    garbled = before[:-5]
+    world.ground.zookeeper.set(RECORD, garbled)
+    try:
+        finding = findings(world.sandbox)["GARBLED_RECORD"]
+        assert (finding["severity"], finding["where"]) == ("error", "ZooKeeper /groups/orders/record")
+        error = refused(mrc(world.sandbox, "switchover", "west", "--yes"), "GARBLED_RECORD", 1)
+        assert error["where"] == "ZooKeeper /groups/orders/record"
+        refused(mrc(world.sandbox, "offsets", "list"), "GARBLED_RECORD", 1)
+        assert world.ground.zookeeper.get(RECORD)[0] == garbled
+        assert world.ground.acls() == acls
+    finally:
+        world.ground.zookeeper.set(RECORD, before)
+    ready(world.sandbox, "west")
+    assert findings(world.sandbox) == {}
+
+
+def test_without_a_quorum_of_zookeeper_status_answers_and_nothing_moves(world: World) -> None:
+    before = world.ground.nodes(), world.ground.acls()
+    agents = {name: process.pid for name, process in processes.running(world.sandbox.state.folder).items()}
+    processes.end(world.sandbox.state.folder, ["west-zookeeper", "witness-zookeeper"], grace_s=0)
+    try:
+        eventually(lambda: "ZOOKEEPER_UNREACHABLE" in findings(world.sandbox), 10)
+        view = said(world.sandbox, "status")
+        assert view["record"] is None
+        assert [region["kafka"]["type"] for region in view["regions"]] == ["known", "known"]
+        assert "east was open, epoch 1" in view["findings"][0]["message"]
+        refused(mrc(world.sandbox, "switchover", "west", "--yes"), "ZOOKEEPER_UNREACHABLE", 1)
+        refused(mrc(world.sandbox, "failover", "west", "--attest-dead", "--yes"), "ZOOKEEPER_UNREACHABLE", 1)
+        assert world.ground.acls() == before[1]
+    finally:
+        world.sandbox.up()
+    ready(world.sandbox, "west")
+    assert world.traffic.wait_acked(100, 30.0, region="east")
+    after = {name: process.pid for name, process in processes.running(world.sandbox.state.folder).items() if "zookeeper" not in name}
+    assert after.items() <= agents.items()
+    assert (world.ground.nodes(), world.ground.acls()) == before
+    assert findings(world.sandbox) == {}
+
+
+# ---------------------------------------------------------------- agents that start into trouble
+
+CHECKPOINTS, OFFSET_MAP = "mrc.checkpoints.east.internal", "mrc.offset-map.east.internal"
+
+
+def test_garbled_records_of_its_own_are_named_and_cost_no_position(world: World) -> None:
+    garbled = {
+        (CHECKPOINTS, b"no key of mrc"): b"1",
+        (CHECKPOINTS, b'["billing","retired",0]'): b"\x00\xff",
+        (OFFSET_MAP, b"no key either"): b"2",
+        (OFFSET_MAP, b'["orders",0,-1]'): b'{"runs":',
+    }
+    with world.ground.unchanged():
+        world.sandbox.stop_agents("west")
+        producer = Producer(world.sandbox.client_config("west", "admin"))
+        for (topic, key), value in garbled.items():
+            producer.produce(topic, value, key)
+        assert producer.flush(10) == 0
+        world.sandbox.start_agents("west")
+        ready(world.sandbox, "west")
+        shown = [f"{one['code']} {one['message']} {one['where']}" for one in said(world.sandbox, "status")["findings"]]
+        assert any(line.startswith("GARBLED_RECORD") and "no key of mrc" in line and CHECKPOINTS in line for line in shown), shown
+        assert any(line.startswith("GARBLED_RECORD") and "retired" in line for line in shown), shown
+        assert any(line.startswith("OFFSET_MAP") and line.endswith("orders-0") for line in shown), shown
+        verified = said(world.sandbox, "offsets", "verify")
+        assert len(verified) == 14
+        assert {one["verdict"] for one in verified} == {"agrees"}
+        kept = last_values(world.sandbox, CHECKPOINTS, OFFSET_MAP)
+        for at, value in list(garbled.items())[:3]:
+            assert kept[at] == value
+        # The map of that partition was made anew from the logs; only its head is written again.
+        assert json.loads(kept[OFFSET_MAP, b'["orders",0,-1]'])["resolved_source"] > 0
+
+
+def last_values(sandbox: Sandbox, *topics: str) -> dict[tuple[str, bytes], bytes]:
+    """The last value of every key in topics of one partition, read to their ends."""
+    config = {**sandbox.client_config("west", "admin"), "group.id": "e2e-reader", "enable.auto.commit": "false"}
+    consumer = Consumer({**config, "auto.offset.reset": "earliest", "enable.partition.eof": "false"})
+    found: dict[tuple[str, bytes], bytes] = {}
+    try:
+        for topic in topics:
+            _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
+            consumer.assign([TopicPartition(topic, 0, 0)])
+            until_s = time.monotonic() + 20
+            position = 0
+            while position < end:
+                assert time.monotonic() < until_s
+                for message in consumer.consume(1000, 0.2):
+                    assert message.error() is None
+                    position = (message.offset() or 0) + 1
+                    found[topic, message.key() or b""] = message.value() or b""
+    finally:
+        consumer.close()
+    return found
+
+
+def test_an_application_that_is_a_super_user_forbids_a_move(world: World) -> None:
+    def declare(written: dict[str, Any]) -> None:
+        for region in written["regions"].values():
+            region["kafka"]["super_users"].append("User:producer")
+
+    with world.ground.unchanged(), configured(world, declare):
+        eventually(lambda: "SUPER_USER" in findings(world.sandbox), 20)
+        eventually(lambda: "CAPTURE_BEHIND" not in mrc(world.sandbox, "plan", "switchover", "west").stdout, 20)
+        error = refused(mrc(world.sandbox, "switchover", "west", "--yes"), "PLAN_REFUSED", 3)
+        assert "SUPER_USER: User:producer is a super user" in error["message"]
+
+
+def test_a_wrong_password_is_called_one_everywhere(world: World) -> None:
+    wrong = world.sandbox.state.folder / "secrets" / "wrong"
+    wrong.write_text("wrong")
+
+    def mistake(written: dict[str, Any]) -> None:
+        written["regions"]["west"]["kafka"]["security"]["password_file"] = "secrets/wrong"
+
+    def west() -> dict[str, Any]:
+        view = next(region for region in said(world.sandbox, "status")["regions"] if region["region"] == "west")
+        reading: dict[str, Any] = view["kafka"]
+        return reading
+
+    with world.ground.unchanged(), configured(world, mistake):
+        eventually(lambda: west().get("reason") == "authentication-failed", 30, west)
+        finding = findings(world.sandbox)["AUTHENTICATION_FAILED"]
+        assert (finding["severity"], finding["where"]) == ("error", "west")
+        refused(mrc(world.sandbox, "switchover", "west", "--yes"), "AUTHENTICATION_FAILED", 1)
+        log = world.sandbox.log_path(leader(world.sandbox, "west")).read_text()
+        assert "AUTHENTICATION_FAILED" in log
+        assert "Traceback" not in log
+
+
+# ---------------------------------------------------------------- a region dies (nothing may come after this)
+
+
+def test_a_dead_region_is_shown_with_its_age_and_no_switchover_leaves_it(world: World) -> None:
+    before = world.ground.acls("west")
+    world.sandbox.kill("east")
+    eventually(lambda: "CLUSTER_UNREACHABLE" in findings(world.sandbox), 20)
+    view = said(world.sandbox, "status")
+    east = next(region for region in view["regions"] if region["region"] == "east")
+    assert east["kafka"]["reason"] == "cluster-unreachable"
+    assert 0 < view["at_ms"] - east["kafka"]["since_ms"] < 30_000
+    nodes = world.ground.nodes()
+    refused(mrc(world.sandbox, "switchover", "west", "--yes"), "CLUSTER_UNREACHABLE", 1)
+    refused(mrc(world.sandbox, "switchover", "east", "--yes"), "AGENT_UNREACHABLE", 1)
+    flows = {view["target"]: view for view in said(world.sandbox, "lag")}
+    assert (flows["west"]["lag_records"]["reason"], flows["east"]["lag_records"]["reason"]) == ("cluster-unreachable", "agent-unreachable")
+    assert "since" in flows["west"]["rpo"]
+    assert world.ground.nodes() == nodes
+    assert world.ground.acls("west") == before
