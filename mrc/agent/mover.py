@@ -36,6 +36,7 @@ from mrc.core.failover.execution import (
 )
 from mrc.core.failover.plan import Plan
 from mrc.core.inventory import Inventory
+from mrc.core.model import Region
 from mrc.ports import Check
 
 _PAUSE_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -101,7 +102,12 @@ class Mover:
         Also one that this agent began itself, where ZooKeeper's answer was lost.
         """
         with self._taking:
-            return self._resume()
+            return self._resume(self._estate.region)
+
+    def adopt(self, plan: Plan) -> None:
+        """Take over an execution that moves to another region, in which no agent is left: only for undoing it."""
+        with self._taking:
+            self._resume(plan.target)
 
     @property
     def idle(self) -> bool:
@@ -109,12 +115,12 @@ class Mover:
         run = self.run
         return run is None or run.phase in ENDED
 
-    def _resume(self) -> bool:
+    def _resume(self, target: Region) -> bool:
         current, _ = self._estate.store.current()
         if not current:
             return False
         plan = self._estate.store.plan(current)
-        if plan.target != self._estate.region:
+        if plan.target != target:
             return False
         unknown = [step.action for step in plan.steps if step.action not in STEPS]
         if unknown:

@@ -380,9 +380,19 @@ class AgentService:
         if run.phase in ENDED:
             code = "APPROVE_REFUSED" if isinstance(event, Approved) else "ABORT_REFUSED"
             raise MrcError(code, f"execution {execution} has {run.phase}", where=execution)
-        self._mover_of(run.plan.replication_group, run.plan.target)
-        coordinator.mover.ask(event)
+        if isinstance(event, AbortAsked) and self._orphaned(run):
+            if coordinator.mover.idle:
+                coordinator.mover.adopt(run.plan)
+            run = coordinator.mover.run or run
+        else:
+            self._mover_of(run.plan.replication_group, run.plan.target)
+        if run.phase != "undoing":
+            coordinator.mover.ask(event)
         return self.execution(execution)
+
+    def _orphaned(self, run: Run) -> bool:
+        """Whether this agent leads in a move's source while no agent is left where it moves to: then it may be undone from here."""
+        return self._region == run.plan.source and self._leadership.leads and self._peers[run.plan.target].leader() is None
 
     # -- divergence
 

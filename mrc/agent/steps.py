@@ -301,7 +301,12 @@ def _flow_stopped(work: Work) -> str:
 def _resume_flow(work: Work) -> str:
     replicator, connector = work.estate.replicators[work.plan.target], work.estate.connector(work.forward)
     work.lead()
-    replicator.resume(connector)
+    try:
+        replicator.resume(connector)
+    except MrcError as error:
+        if error.code != "CONNECT_UNREACHABLE":
+            raise
+        return f"{connector} is let run by the leading agent of {work.plan.target}, when Connect answers there"
 
     def runs() -> bool:
         status = replicator.status(connector)

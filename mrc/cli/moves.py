@@ -334,7 +334,14 @@ def _ask(ctx: click.Context, method: str, execution: str | None, reason: str) ->
     call = invocation(ctx)
     found = _named(call, execution)
     with Client(call.settings()) as client:
-        emit(ctx, client.ask_leader(found.target, method, execution_id=found.id, reason=reason), table=_execution_table)
+        try:
+            answer = client.ask_leader(found.target, method, execution_id=found.id, reason=reason)
+        except MrcError as error:
+            if method != "Abort" or error.code not in ("AGENT_UNREACHABLE", "NOT_LEADER"):
+                raise
+            # Nobody is left where the unit was to move to: the agent that leads where it comes from undoes the move.
+            answer = client.ask_leader(found.source, method, execution_id=found.id, reason=reason)
+        emit(ctx, answer, table=_execution_table)
 
 
 @click.command()

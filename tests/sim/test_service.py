@@ -10,6 +10,7 @@ from mrc.config.runbook import load_runbook
 from mrc.core.errors import MrcError
 from mrc.core.model import Known, Reading, Region, Unknown
 from mrc.core.views import FlowView
+from mrc.sim.agents import SimAgent
 from mrc.sim.world import EAST, WEST
 from tests.sim.estate import RUNBOOKS, Estate
 
@@ -115,3 +116,58 @@ def test_a_dead_source_is_the_cause_that_a_refusal_names(estate: Estate) -> None
     assert refused.value.code == "CLUSTER_UNREACHABLE"
     assert "CONNECT_UNREACHABLE" in refused.value.message
     assert estate.leader(WEST).coordinator.estate.store.current()[0] == ""
+
+
+def move_until(estate: Estate, step: str) -> str:
+    """Begin a switchover to west and let it come to a step; return the execution's id."""
+    estate.settle()
+    estate.begin("switchover", WEST)
+    for _ in range(100):
+        estate.round()
+        run = estate.run_of(WEST)
+        assert run is not None
+        if run.step.name == step:
+            return run.plan.id
+    raise AssertionError(f"never came to {step}")
+
+
+def lose_west(estate: Estate) -> None:
+    estate.world.lose(WEST)
+    for name in ("west-a", "west-b"):
+        estate.agents[name].alive = False
+        estate.agents[name].tree.expire()
+
+
+@pytest.mark.parametrize("step", ["drain", "stop-flow", "release-groups", "move-positions"])
+def test_a_move_to_a_region_that_died_is_undone_from_where_it_came(step: str) -> None:
+    estate = Estate()
+    execution = move_until(estate, step)
+    lose_west(estate)
+    estate.settle(5)
+    answers = service(estate, EAST)
+    answers.abort(execution, "test", "west is dead")
+    for _ in range(200):
+        estate.round()
+        if answers.execution(execution).status == "aborted":
+            break
+    assert answers.execution(execution).status == "aborted"
+    assert (estate.applications.record().region, estate.applications.record().state) == (EAST, "open")
+    assert estate.world.clusters[EAST].acls.allows("User:producer", "write", "topic", "orders")
+    acked = len(estate.applications.acked)
+    estate.world.regain(WEST)
+    for name in ("west-a", "west-b"):
+        estate.agents[name] = SimAgent(estate.world, WEST, name)
+    estate.settle(30)
+    assert len(estate.applications.acked) > acked
+    assert estate.move("switchover", WEST).phase == "succeeded"
+    estate.settle()
+    estate.drain()
+    assert estate.wrong() == []
+
+
+def test_a_move_is_not_undone_from_elsewhere_while_somebody_is_there() -> None:
+    estate = Estate()
+    execution = move_until(estate, "drain")
+    with pytest.raises(MrcError) as raised:
+        service(estate, EAST).abort(execution, "test", "")
+    assert raised.value.code == "NOT_LEADER"
