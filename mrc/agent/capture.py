@@ -25,6 +25,7 @@ from mrc.ports import Cluster, Seen, Sight
 
 RECORD_EVERY_S = 0.5
 ENDS_EVERY_S = 1.0
+SETTLE_EVERY_S = 2.0
 REVIEW_EVERY_S = 5.0
 """How often answers that were final are looked at again: copies that MM2 sends again turn an exact one into a bounded one."""
 
@@ -61,7 +62,7 @@ class Capture:
         self._ends: dict[TopicPartition, Known[int]] = {}
         self._target_ends: dict[TopicPartition, Offset] = {}
         self._garbled: list[bytes] = []
-        self._reviewed_at_s = self._ends_at_s = self._record_at_s = 0.0
+        self._reviewed_at_s = self._settled_at_s = self._ends_at_s = self._record_at_s = 0.0
         self._record: ActiveRecord | None = None
         self._running = False
 
@@ -83,11 +84,13 @@ class Capture:
         self._alignment.open()
         news = self._alignment.read_on()
         now_s = self._estate.clock.monotonic_s()
+        self._capture(record, now_s)
         if now_s - self._ends_at_s >= ENDS_EVERY_S:
             self._ends_at_s = now_s
             self._read_ends()
+        if now_s - self._settled_at_s >= SETTLE_EVERY_S:
+            self._settled_at_s = now_s
             self._settle()
-        self._capture(record, now_s)
         self._alignment.store()
         self._alignment.refresh()
         return news
