@@ -4,14 +4,14 @@
 # make test-full  the same with a million random histories
 # make e2e     the tests on real servers only; K=expression chooses some
 # make demo    a region dies, the other takes over, everything comes home; REPORT=file writes JSON
-# make fmt, make proto, make lock, make clean
+# make fmt, make proto, make docs, make lock, make clean
 
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := pip --disable-pip-version-check --quiet
 
-.PHONY: setup python check lint test test-full e2e demo fmt proto lock clean
+.PHONY: setup python check lint test test-full e2e demo fmt proto docs lock clean
 .DEFAULT_GOAL := check
 
 setup: python
@@ -54,6 +54,9 @@ fmt: python
 
 proto: python
 	@$(BIN)/python scripts/proto.py
+
+docs: python
+	@$(BIN)/python scripts/docs.py
 
 lock: python
 	@$(BIN)/uv pip compile --quiet pyproject.toml --group dev --generate-hashes --no-header --no-annotate --upgrade --output-file requirements.lock
