@@ -43,6 +43,7 @@ class Pair:
         self.stored_at = (known.resolved_source, known.resolved_target)
         self.source_read_through = self.target_read_through = False
         self.changed: Changed | None = None
+        self.compacted = False
 
     @property
     def read_through(self) -> bool:
@@ -126,6 +127,7 @@ class Alignment:
             for p in range(len(there[name].leaders)):
                 pair = self._load_pair(stored, TopicPartition(topic, p), TopicPartition(name, p), there[name].topic_id, here)
                 if pair is not None:
+                    pair.compacted = any(_compacts(info) for info in (there[name], here.get(topic)))
                     self.pairs[pair.source] = pair
                     self._by_target[pair.target] = pair
 
@@ -350,6 +352,11 @@ class Alignment:
                     self.pairs[tp].known.anchors = tuple(sorted(pairs))
 
 
-def _shape(here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo]) -> tuple[dict[str, tuple[str, int]], ...]:
-    """Return ids and partition counts: what makes maps of other topics, or of more of them, necessary."""
-    return tuple({name: (info.topic_id, len(info.leaders)) for name, info in topics.items()} for topics in (here, there))
+def _shape(here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo]) -> tuple[object, ...]:
+    """Return ids, partition counts and whether topics are compacted: what makes it necessary to begin anew."""
+    return tuple({name: (info.topic_id, len(info.leaders), _compacts(info)) for name, info in topics.items()} for topics in (here, there))
+
+
+def _compacts(info: TopicInfo | None) -> bool:
+    """Whether records of the topic are taken away from the middle of its logs."""
+    return info is not None and "compact" in info.config.get("cleanup.policy", "")

@@ -14,6 +14,7 @@ import msgspec
 from mrc.agent.alignment import Alignment, Pair
 from mrc.agent.commits import FollowedCommits
 from mrc.agent.estate import Estate
+from mrc.agent.verifying import verify
 from mrc.core.errors import MrcError
 from mrc.core.inventory import Position
 from mrc.core.model import ActiveRecord, GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, Value, encode
@@ -21,7 +22,6 @@ from mrc.core.translation.checkpoint import Checkpoint, CheckpointKey, advance, 
 from mrc.core.translation.offset_map import REASONS, Bounded, Exact, Translation, Unanswerable
 from mrc.core.translation.sight import Sights
 from mrc.core.views import CheckpointView, FindingView, PartitionLagView, TranslationView, VerifiedView
-from mrc.ports import Cluster, Seen, Sight
 
 RECORD_EVERY_S = 0.5
 ENDS_EVERY_S = 1.0
@@ -31,8 +31,6 @@ REVIEW_EVERY_S = 5.0
 
 UNREAD_MAX = 20_000
 """Offsets of both logs together that may be unread when a planned move begins: a fraction of a second of reading."""
-
-_FIRST_POLLS_MAX = 25
 
 
 class CaptureView(Value, frozen=True):
@@ -442,46 +440,12 @@ class Capture:
     # -- verifying
 
     def verify(self, checkpoint: CheckpointView) -> VerifiedView:
-        """Read both sides around a checkpoint anew and compare the records.
-
-        ``agrees``: the next records, or where the source has none, the records right before, are the same. ``unproved``: there
-        is nothing exact to compare. ``disagrees``: an exact answer that the logs contradict.
-        """
+        """See `mrc.agent.verifying.verify`."""
         pair = self._alignment.pairs.get(TopicPartition(checkpoint.topic, checkpoint.partition))
-        if pair is None or checkpoint.translation.type != "exact":
-            return VerifiedView(checkpoint, "unproved", f"the answer is {checkpoint.translation.type}")
+        if pair is None:
+            return VerifiedView(checkpoint, "unproved", "nothing is known of this partition")
         here, there = self._estate.clusters[self._flow.source], self._estate.clusters[self._flow.target]
-        source_offset, target_offset = Offset(checkpoint.source_offset), Offset(checkpoint.translation.offset)
-        sights = self._alignment.sights
-        next_here = _first(here, pair.source, source_offset, sights.source)
-        next_there = _first(there, pair.target, target_offset, sights.target)
-        if next_here is not None and next_there is not None and next_here.fingerprint == next_there.fingerprint:
-            return VerifiedView(checkpoint, "agrees", f"source record {next_here.offset} is target record {next_there.offset}")
-        last_here = here.last_records([pair.source], {pair.source: source_offset}, sights.source)[pair.source]
-        last_there = there.last_records([pair.target], {pair.target: target_offset}, sights.target)[pair.target]
-        if last_here is not None and last_there is not None and last_here.fingerprint == last_there.fingerprint:
-            return VerifiedView(checkpoint, "agrees", f"right behind source record {last_here.offset}, target record {last_there.offset}")
-        if last_here is None and last_there is None:
-            return VerifiedView(checkpoint, "agrees", "both logs hold nothing before it")
-        if any(source_offset >= here_ and target_offset == there_ for here_, there_ in pair.known.anchors):
-            return VerifiedView(checkpoint, "agrees", "behind the tail that a failover left")
-        return VerifiedView(checkpoint, "disagrees", f"source {next_here} after {last_here}; target {next_there} after {last_there}")
-
-
-def _first(cluster: Cluster, tp: TopicPartition, offset: Offset, sight: Sight) -> Seen | None:
-    """Return the first visible record at or after a position, None where there is none."""
-    end = cluster.ends([tp], sight.isolation)[tp]
-    reader = cluster.reader({tp: offset}, sight)
-    try:
-        for _ in range(_FIRST_POLLS_MAX):
-            for batch in reader.poll(1, 0.2):
-                if batch.records:
-                    return batch.records[0]
-                if batch.at_end or batch.position >= end:
-                    return None
-        raise MrcError("CLUSTER_UNREACHABLE", "the record to verify could not be read in time", retryable=True)
-    finally:
-        reader.close()
+        return verify(here, there, pair, self._alignment.sights, checkpoint)
 
 
 def _answer(pair: Pair, offset: Offset) -> Translation:
