@@ -74,8 +74,7 @@ class Capture:
         """
         record = self._recent_record()
         if not self._wanted(record):
-            if self._running:
-                self.close()
+            self.pause()
             return False
         if not self._running:
             self._start()
@@ -113,6 +112,11 @@ class Capture:
             target.ensure_topic(topic, compacted=True)
         self._checkpoints, self._garbled = decode_checkpoints(target.load(self._topic))
         self._running = True
+
+    def pause(self) -> None:
+        """Stop, where it runs; `tick` begins again from what is stored then."""
+        if self._running:
+            self.close()
 
     def close(self) -> None:
         """Stop; what was written stays."""

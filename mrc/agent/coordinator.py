@@ -100,8 +100,14 @@ class Coordinator:
         return flowing.reconcile(self.estate, self.estate.leadership.check) if self.leads else ""
 
     def capture_tick(self) -> bool:
-        """Read on, capture and translate; return whether there was anything new."""
-        return self.capture.tick() if self.leads else False
+        """Read on, capture and translate; return whether there was anything new.
+
+        A former leader forgets what it had read: the next one writes the maps on, and two hands would tear them.
+        """
+        if not self.leads:
+            self.capture.pause()
+            return False
+        return self.capture.tick()
 
     def sync_tick(self) -> bool:
         """Keep the groups' positions committed in the standby; return whether anything was written."""

@@ -95,3 +95,23 @@ def test_a_groups_deletion_takes_its_checkpoints_and_an_expiry_does_not(estate: 
     east.forget_group(SHIPPING)
     estate.settle(5)
     assert {c.group for c in coordinator.capture.snapshot().checkpoints} == {SHIPPING}, "it may have expired"
+
+
+def test_a_leader_that_lost_its_session_begins_again_from_what_the_other_one_stored() -> None:
+    estate = Estate()
+    estate.settle(20)
+    first = estate.leader(WEST)
+    before = {(c.group, c.topic, c.partition): c.source_offset for c in first.coordinator.capture.snapshot().checkpoints}
+    first.tree.expire()
+    estate.settle(3)
+    second = estate.leader(WEST)
+    assert second is not first
+    estate.settle(20)
+    assert first.coordinator.capture.snapshot().checkpoints == (), "it holds nothing that it could write on"
+    second.tree.expire()
+    estate.settle(20)
+    third = estate.leader(WEST)
+    after = {(c.group, c.topic, c.partition): c.source_offset for c in third.coordinator.capture.snapshot().checkpoints}
+    assert before.keys() == after.keys()
+    assert all(after[key] >= offset for key, offset in before.items())
+    assert any(after[key] > offset for key, offset in before.items())
