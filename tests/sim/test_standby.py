@@ -102,15 +102,20 @@ def test_a_leader_that_lost_its_session_begins_again_from_what_the_other_one_sto
     estate.settle(20)
     first = estate.leader(WEST)
     before = {(c.group, c.topic, c.partition): c.source_offset for c in first.coordinator.capture.snapshot().checkpoints}
+    first.alive = False  # it sleeps past its session, and wakes
     first.tree.expire()
-    estate.settle(3)
+    estate.settle(20)
     second = estate.leader(WEST)
     assert second is not first
+    first.alive = True
     estate.settle(20)
+    assert estate.leader(WEST) is second
     assert first.coordinator.capture.snapshot().checkpoints == (), "it holds nothing that it could write on"
+    second.alive = False
     second.tree.expire()
     estate.settle(20)
     third = estate.leader(WEST)
+    assert third is first
     after = {(c.group, c.topic, c.partition): c.source_offset for c in third.coordinator.capture.snapshot().checkpoints}
     assert before.keys() == after.keys()
     assert all(after[key] >= offset for key, offset in before.items())
