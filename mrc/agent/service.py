@@ -170,6 +170,10 @@ class AgentService:
         captured = coordinator.capture.snapshot() if flow == coordinator.flow and coordinator.leads else None
         now_ms = estate.clock.now_ms()
         unmeasured = Unknown("not-measured-here", f"the leading agent of {flow.target} measures this flow", now_ms)
+        there = inventory.regions[flow.target].kafka
+        # With a silent target nothing is read: that is the reason, not that nothing was read yet.
+        silent = there if captured and not captured.partitions and isinstance(there, Unknown) else None
+        rpo = captured.rpo if captured else "measured by the leading agent of the target"
         return FlowView(
             source=flow.source,
             target=flow.target,
@@ -178,9 +182,9 @@ class AgentService:
             connector_state=inbound.value.state if isinstance(inbound, Known) else "UNKNOWN",
             tasks=inbound.value.tasks if isinstance(inbound, Known) else (),
             trace=inbound.value.trace if isinstance(inbound, Known) else inbound.detail,
-            lag_records=captured.lag_records if captured else unmeasured,
-            lag_seconds=captured.lag_seconds if captured else unmeasured,
-            rpo=captured.rpo if captured else "measured by the leading agent of the target",
+            lag_records=silent or (captured.lag_records if captured else unmeasured),
+            lag_seconds=silent or (captured.lag_seconds if captured else unmeasured),
+            rpo=f"unknown: {silent.reason}" if silent else rpo,
             checkpoint_age_s=captured.checkpoint_age_s if captured else unmeasured,
             checkpoints=len(captured.checkpoints) if captured else 0,
             exact=sum(c.translation.type == "exact" for c in captured.checkpoints) if captured else 0,
@@ -450,8 +454,11 @@ def _standing_by(coordinator: Coordinator, inventory: Inventory, view: FlowView)
     estate, flow = coordinator.estate, coordinator.flow
     now_ms = estate.clock.now_ms()
     seen = inventory.regions[flow.source]
-    stored = _ask(inventory.regions[flow.target].connect, lambda: estate.replicators[flow.target].positions(view.connector), now_ms)
-    topics = seen.topics if isinstance(seen.topics, Known) else inventory.regions[flow.target].topics
+    here = inventory.regions[flow.target]
+    # Connect keeps its positions in its own Kafka cluster: without that it does not answer in time.
+    asked = here.kafka if isinstance(here.kafka, Unknown) else here.connect
+    stored = _ask(asked, lambda: estate.replicators[flow.target].positions(view.connector), now_ms)
+    topics = seen.topics if isinstance(seen.topics, Known) else here.topics
     counts = {name: len(info.leaders) for name, info in topics.value.items()} if isinstance(topics, Known) else {}
     tps = [TopicPartition(topic, p) for topic in estate.unit.topics for p in range(counts.get(topic, 0))]
     ends = _ask(seen.kafka, lambda: estate.clusters[flow.source].ends(tps, "read_committed"), now_ms)

@@ -142,9 +142,8 @@ def _move(ctx: click.Context, kind: str, region: str, *, attested: bool, yes: bo
                 click.echo(_PERHAPS.format(token=token), err=True)
             raise _placed(error, errors) from None
         if not wait:
-            click.echo(f"still running, execution {execution.id}; re-attach with `mrc watch {execution.id}`", err=True)
             emit(ctx, execution, table=_execution_table)
-            return Exit.RUNNING
+            return _left_running(execution.id)
         return _follow(ctx, client, execution.id, region)
 
 
@@ -175,13 +174,20 @@ def _follow(ctx: click.Context, client: object, execution: str, region: str) -> 
                     raise
                 lost_at_s = lost_at_s or time.monotonic()
                 if time.monotonic() - lost_at_s > RECONNECT_S:
-                    raise
+                    # No answer is no failure: what the journal says goes on as soon as an agent leads there.
+                    click.echo(f"nobody has answered for {RECONNECT_S:g} s: {error}", err=True)
+                    return _left_running(execution)
                 time.sleep(0.5)
     except KeyboardInterrupt:
-        click.echo(f"\nstill running, execution {execution}; re-attach with `mrc watch {execution}`", err=True)
-        return Exit.RUNNING
+        click.echo("", err=True)
+        return _left_running(execution)
     emit(ctx, last, table=_execution_table)
     return Exit.OK if last.status == "succeeded" else Exit.WORLD
+
+
+def _left_running(execution: str) -> int:
+    click.echo(f"still running, execution {execution}; re-attach with `mrc watch {execution}`", err=True)
+    return Exit.RUNNING
 
 
 def _say(view: ExecutionView, said: set[tuple[str, str]]) -> None:

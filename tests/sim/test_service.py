@@ -76,6 +76,14 @@ def test_of_a_flow_that_stands_by_nothing_is_claimed_while_its_source_is_silent_
     assert {reason(p.lag_records) for p in standing_by(estate).partitions} == {"fence-not-proved"}
 
 
+def test_a_flow_into_a_silent_region_is_unknown_for_that_reason(estate: Estate) -> None:
+    estate.world.lose(WEST)
+    estate.settle(5)
+    (view,) = service(estate, WEST).lag("orders")
+    assert (reason(view.lag_records), reason(view.lag_seconds)) == ("cluster-unreachable", "cluster-unreachable")
+    assert view.rpo == "unknown: cluster-unreachable"
+
+
 def test_a_flow_that_somebody_paused_grows_behind(estate: Estate) -> None:
     answers = service(estate, WEST)
     estate.replicating = False
