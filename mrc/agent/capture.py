@@ -264,8 +264,8 @@ class Capture:
         def ready() -> bool:
             pending.clear()
             found.clear()
-            if not self._read_to_the_end():
-                pending.append("the target's log is not read to its end yet")
+            if not self._read_to_the_end(both=source_alive):
+                pending.append("the logs are not read to their ends yet")
                 return False
             for (group, tp), (position, floor) in positions.items():
                 answer = self._final(tp, position.offset, floor, final=not source_alive)
@@ -299,14 +299,17 @@ class Capture:
             if key.group in self._estate.unit.groups
         }
 
-    def _read_to_the_end(self) -> bool:
-        """Whether the target has been read to its end: only then is a copy that was made also known."""
+    def _read_to_the_end(self, *, both: bool) -> bool:
+        """Whether the target has been read to its end: only then is a copy that was made also known.
+
+        With ``both`` the source too, at least once: only then is it known which records have twins.
+        """
         pairs = list(self._alignment.pairs.values())
         if not pairs:
             return False
         ends = self._estate.clusters[self._flow.target].ends([p.target for p in pairs], "read_committed")
         with self._alignment.lock:
-            return all(p.aligner.target_position >= ends[p.target] for p in pairs)
+            return all(p.aligner.target_position >= ends[p.target] and (p.source_read_through or not both) for p in pairs)
 
     def _final(self, tp: TopicPartition, offset: int, floor: int, *, final: bool) -> tuple[TopicPartition, int] | None:
         """Return the target partition and offset (-1: begin at the log's start), or None while there is no answer yet."""
