@@ -35,7 +35,8 @@ def java() -> str:
 def fetch(say: Callable[[str], None]) -> Path:
     """Return the folder of jars, filling it first where it is missing (about 60 MB, once per pom).
 
-    Safe beside another fetch: whoever renames first wins. Raises ``SANDBOX_FAILED`` without Java or Maven, and when Maven fails.
+    Safe beside another fetch: whoever renames first wins. Raises ``SANDBOX_FAILED`` without Java or Maven, when Maven
+    fails, and where the cache cannot be written.
     """
     target = folder()
     java()
@@ -43,8 +44,7 @@ def fetch(say: Callable[[str], None]) -> Path:
         return target
     maven = _tool("mvn", "maven")
     say("fetching the jars of Kafka and ZooKeeper with Maven (once)")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    filling = Path(tempfile.mkdtemp(prefix=".filling-", dir=target.parent))
+    filling = _empty_beside(target)
     try:
         _run([maven, "-B", "-q", "-f", str(POM), COPY, f"-DoutputDirectory={filling}"])
         filling.chmod(0o755)
@@ -52,6 +52,15 @@ def fetch(say: Callable[[str], None]) -> Path:
     finally:
         shutil.rmtree(filling, ignore_errors=True)
     return target
+
+
+def _empty_beside(target: Path) -> Path:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=".filling-", dir=target.parent))
+    except OSError as error:
+        what = f"no jars can be kept here: {error.strerror}; name another folder with MRC_CACHE"
+        raise MrcError("SANDBOX_FAILED", what, where=str(target.parent)) from error
 
 
 def _publish(filling: Path, target: Path) -> None:
