@@ -89,12 +89,12 @@ def test_closing_with_a_dead_region_gives_everything_back_within_the_bound(recor
     assert [each.token for each in producer.take_unacknowledged()] == [1, 2]
 
 
-def test_a_failed_delivery_ends_the_instance_and_the_event_comes_back(record: Record, regions: Regions) -> None:
-    impatient: Regions = {region: {**config, "message.timeout.ms": "50", "linger.ms": "10"} for region, config in regions.items()}
+def test_a_failed_delivery_ends_the_instance_and_the_event_comes_back(record: Record, dead: Regions) -> None:
+    impatient: Regions = {region: {**config, "message.timeout.ms": "50", "linger.ms": "10"} for region, config in dead.items()}
     producer, acked = make(record, impatient)
     record.put(EAST, "open", 1)
     producer.tend()
-    send(producer, 1)  # an idempotent producer needs half a second before its first record
+    send(producer, 1)
     back: list[int] = []
 
     def tend() -> None:
