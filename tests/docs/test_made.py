@@ -33,13 +33,13 @@ def test_the_documents_are_what_the_code_says() -> None:
     assert docs.main(["--check"]) == 0
 
 
-def test_making_takes_less_than_a_second_and_changes_nothing_the_second_time(copy: Path) -> None:
-    began_s = time.monotonic()
+def test_making_takes_less_than_two_seconds_and_changes_nothing_the_second_time(copy: Path) -> None:
+    began_s = time.process_time()  # others may keep the machine busy
     assert docs.main([], copy) == 0
     first = {path: path.read_bytes() for path in copy.rglob("*.md")}
     assert docs.main([], copy) == 0
     assert {path: path.read_bytes() for path in copy.rglob("*.md")} == first
-    assert time.monotonic() - began_s < 2.0
+    assert time.process_time() - began_s < 2.0
 
 
 @pytest.mark.parametrize("name", [*docs.WHOLE, *docs.PARTS])
