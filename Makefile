@@ -14,6 +14,8 @@ PIP := pip --disable-pip-version-check --quiet
 .PHONY: setup python check lint test test-full e2e demo fmt proto docs lock clean
 .DEFAULT_GOAL := check
 
+# Where a recipe says exec, a signal to make alone reaches what tidies up instead of a shell in between.
+
 setup: python
 	@scripts/java
 	@$(BIN)/python -m mrc.sandbox jars >/dev/null
@@ -34,19 +36,19 @@ lint: python
 	@scripts/lint
 
 check: lint
-	@scripts/test -q -m "not server"
+	@exec scripts/test -q -m "not server"
 
 test: setup lint
 	@scripts/test -q
 
 test-full: setup lint
-	@MRC_HISTORIES=1000000 scripts/test -q
+	@MRC_HISTORIES=1000000 exec scripts/test -q
 
 e2e: setup
-	@scripts/test -v -m server $(if $(K),-k "$(K)")
+	@exec scripts/test -v -m server $(if $(K),-k "$(K)")
 
 demo: setup
-	@$(BIN)/python -m mrc sandbox demo $(if $(REPORT),--report "$(REPORT)")
+	@exec $(BIN)/python -m mrc sandbox demo $(if $(REPORT),--report "$(REPORT)")
 
 fmt: python
 	@$(BIN)/ruff format --quiet .
