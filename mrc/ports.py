@@ -98,6 +98,9 @@ class Tree(Protocol):
     def watch(self, path: str, notify: Callable[[], None]) -> None:
         """Call ``notify`` soon after each change of the node at ``path`` (also its making), until the end. It only enqueues."""
 
+    def session_id(self) -> int:
+        """Return a number that is another one for each session of this handle; 0 where there was none yet."""
+
     def lease_s(self) -> float:
         """Seconds of lease left: session time-out less margin less the time since the last reply. 0 or less: none."""
 

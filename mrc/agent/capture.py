@@ -17,7 +17,7 @@ from mrc.agent.estate import Estate
 from mrc.agent.verifying import verify
 from mrc.core.errors import MrcError
 from mrc.core.inventory import Position
-from mrc.core.model import ActiveRecord, GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, Value, encode
+from mrc.core.model import ActiveRecord, GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, Value, encode, target_topic
 from mrc.core.translation.checkpoint import Checkpoint, CheckpointKey, advance, decode_checkpoints, encode_checkpoint
 from mrc.core.translation.offset_map import REASONS, Bounded, Exact, Translation, Unanswerable
 from mrc.core.translation.sight import Sights
@@ -306,17 +306,21 @@ class Capture:
         """
         pairs = list(self._alignment.pairs.values())
         if not pairs:
-            return False
+            return not both  # of a dead source nothing was stored: what there is no map of begins at the log's start
         ends = self._estate.clusters[self._flow.target].ends([p.target for p in pairs], "read_committed")
         with self._alignment.lock:
-            return all(p.aligner.target_position >= ends[p.target] and (p.source_read_through or not both) for p in pairs)
+            if both:
+                return all(p.aligner.target_position >= ends[p.target] and p.source_read_through for p in pairs)
+            # Without the source a full window cannot be decided any more: answers stay behind the last pair.
+            return all(p.aligner.target_position >= ends[p.target] or not p.aligner.wants_target for p in pairs)
 
     def _final(self, tp: TopicPartition, offset: int, floor: int, *, final: bool) -> tuple[TopicPartition, int] | None:
         """Return the target partition and offset (-1: begin at the log's start), or None while there is no answer yet."""
         with self._alignment.lock:
             pair = self._alignment.pairs.get(tp)
             if pair is None:
-                return None
+                topic = target_topic(self._estate.unit.policy, self._flow.source, tp.topic)
+                return (TopicPartition(topic, tp.partition), -1) if final else None
             answer = pair.known.to_target(offset, final=final)
         if isinstance(answer, Exact | Bounded):
             return pair.target, answer.offset

@@ -103,6 +103,11 @@ def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, sight: Sight, s
 
     Where identical records follow one another the earliest match is taken: more may be listed than is divergent, never less.
     """
+    if end <= tail.last_source:
+        message = (
+            f"{tp} ends at {end}, and record {tail.last_source} of it was mirrored: the log is shorter than its mirror, or was made anew"
+        )
+        raise MrcError("NOT_VERIFIED", message, where=str(tp))
     if start == end:
         return msgspec.structs.replace(tail, begin=start, end=end, records=0)
     begin = start if tail.last_fingerprint == 0 else -1

@@ -31,11 +31,15 @@ class Leadership:
         self._me = me
         self._prepared = False
         self.term: int | None = None
+        self._session = 0
 
     @property
     def leads(self) -> bool:
-        """Whether this agent leads and its lease is good."""
-        return self.term is not None and self._tree.lease_s() > 0
+        """Whether this agent leads and its lease is good.
+
+        The lease is the session's: what a later session of the same process is answered renews nothing for a former term.
+        """
+        return self.term is not None and self._session == self._tree.session_id() and self._tree.lease_s() > 0
 
     def tick(self) -> bool:
         """Announce this agent, take the lead where it is free; return whether the term is new."""
@@ -45,14 +49,18 @@ class Leadership:
             self._prepared = True
         self._announce()
         leader = f"{self._root}/leader"
-        if self._tree.owns(leader):
+        session = self._tree.session_id()
+        if not self._tree.owns(leader):
+            self.term = None
+            try:
+                self._tree.create_ephemeral(leader, encode(self._me))
+            except Conflict:
+                return False
+        elif self.term is not None:
             return False
-        self.term = None
-        try:
-            self._tree.create_ephemeral(leader, encode(self._me))
-        except Conflict:
-            return False
-        self.term = self._new_term()
+        # Also where the node is this session's and the answer to its making, or to the term's, was lost.
+        term = self._new_term()
+        self._session, self.term = session, term
         return True
 
     def _announce(self) -> None:
@@ -82,9 +90,10 @@ class Leadership:
         Raises:
             MrcError: ``LEASE_LOST`` when this agent does not lead or its lease has run out.
         """
-        if self.term is None or self._tree.lease_s() <= 0:
+        term = self.term
+        if term is None or not self.leads:
             raise MrcError("LEASE_LOST", "this agent does not lead any more", where=self._root)
-        return Check(f"{self._root}/term", self.term)
+        return Check(f"{self._root}/term", term)
 
     def leader(self) -> AgentNode | None:
         """Return who leads now; None where nobody does."""

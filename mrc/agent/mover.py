@@ -104,10 +104,20 @@ class Mover:
         with self._taking:
             return self._resume(self._estate.region)
 
-    def adopt(self, plan: Plan) -> None:
-        """Take over an execution that moves to another region, in which no agent is left: only for undoing it."""
+    def adopt(self, plan: Plan, asked: AbortAsked) -> None:
+        """Take over an execution that moves to another region, in which no agent is left, to undo it and nothing else.
+
+        Raises:
+            MrcError: ``ABORT_REFUSED``; nothing was taken over then.
+        """
         with self._taking:
-            self._resume(plan.target)
+            run = replay(plan, self._estate.store.entries(plan.id))
+            if run.phase == "undoing":
+                self._resume(plan.target)
+                return
+            handle(run, asked, self._estate.clock.now_ms())
+            self._take(run, ())
+            self._accept(asked)
 
     @property
     def idle(self) -> bool:
@@ -155,9 +165,12 @@ class Mover:
         pause = _PAUSE_S[min(effect.attempt % 100, len(_PAUSE_S) - 1)]
         if pause:
             self._estate.clock.sleep(pause)
-        event = self._perform(self.run, effect)
-        if self._asked:
-            return True  # a person's event comes first; it decides what becomes of the step, whose effect may be repeated
+        run = self.run
+        event = self._perform(run, effect)
+        if self.run is not run or self._asked:
+            # Somebody took the execution up again meanwhile. Or a person's event comes first: it decides what becomes of the step,
+            # whose effect may be repeated.
+            return True
         self._accept(event)
         return True
 

@@ -386,12 +386,10 @@ class AgentService:
             raise MrcError(code, f"execution {execution} has {run.phase}", where=execution)
         if isinstance(event, AbortAsked) and self._orphaned(run):
             if coordinator.mover.idle:
-                coordinator.mover.adopt(run.plan)
-            run = coordinator.mover.run or run
-        else:
-            self._mover_of(run.plan.replication_group, run.plan.target)
-        if run.phase != "undoing":
-            coordinator.mover.ask(event)
+                coordinator.mover.adopt(run.plan, event)
+            return self.execution(execution)
+        self._mover_of(run.plan.replication_group, run.plan.target)
+        coordinator.mover.ask(event)
         return self.execution(execution)
 
     def _orphaned(self, run: Run) -> bool:

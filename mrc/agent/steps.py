@@ -216,7 +216,13 @@ def _reopen_source(work: Work) -> str:
         # The source's own leader takes the refusals away; this agent leads elsewhere.
         return fencing.prove(work.estate, plan.source, still=False).state in ("open", "unverified")
 
-    work.wait(writable, lambda: MrcError("NOT_VERIFIED", f"{plan.source} does not take writes yet", where=str(plan.source)))
+    try:
+        work.wait(writable, lambda: MrcError("NOT_VERIFIED", f"{plan.source} does not take writes yet", where=str(plan.source)))
+    except MrcError as error:
+        if error.code != "CLUSTER_UNREACHABLE":
+            raise
+        # A dead source must not keep the execution from ending: only then may somebody fail over.
+        return f"the record says that {plan.source} is open; its leading agent takes the refusals away when the region answers"
     return f"{plan.source} is open again"
 
 
@@ -382,6 +388,9 @@ def _forget_ends(work: Work) -> str:
     found = work.estate.store.flow_start(work.forward.reversed)
     if found is not None and not found[0].applied and found[0].epoch == work.plan.epoch + 1:
         work.estate.store.forget_flow_start(work.lead, work.forward.reversed, found[1])
+    for ledger, version in work.estate.store.ledgers():
+        if ledger.id == work.plan.id:
+            work.estate.store.forget_ledger(work.lead, ledger, version)
     return "forgotten"
 
 
@@ -402,6 +411,9 @@ def _source_closed(work: Work) -> str:
         raise InvariantViolation(f"the record says {record.region} {record.state}", where=work.plan.id)
     if work.plan.kind == "failover":
         return f"closed; {work.plan.source} is fenced at first contact"
+    back = [g for g in work.estate.unit.groups if work.estate.clusters[work.plan.source].group(g).members]
+    if back:
+        raise MrcError("GROUP_HAS_MEMBERS", f"somebody has come back to {', '.join(back)}", where=str(work.plan.source), retryable=True)
     bindings = work.estate.clusters[work.plan.source].bindings()
     missing = fence.denies(work.estate.unit, bindings, fence.wanted(record, work.plan.source)) - bindings
     if missing:
@@ -475,9 +487,23 @@ def _open_target(work: Work) -> dict[str, str]:
     blocked = fence.blocks_writers(estate.unit, bindings - ours)
     if blocked:
         raise MrcError("NOT_VERIFIED", f"ACLs would refuse {', '.join(blocked)} in {region}", where=str(region))
+    if work.plan.kind == "switchover":
+        _require_nothing_new(work)
     _set_record(work, (closed,), target_open)
     _reconcile_fence(work, region)
     return {}
+
+
+def _require_nothing_new(work: Work) -> None:
+    """Prove the source's fence once more, and that nothing got past it since the flow was stopped."""
+    fencing.require_fenced(work.estate, work.plan.source, still=False)
+    record, _ = work.estate.require_record()
+    if not _same(record, _records(work.plan)[2]):
+        return  # opened already, by this effect's first try: the reversed flow may write in the source by now
+    positions = work.estate.replicators[work.plan.target].positions(work.estate.connector(work.forward))
+    new = [str(tp) for tp, seen in _to_copy(work).items() if seen is not None and positions.get(tp) != seen.offset + 1]
+    if new:
+        raise MrcError("NOT_VERIFIED", f"records came into {', '.join(new)} behind the stopped flow", where=str(work.plan.source))
 
 
 def _target_open(work: Work) -> str:

@@ -167,6 +167,10 @@ class Store:
         """Replace or make an entry of the ledger."""
         self._commit([lead(), self._upsert(f"{self.root}/ledger/{ledger.id}", ledger, version)])
 
+    def forget_ledger(self, lead: LeaderCheck, ledger: Ledger, version: int) -> None:
+        """Remove an entry of a failover that was undone."""
+        self._commit([lead(), Delete(f"{self.root}/ledger/{ledger.id}", version)])
+
     # -- inside
 
     def _upsert(self, path: str, value: object, version: int | None) -> Op:

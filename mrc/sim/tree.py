@@ -156,6 +156,10 @@ class FakeTree:
         """See `Tree.watch`; ``notify`` is called within the write that changes the node."""
         self._watches.append((path, notify))
 
+    def session_id(self) -> int:
+        """See `Tree.session_id`."""
+        return self.session
+
     def lease_s(self) -> float:
         """See `Tree.lease_s`."""
         return max(0.0, self._store.session_timeout_s * _LEASE_SHARE - (self._store.clock.monotonic_s() - self._answered_s))

@@ -145,6 +145,11 @@ class ZooKeeperTree:
         if first and self._client.connected:
             self._arm(path)
 
+    def session_id(self) -> int:
+        """See `Tree.session_id`."""
+        known = self._client.client_id
+        return int(known[0]) if known else 0
+
     def lease_s(self) -> float:
         """See `Tree.lease_s`."""
         with self._lock:

@@ -333,7 +333,9 @@ def _go_on(run: Run, now_ms: int) -> Outcome:
 def _resume(run: Run, event: Event, now_ms: int) -> Outcome:
     """Prove again what was proved, then go on."""
     back_to: Phase = run.back_to if run.phase == "proving" else run.phase
-    proofs = tuple(index for index, step in enumerate(run.plan.steps[: run.at]) if ACTIONS[step.action].proof)
+    # Once the target is open the source's proofs decide nothing any more, and a source that has died since must not stop the rest.
+    steps = () if "target-open" in run.given else run.plan.steps[: run.at]
+    proofs = tuple(index for index, step in enumerate(steps) if ACTIONS[step.action].proof)
     return _prove_next(msgspec.structs.replace(run, back_to=back_to, proving=proofs), now_ms)
 
 

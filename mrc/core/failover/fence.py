@@ -53,7 +53,8 @@ def wanted(record: ActiveRecord, region: Region) -> Wanted:
 def writers(unit: Unit, bindings: Iterable[Binding]) -> frozenset[str]:
     """Return the principals that a write fence names: configured ones and all that an ALLOW lets write, less the exempt."""
     found = {b.principal for b in bindings if b.permission == "allow" and b.operation in _WRITING and _covers_topics(b, unit)}
-    return (frozenset(unit.writers) | found | {unit.probe}) - frozenset(unit.exempt)
+    probe = {unit.probe} if unit.probe else set()
+    return (frozenset(unit.writers) | found | probe) - frozenset(unit.exempt)
 
 
 def readers(unit: Unit, bindings: Iterable[Binding]) -> frozenset[str]:

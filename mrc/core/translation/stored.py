@@ -118,6 +118,10 @@ def _runs(entries: dict[bytes, bytes], topic: str, partition: int, head: Head) -
             found = decode(raw or b"", list[Run])
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             return runs, f"chunk {chunk} of the offset map cannot be read: {error}"
+        full = chunk < dropped + (count - 1) // CHUNK_RUNS
+        if full and len(found) != CHUNK_RUNS:
+            # Two writers have torn it: what follows need not belong to what stands here.
+            return runs, f"chunk {chunk} of the offset map has {len(found)} runs of {CHUNK_RUNS}"
         runs += found
     if len(runs) < count:
         return runs, f"the offset map has {len(runs)} runs of {count}"

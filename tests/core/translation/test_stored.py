@@ -122,3 +122,17 @@ def test_a_map_of_topics_made_anew_is_not_used() -> None:
         assert back is None
         assert "made anew" in wrong
     assert decode_map(topic.entries, "orders", 0, ("", "there"))[0] is not None
+
+
+def test_a_map_that_two_writers_have_torn_ends_where_it_is_torn() -> None:
+    known = OffsetMap(0, 0)
+    for n in range(2 * CHUNK_RUNS):
+        known.add(Run(10 * n, 20 * n, 5))
+    topic = Topic()
+    topic.store(known)
+    key = encode(MapKey("orders", 0, 0))
+    topic.entries[key] = encode(known.runs(0, CHUNK_RUNS - 9))
+    back, wrong = topic.load()
+    assert "chunk 0" in wrong
+    assert back is not None
+    assert len(back) == 0

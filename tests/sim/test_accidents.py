@@ -1,0 +1,179 @@
+"""Accidents in the middle of moves: each ends, or says what it waits for, and nothing is lost unreported."""
+
+from __future__ import annotations
+
+import pytest
+
+from mrc.core.errors import MrcError
+from mrc.core.failover.execution import ENDED, AbortAsked, Run
+from mrc.core.model import Region, TopicPartition
+from mrc.ports import Binding
+from mrc.sim.agents import SimAgent
+from mrc.sim.world import EAST, PRODUCER, WEST
+from tests.sim.estate import BILLING, SHIPPING, Estate
+from tests.sim.test_service import service
+
+
+def settled() -> Estate:
+    estate = Estate()
+    estate.settle()
+    return estate
+
+
+def lose(estate: Estate, region: Region) -> None:
+    estate.world.lose(region)
+    for name in (f"{region}-a", f"{region}-b"):
+        estate.agents[name].alive = False
+        estate.agents[name].tree.expire()
+
+
+def regain(estate: Estate, region: Region) -> None:
+    estate.world.regain(region)
+    for name in (f"{region}-a", f"{region}-b"):
+        estate.agents[name] = SimAgent(estate.world, region, name)
+
+
+def until_step(estate: Estate, step: str) -> Run:
+    for _ in range(300):
+        estate.round()
+        run = estate.run_of(WEST)
+        if run is not None and run.phase not in ENDED and run.step.name == step:
+            return run
+    raise AssertionError(f"never came to {step}")
+
+
+@pytest.mark.parametrize("step", ["drain", "stop-flow", "move-positions"])
+def test_when_the_source_dies_in_a_switchover_it_is_ended_and_a_failover_goes_on(step: str) -> None:
+    estate = settled()
+    estate.replicating = step != "drain"
+    estate.begin("switchover", WEST)
+    until_step(estate, step)
+    lose(estate, EAST)
+    estate.settle(40)
+    estate.leader(WEST).coordinator.mover.ask(AbortAsked("test"))
+    for _ in range(200):
+        estate.round()
+        run = estate.run_of(WEST)
+        if run is not None and run.phase == "aborted":
+            break
+    assert estate.run_of(WEST) is not None
+    assert estate.move("failover", WEST, attested=True).phase == "succeeded"
+    assert estate.applications.record().region == WEST
+
+
+def test_a_reply_that_is_lost_at_an_election_costs_a_round_and_not_the_lead() -> None:
+    estate = settled()
+    first = estate.leader(WEST)
+    second = next(agent for agent in estate.agents.values() if agent.name.startswith("west") and agent is not first)
+    first.alive = False
+    first.tree.expire()
+    second.tree.replies_to_lose = 1
+    estate.settle(30)
+    assert second.leadership.leads
+
+
+def test_a_former_leaders_new_session_renews_nothing_for_its_old_term() -> None:
+    estate = settled()
+    first = estate.leader(WEST)
+    first.tree.expire()
+    assert first.tree.get("/groups/orders/record") is not None  # an answer, by the new session
+    assert first.tree.lease_s() > 0
+    assert not first.leadership.leads
+    with pytest.raises(MrcError) as raised:
+        first.leadership.check()
+    assert raised.value.code == "LEASE_LOST"
+
+
+def test_a_failover_of_a_partition_that_nothing_is_known_of_begins_at_its_start() -> None:
+    estate = Estate()
+    estate.producing = False
+    idle = TopicPartition("payments", 3)
+    for n in range(20):
+        for tp in estate.world.tps():
+            if tp != idle:
+                estate.world.clusters[EAST].produce(PRODUCER, tp, b"k", f"{tp}-{n}".encode())
+    estate.settle(60)
+    lose(estate, EAST)
+    for name in ("west-a", "west-b"):
+        estate.agents[name].alive = False
+        estate.agents[name].tree.expire()
+        estate.agents[name] = SimAgent(estate.world, WEST, name)
+    estate.settle(30)
+    assert estate.move("failover", WEST, attested=True).phase == "succeeded"
+    assert estate.world.clusters[WEST].positions(BILLING)[idle].offset == 0
+
+
+def test_a_region_that_returns_with_its_topics_made_anew_is_not_taken_for_one_that_lost_nothing() -> None:
+    estate = Estate()
+    estate.consuming = {BILLING: 1_000, SHIPPING: 0}
+    estate.settle(30)
+    lose(estate, EAST)
+    assert estate.move("failover", WEST, attested=True).phase == "succeeded"
+    estate.settle(20)
+    for topic, partitions in estate.world.partitions.items():
+        estate.world.clusters[EAST].make_topic(topic, partitions)
+    regain(estate, EAST)
+    estate.settle(100)
+    ((ledger, _),) = estate.leader(EAST).coordinator.estate.store.ledgers()
+    assert ledger.state == "open"
+    assert estate.world.replicators[EAST].status("mrc.orders.west-east").state == "STOPPED"
+
+
+def test_a_record_that_got_past_the_fence_keeps_the_target_closed() -> None:
+    estate = settled()
+    estate.begin("switchover", WEST)
+    until_step(estate, "release-groups")
+    estate.producing = False
+    east = estate.world.clusters[EAST]
+    tp = TopicPartition("orders", 0)
+    deny = Binding("topic", "orders", "literal", PRODUCER, "write", "deny")
+    east.acls.bindings = east.acls.bindings - {deny}
+    east.produce(PRODUCER, tp, b"k", b"late")
+    for _ in range(200):
+        estate.round()
+        run = estate.run_of(WEST)
+        if run is not None and run.phase == "waiting":
+            break
+    run = estate.run_of(WEST)
+    assert run is not None
+    assert run.waiting is not None
+    assert (run.step.name, run.waiting.code) == ("open-target", "NOT_VERIFIED")
+    assert "orders-0" in run.waiting.message
+    assert estate.applications.record().state == "closed"
+
+
+def test_a_refused_abort_from_the_source_takes_nothing_over() -> None:
+    estate = settled()
+    estate.begin("switchover", WEST)
+    execution = until_step(estate, "open-target").plan.id
+    for name in ("west-a", "west-b"):
+        estate.agents[name].alive = False
+        estate.agents[name].tree.expire()
+    estate.settle(5)
+    before = estate.applications.record()
+    with pytest.raises(MrcError) as raised:
+        service(estate, EAST).abort(execution, "test", "")
+    assert raised.value.code == "ABORT_REFUSED"
+    estate.settle(20)
+    assert estate.leader(EAST).coordinator.mover.idle
+    assert estate.applications.record() == before
+
+
+def test_an_aborted_failover_leaves_no_entry_in_the_ledger() -> None:
+    estate = settled()
+    estate.replicating = False
+    estate.world.lose(EAST)
+    for name in ("east-a", "east-b"):
+        estate.agents[name].alive = False
+        estate.agents[name].tree.expire()
+    estate.begin("failover", WEST, attested=True)
+    until_step(estate, "move-positions")
+    mover = estate.leader(WEST).coordinator.mover
+    mover.ask(AbortAsked("test"))
+    estate.settle(40)
+    run = estate.run_of(WEST)
+    assert run is not None
+    if run.phase == "aborted":
+        assert estate.leader(WEST).coordinator.estate.store.ledgers() == []
+    else:
+        assert run.opened, "the abort came too late"
