@@ -54,12 +54,25 @@ def spawn(folder: Path, part: str, argv: Sequence[str], log: Path, environment: 
         redirect = [(os.POSIX_SPAWN_DUP2, quiet, 0), (os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, out, 2)]
         # Ctrl-C of the terminal must not reach it, and nobody's ignored signals are handed down.
         defaults = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE]
-        return os.posix_spawn(argv[0], list(argv), carried, file_actions=redirect, setsid=True, setsigdef=defaults, setsigmask=[])
+        pid = os.posix_spawn(argv[0], list(argv), carried, file_actions=redirect, setsid=True, setsigdef=defaults, setsigmask=[])
     except OSError as error:
         raise MrcError("SANDBOX_FAILED", f"cannot start {argv[0]}: {error.strerror}", where=part) from error
     finally:
         os.close(out)
         os.close(quiet)
+    _await_marks(pid)
+    return pid
+
+
+def _await_marks(pid: int) -> None:
+    """Wait until the process shows its environment: the kernel sets that up a moment after the program was started."""
+    for _ in range(400):
+        try:
+            if Path(f"/proc/{pid}/environ").read_bytes() or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                return
+        except (OSError, ChildProcessError):
+            return  # gone already: whoever waits for the part to work says so
+        time.sleep(0.005)
 
 
 def marked(folder: Path, part: str) -> dict[str, str]:
