@@ -57,7 +57,13 @@ class Pair:
 
 
 class Alignment:
-    """All partitions of one flow."""
+    """All partitions of one flow.
+
+    Attributes:
+        loaded: `pairs` holds what is stored, or more; False while it is being looked for.
+        loads: how often it was loaded: an answer that was put together across two loads is none.
+        target_ids: ids of the target's topics, by their names in the source, when they were looked at last.
+    """
 
     def __init__(self, estate: Estate, flow: Flow) -> None:
         self.estate = estate
@@ -74,6 +80,9 @@ class Alignment:
         self._target_reader: Reader | None = None
         self._paused: dict[str, set[TopicPartition]] = {"source": set(), "target": set()}
         self._retry_at_s = 0.0
+        self.loaded = False
+        self.target_ids: dict[str, str] = {}
+        self.loads = 0
         self._half_known = self._out_of_range = False
         self.sights = Sights(COMMITTED, COMMITTED)
         self._stored_at_s = 0.0
@@ -90,7 +99,7 @@ class Alignment:
         Raises:
             MrcError: the target cannot be read.
         """
-        if self._half_known and self._may_try_source():
+        if self._half_known and self._may_try_source() and self._source_answers():
             self.close()
         if self._target_reader is None:
             if self._out_of_range and not self._may_try_source():
@@ -106,6 +115,15 @@ class Alignment:
             except MrcError as error:
                 self._source_failed(error)
 
+    def _source_answers(self) -> bool:
+        """Ask before what serves meanwhile is given up: a dead source is asked again and again."""
+        try:
+            self.estate.clusters[self.flow.source].topics(self.estate.unit.topics)
+        except MrcError as error:
+            self._source_failed(error)
+            return False
+        return True
+
     def _load(self) -> None:
         target, policy = self.estate.clusters[self.flow.target], self.estate.unit.policy
         stored = target.load(self.topic)
@@ -120,6 +138,7 @@ class Alignment:
         self.sights = self.estate.sights_of(self.flow, here, there)
         self._shape = _shape(here, there), self.sights
         self._refreshed_at_s = self.estate.clock.monotonic_s()
+        pairs: dict[TopicPartition, Pair] = {}
         for topic, name in names.items():
             if name not in there:
                 self.complaints[topic] = Changed("OFFSET_MAP", f"topic {name} does not exist in {self.flow.target} yet")
@@ -128,8 +147,13 @@ class Alignment:
                 pair = self._load_pair(stored, TopicPartition(topic, p), TopicPartition(name, p), there[name].topic_id, here)
                 if pair is not None:
                     pair.compacted = any(_compacts(info) for info in (there[name], here.get(topic)))
-                    self.pairs[pair.source] = pair
-                    self._by_target[pair.target] = pair
+                    pairs[pair.source] = pair
+        with self.lock:
+            self.pairs.update(pairs)
+            self._by_target.update((pair.target, pair) for pair in pairs.values())
+            self.target_ids = {topic: there[name].topic_id for topic, name in names.items() if name in there}
+            self.loads += 1
+            self.loaded = True
 
     def _load_pair(
         self, stored: dict[bytes, bytes], source: TopicPartition, target: TopicPartition, target_id: str, here: Mapping[str, TopicInfo]
@@ -210,6 +234,7 @@ class Alignment:
             if reader is not None:
                 reader.close()
         with self.lock:
+            self.loaded = False
             self._source_reader = self._target_reader = None
             self.pairs.clear()
             self._by_target.clear()

@@ -7,7 +7,8 @@ source dies, what stands in the target is all there is, and it is enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -42,6 +43,17 @@ class CaptureView(Value, frozen=True):
     checkpoint_age_s: Reading[float]
     checkpoints: tuple[CheckpointView, ...]
     partitions: tuple[PartitionLagView, ...]
+
+
+class _Committed(NamedTuple):
+    """A group's position in the source, and what was captured of it."""
+
+    position: Position
+    checkpoint: Checkpoint | None = None
+
+    def floor(self, target_id: str) -> int:
+        """Return the last safe offset in the target's topic with this id; -1 where there is none."""
+        return self.checkpoint.floor_in(target_id) if self.checkpoint else -1
 
 
 class Capture:
@@ -120,6 +132,7 @@ class Capture:
 
     def close(self) -> None:
         """Stop; what was written stays."""
+        self._running = False  # first: others ask whether it runs after they took what it knows
         self._alignment.close()
         self._commits.close()
         self._checkpoints = {}
@@ -127,7 +140,6 @@ class Capture:
         self._compared = False
         self._ends = {}
         self._target_ends = {}
-        self._running = False
 
     def _read_ends(self) -> None:
         """Read both logs' ends (after the positions, so that lag is never negative); keep the time of the source's."""
@@ -215,6 +227,7 @@ class Capture:
             translation=_answer(pair, position.offset),
             now_ms=now_ms,
             topic_id=pair.ids[0],
+            target_id=pair.ids[1],
         )
         if before is None or not _says_the_same(before, checkpoint):
             changed[key] = checkpoint
@@ -257,45 +270,51 @@ class Capture:
 
     def final_positions(self, *, source_alive: bool, deadline_s: float) -> dict[GroupId, dict[TopicPartition, Position]]:
         """See `mrc.agent.steps.Positions`."""
-        positions = self._live_positions() if source_alive else self._captured_positions()
         pending: list[str] = []
         found: dict[GroupId, dict[TopicPartition, Position]] = {}
+        live = self._live_positions() if source_alive else None
 
         def ready() -> bool:
             pending.clear()
             found.clear()
-            if not self._read_to_the_end(both=source_alive):
+            positions = live if live is not None else self._captured_positions()
+            loads = self._alignment.loads
+            if positions is None or not self._alignment.loaded:
+                pending.append("the capture is starting")
+            elif not self._read_to_the_end(both=source_alive):
                 pending.append("the logs are not read to their ends yet")
-                return False
-            for (group, tp), (position, floor) in positions.items():
-                answer = self._final(tp, position.offset, floor, final=not source_alive)
-                if answer is None:
-                    pending.append(f"{group} on {tp} at {position.offset}")
-                else:
-                    target, offset = answer
-                    if offset >= 0:
-                        found.setdefault(group, {})[target] = Position(Offset(offset), position.metadata)
+            else:
+                for (group, tp), known in positions.items():
+                    answer = self._final(tp, known, final=not source_alive)
+                    if answer is None:
+                        pending.append(f"{group} on {tp} at {known.position.offset}")
+                    elif answer[1] >= 0:
+                        found.setdefault(group, {})[answer[0]] = Position(Offset(answer[1]), known.position.metadata)
+                if self._alignment.loads != loads or not self._alignment.loaded:
+                    pending.append("the maps have been loaded anew")
             return not pending
 
         if not self._estate.wait_until(ready, deadline_s):
             raise MrcError("NOT_VERIFIED", f"positions are not ready: {'; '.join(pending[:5])}", where=str(self._flow), retryable=True)
         return found
 
-    def _live_positions(self) -> dict[tuple[GroupId, TopicPartition], tuple[Position, int]]:
+    def _live_positions(self) -> dict[tuple[GroupId, TopicPartition], _Committed]:
         source = self._estate.clusters[self._flow.source]
         return {
-            (group, tp): (position, -1)
+            (group, tp): _Committed(position)
             for group in self._estate.unit.groups
             for tp, position in source.positions(group).items()
             if tp.topic in self._estate.unit.topics
         }
 
-    def _captured_positions(self) -> dict[tuple[GroupId, TopicPartition], tuple[Position, int]]:
+    def _captured_positions(self) -> dict[tuple[GroupId, TopicPartition], _Committed] | None:
+        """Return what was captured; None while the capture does not run."""
+        checkpoints = self._checkpoints.copy()
         if not self._running:
-            raise MrcError("NOT_VERIFIED", "the capture has not started yet", where=str(self._flow), retryable=True)
+            return None
         return {
-            (key.group, TopicPartition(key.topic, key.partition)): (Position(Offset(c.source_offset), c.metadata), c.floor)
-            for key, c in list(self._checkpoints.items())
+            (key.group, TopicPartition(key.topic, key.partition)): _Committed(Position(Offset(c.source_offset), c.metadata), c)
+            for key, c in checkpoints.items()
             if key.group in self._estate.unit.groups
         }
 
@@ -306,7 +325,7 @@ class Capture:
         """
         pairs = list(self._alignment.pairs.values())
         if not pairs:
-            return not both  # of a dead source nothing was stored: what there is no map of begins at the log's start
+            return not both  # of a dead source nothing was stored: what there is no map of stands on its checkpoints
         ends = self._estate.clusters[self._flow.target].ends([p.target for p in pairs], "read_committed")
         with self._alignment.lock:
             if both:
@@ -314,19 +333,18 @@ class Capture:
             # Without the source a full window cannot be decided any more: answers stay behind the last pair.
             return all(p.aligner.target_position >= ends[p.target] or not p.aligner.wants_target for p in pairs)
 
-    def _final(self, tp: TopicPartition, offset: int, floor: int, *, final: bool) -> tuple[TopicPartition, int] | None:
+    def _final(self, tp: TopicPartition, known: _Committed, *, final: bool) -> tuple[TopicPartition, int] | None:
         """Return the target partition and offset (-1: begin at the log's start), or None while there is no answer yet."""
         with self._alignment.lock:
             pair = self._alignment.pairs.get(tp)
-            if pair is None:
-                topic = target_topic(self._estate.unit.policy, self._flow.source, tp.topic)
-                return (TopicPartition(topic, tp.partition), -1) if final else None
-            answer = pair.known.to_target(offset, final=final)
+            target_id = self._alignment.target_ids.get(tp.topic, "")
+            answer = pair.known.to_target(known.position.offset, final=final) if pair else None
+        if pair is None:
+            topic = target_topic(self._estate.unit.policy, self._flow.source, tp.topic)
+            return (TopicPartition(topic, tp.partition), known.floor(target_id)) if final else None
         if isinstance(answer, Exact | Bounded):
             return pair.target, answer.offset
-        if answer.reason == "before-map":
-            return pair.target, floor
-        return (pair.target, floor) if final else None
+        return (pair.target, known.floor(target_id)) if final else None
 
     @property
     def sights(self) -> Sights:
@@ -354,12 +372,23 @@ class Capture:
         """Return the safe target position of every group on every partition that has one, for keeping them in the standby."""
         found: dict[GroupId, dict[TopicPartition, Position]] = {}
         with self._alignment.lock:
-            targets = {tp: pair.target for tp, pair in self._alignment.pairs.items()}
+            targets = {tp: (pair.target, pair.ids[1]) for tp, pair in self._alignment.pairs.items()}
         for key, checkpoint in self._checkpoints.copy().items():
-            target = targets.get(TopicPartition(key.topic, key.partition))
-            if target is not None and checkpoint.floor >= 0:
-                found.setdefault(key.group, {})[target] = Position(Offset(checkpoint.floor), checkpoint.metadata)
+            target, target_id = targets.get(TopicPartition(key.topic, key.partition), (None, ""))
+            if target is not None and (floor := checkpoint.floor_in(target_id)) >= 0:
+                found.setdefault(key.group, {})[target] = Position(Offset(floor), checkpoint.metadata)
         return found
+
+    def captured(self) -> dict[CheckpointKey, Checkpoint]:
+        """Return every checkpoint as it stands."""
+        return self._checkpoints.copy()
+
+    def forget(self, keys: Iterable[CheckpointKey]) -> None:
+        """Delete checkpoints; the caller leads, and has seen that their positions are gone. Raises world errors."""
+        gone = list(keys)
+        self._estate.clusters[self._flow.target].append(self._topic, [(encode(key), None) for key in gone])
+        for key in gone:
+            self._checkpoints.pop(key, None)
 
     # -- for readers
 

@@ -25,6 +25,7 @@ class Estate:
         super_users: what the configuration says of each region's ``super.users``; None: nothing.
         route: argv of the routing command; empty where there is none.
         committing: held by whoever commits positions, so that a move's are the last.
+        settings: of the flows' source connectors, as Connect told them last.
     """
 
     unit: Unit
@@ -38,6 +39,7 @@ class Estate:
     route: Sequence[str] = ()
     super_users: Mapping[Region, tuple[str, ...] | None] = field(default_factory=dict)
     committing: threading.Lock = field(default_factory=threading.Lock)
+    settings: dict[Flow, Mapping[str, str]] = field(default_factory=dict)
 
     def inbound(self, region: Region) -> Flow:
         """Return the flow into a region."""
@@ -54,14 +56,16 @@ class Estate:
         return self.sights_of(flow, self.clusters[flow.source].topics(unit.topics), self.clusters[flow.target].topics(names))
 
     def sights_of(self, flow: Flow, here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo]) -> Sights:
-        """The same from topics that were described already; a side that does not answer is empty, and the other decides."""
+        """The same from topics that were described already; a side that does not answer is empty, and the other decides.
+
+        While Connect does not answer, what it said last holds.
+        """
         try:
-            connector: Mapping[str, str] = self.replicators[flow.target].settings(self.connector(flow))
+            self.settings[flow] = self.replicators[flow.target].settings(self.connector(flow))
         except MrcError as error:
             if error.kind == "bug":
                 raise
-            connector = {}
-        return sights(self.unit.policy, flow.source, here, there, connector)
+        return sights(self.unit.policy, flow.source, here, there, self.settings.get(flow, {}))
 
     def partitions(self, region: Region) -> list[TopicPartition]:
         """Return all partitions of the unit's topics in a region. Raises ``UNKNOWN_TOPIC`` when one does not exist."""

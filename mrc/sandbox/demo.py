@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from mrc.core.errors import MrcError
-from mrc.sandbox.judge import Move, Verdict
+from mrc.sandbox.judge import LIMITS, Limits, Move, Verdict
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
@@ -30,14 +30,15 @@ Say = Callable[[str], None]
 
 
 class Demo:
-    """One run on one sandbox."""
+    """One run on one sandbox; ``limits`` are what its moves may take."""
 
-    def __init__(self, state: Path, say: Say, *, rate: float, options: Options) -> None:
+    def __init__(self, state: Path, say: Say, *, rate: float, options: Options, limits: Limits = LIMITS) -> None:
         self.sandbox = Sandbox(state)
         self.traffic = Traffic(state, state / "demo-traffic")
         self._say = say
         self._rate = rate
         self._options = options
+        self._limits = limits
         self._moves: list[Move] = []
 
     def run(self) -> Verdict:
@@ -77,7 +78,7 @@ class Demo:
         self._say("the producer ends, the groups finish")
         self.traffic.stop_producers()
         drained = self.traffic.drain(60.0)
-        verdict = self.traffic.judge(self._moves, drained=drained)
+        verdict = self.traffic.judge(self._moves, drained=drained, limits=self._limits)
         self._hold_to_the_ledger(verdict)
         return verdict
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mrc.sandbox.demo import Demo
-from mrc.sandbox.judge import Verdict
+from mrc.sandbox.judge import Limits, Verdict
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
@@ -37,7 +37,7 @@ def promises(verdict: Verdict) -> None:
 @pytest.mark.parametrize("exactly_once", [False, True], ids=["at-least-once", "exactly-once"])
 def test_there_and_back_a_region_killed_a_failover_and_the_way_home(exactly_once: bool) -> None:
     folder = state(f"demo-{'exactly-once' if exactly_once else 'plain'}")
-    demo = Demo(folder, print, rate=1000.0, options=Options(mm2_exactly_once=exactly_once))
+    demo = Demo(folder, print, rate=1000.0, options=Options(mm2_exactly_once=exactly_once), limits=Limits(None, None))
     try:
         promises(demo.run())
     finally:

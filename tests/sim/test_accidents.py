@@ -177,3 +177,52 @@ def test_an_aborted_failover_leaves_no_entry_in_the_ledger() -> None:
         assert estate.leader(WEST).coordinator.estate.store.ledgers() == []
     else:
         assert run.opened, "the abort came too late"
+
+
+def test_while_the_maps_are_looked_for_anew_no_position_is_answered_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pump may be anywhere when the mover asks: here in the middle of asking a dead source."""
+    estate = settled()
+    lose(estate, EAST)
+    for name in ("west-a", "west-b"):
+        estate.agents[name].alive = False
+        estate.agents[name].tree.expire()
+        estate.agents[name] = SimAgent(estate.world, WEST, name)
+    estate.settle(30)
+    capture = estate.leader(WEST).coordinator.capture
+    wanted = capture.final_positions(source_alive=False, deadline_s=estate.world.clock.monotonic_s() + 1)
+    assert all(wanted[group] for group in (BILLING, SHIPPING))
+    east, topics = estate.world.clusters[EAST], estate.world.clusters[EAST].topics
+    answers: list[object] = []
+
+    def ask_meanwhile(names: tuple[str, ...]) -> object:
+        try:
+            answers.append(capture.final_positions(source_alive=False, deadline_s=estate.world.clock.monotonic_s()))
+        except MrcError as error:
+            answers.append(error.code)
+        return topics(names)
+
+    monkeypatch.setattr(east, "topics", ask_meanwhile)
+    estate.settle(30)
+    assert answers
+    assert all(answer == wanted for answer in answers)
+
+
+def test_positions_without_a_map_stand_on_what_was_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    estate = settled()
+    estate.producing, estate.consuming = False, {}
+    estate.settle(30)
+    west = estate.world.clusters[WEST]
+    before = estate.leader(WEST).coordinator.capture.standby_positions()
+    lose(estate, EAST)
+    for name in ("west-a", "west-b"):
+        estate.agents[name].alive = False
+        estate.agents[name].tree.expire()
+        estate.agents[name] = SimAgent(estate.world, WEST, name)
+    del west.contents["mrc.offset-map.east.internal"]
+    estate.settle(30)
+    assert estate.move("failover", WEST, attested=True).phase == "succeeded"
+    for group in (BILLING, SHIPPING):
+        assert before[group]
+        assert {tp: position.offset for tp, position in west.positions(group).items() if tp in before[group]} == {
+            tp: position.offset for tp, position in before[group].items()
+        }

@@ -78,3 +78,14 @@ def test_copies_with_other_headers_are_named_and_nothing_is_answered_for_them() 
     views = coordinator.capture.snapshot().checkpoints
     mine = next(c for c in views if (c.group, c.topic, c.partition) == (BILLING, "orders", 0))
     assert (mine.translation.type, mine.translation.reason) == ("unknown", "records-changed")
+
+
+def test_while_connect_is_silent_the_logs_are_looked_at_as_before() -> None:
+    estate = Estate()
+    replicator = estate.world.replicators[WEST]
+    replicator.connectors["mrc.orders.east-west"].config["source.consumer.isolation.level"] = "read_uncommitted"
+    leader = next(agent for agent in estate.agents.values() if agent.name == "west-a").coordinator.estate
+    flow = leader.inbound(WEST)
+    assert leader.sights(flow).source.isolation == "read_uncommitted"
+    replicator.reachable = False
+    assert leader.sights(flow).source.isolation == "read_uncommitted"

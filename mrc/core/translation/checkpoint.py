@@ -32,6 +32,7 @@ class Checkpoint(Written, frozen=True):
         floor: last safe target offset, -1 where there never was one; with an answer it is the answer.
         captured_at_ms: when the position was read in the source.
         topic_id: the source topic's id; a checkpoint of another topic with the same name says nothing.
+        target_id: the target topic's id: ``floor`` is an offset of that topic and of no other.
     """
 
     source_offset: int
@@ -40,11 +41,23 @@ class Checkpoint(Written, frozen=True):
     floor: int
     captured_at_ms: int
     topic_id: str
+    target_id: str = ""
     version: Literal[1] = 1
+
+    def floor_in(self, target_id: str) -> int:
+        """Return the floor in the target topic with this id; -1 where it was of another one."""
+        return self.floor if self.target_id == target_id else -1
 
 
 def advance(
-    before: Checkpoint | None, *, source_offset: int, metadata: str, translation: Translation, now_ms: int, topic_id: str
+    before: Checkpoint | None,
+    *,
+    source_offset: int,
+    metadata: str,
+    translation: Translation,
+    now_ms: int,
+    topic_id: str,
+    target_id: str,
 ) -> Checkpoint:
     """Return the checkpoint for a position that was just read.
 
@@ -55,8 +68,8 @@ def advance(
     elif before is None or before.topic_id != topic_id or before.source_offset > source_offset:
         floor = -1
     else:
-        floor = before.floor
-    return Checkpoint(source_offset, metadata, translation, floor, now_ms, topic_id)
+        floor = before.floor_in(target_id)
+    return Checkpoint(source_offset, metadata, translation, floor, now_ms, topic_id, target_id)
 
 
 def encode_checkpoint(key: CheckpointKey, checkpoint: Checkpoint) -> tuple[bytes, bytes]:
