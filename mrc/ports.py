@@ -179,6 +179,9 @@ class Cluster(Protocol):
     def group_ids(self) -> list[GroupId]:
         """Return the ids of all consumer groups."""
 
+    def other_groups(self) -> dict[GroupId, str]:
+        """Return the groups that are no consumer groups, with the name of their protocol (``connect``, ...); empty: it is not told."""
+
     def group(self, group: GroupId) -> GroupInfo:
         """Return a group's state; an unknown group is ``Dead`` with 0 members."""
 

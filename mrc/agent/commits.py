@@ -19,7 +19,10 @@ ASK_EVERY_S = 0.25
 """How often all groups are asked where commits cannot be followed."""
 
 SWEEP_S = 30.0
-"""How long a round of asking every group takes where commits are followed."""
+"""How long a round of asking every group takes where commits are followed and groups are few."""
+
+ASK_ONE_EVERY_S = 0.5
+"""How often one group is asked at most then: each question holds the capture up, and many groups would mean many of them."""
 
 REOPEN_S = 30.0
 """How long following is not tried again after it was refused."""
@@ -127,7 +130,7 @@ class FollowedCommits:
         """Ask all groups at first and where commits are not followed; else one now and then, in turn."""
         groups = self._estate.unit.groups
         now_s = self._estate.clock.monotonic_s()
-        every_s = ASK_EVERY_S if self._tail is None else SWEEP_S / max(1, len(groups))
+        every_s = ASK_EVERY_S if self._tail is None else max(ASK_ONE_EVERY_S, SWEEP_S / max(1, len(groups)))
         if self._asked_all and now_s - self._asked_at_s < every_s:
             return
         self._asked_at_s = now_s

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar, cast
 
 import msgspec
 
+from mrc.agent import committing, explaining, inspection
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.leadership import AgentNode, Leadership
 from mrc.core.errors import CODES, MrcError
@@ -22,24 +23,32 @@ from mrc.core.failover.findings import findings
 from mrc.core.failover.flows import should_run
 from mrc.core.failover.plan import Plan, lint, make_plan
 from mrc.core.failover.runbook import MoveKind, Runbook
-from mrc.core.inventory import Inventory
+from mrc.core.inventory import Inventory, Position
 from mrc.core.model import ActiveRecord, Flow, Known, Offset, Reading, Region, TopicPartition, Unknown, encode
+from mrc.core.translation.positions import Place
 from mrc.core.views import (
     AgentView,
     CheckpointView,
+    CommittedView,
     DivergenceRangeView,
     DivergenceView,
     EntryView,
     ExecutionView,
+    ExplanationView,
     FindingView,
     FlowView,
+    ForgottenView,
+    GroupOffsetView,
+    OffsetDiffView,
     PartitionLagView,
     PartitionLossView,
     PlanView,
     RegionView,
     StatusView,
     StepView,
+    TranslatedView,
     TranslationView,
+    UnmovableView,
     VerifiedView,
     VersionView,
 )
@@ -243,6 +252,40 @@ class AgentService:
         coordinator = self._leading(rg)
         for checkpoint in self.checkpoints(rg, group, ""):
             yield coordinator.capture.verify(checkpoint)
+
+    def group_offsets(self, rg: str, group: str) -> tuple[GroupOffsetView, ...]:
+        """Return where groups stand on every partition; see `mrc.agent.inspection`, as for the three below."""
+        return inspection.group_offsets(self._leading(rg), group)
+
+    def diff(self, rg: str, group: str) -> tuple[OffsetDiffView, ...]:
+        """Return the answers beside MM2's checkpoints and what is committed in the target."""
+        return inspection.diff(self._leading(rg), group)
+
+    def unmovable(self, rg: str) -> tuple[UnmovableView, ...]:
+        """Return what group offsets do not move."""
+        return inspection.unmovable(self._leading(rg))
+
+    def translate_many(self, rg: str, places: Sequence[Place]) -> tuple[TranslatedView, ...]:
+        """Translate many positions; none refuses the others."""
+        return inspection.translate_many(self._leading(rg), places)
+
+    def explain(self, rg: str, group: str, topic: str, partition: int | None) -> Iterator[ExplanationView]:
+        """Show the records around a group's positions; see `mrc.agent.explaining`."""
+        return explaining.explain(self._leading(rg), group, topic, partition)
+
+    def apply_offsets(self, rg: str, group: str, dry_run: bool) -> tuple[CommittedView, ...]:
+        """Commit a group's safe positions here; see `mrc.agent.committing`, as for the two below."""
+        return committing.apply_offsets(self._leading(rg), group, dry_run=dry_run)
+
+    def commit_offsets(
+        self, rg: str, group: str, epoch: int, positions: Mapping[TopicPartition, Position], dry_run: bool
+    ) -> tuple[CommittedView, ...]:
+        """Commit given positions here."""
+        return committing.commit_offsets(self._leading(rg), group, epoch, positions, dry_run=dry_run)
+
+    def forget(self, rg: str, group: str, topic: str, dry_run: bool) -> tuple[ForgottenView, ...]:
+        """Delete the checkpoints of a group that has no positions any more."""
+        return committing.forget(self._leading(rg), group, topic, dry_run=dry_run)
 
     # -- moves
 

@@ -24,7 +24,7 @@ from mrc.core.errors import MrcError
 COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("mrc.cli.status:status", "Which region is open, fences, flows, lag and leaders."),
     "lag": ("mrc.cli.status:lag", "How far each flow is behind, in records and seconds."),
-    "offsets": ("mrc.cli.offsets:offsets", "Positions of consumer groups: list, translate, verify."),
+    "offsets": ("mrc.cli.offsets:offsets", "Positions of groups: show, translate, export, commit."),
     "plan": ("mrc.cli.moves:plan", "Show what a move would do, and what forbids it."),
     "switchover": ("mrc.cli.moves:switchover", "Move the unit to a healthy region, losing nothing."),
     "failover": ("mrc.cli.moves:failover", "Open a region after the active one has died."),

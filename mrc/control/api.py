@@ -14,15 +14,25 @@ from google.protobuf.message import Message
 from mrc.control.pb.mrc.v1 import mrc_pb2 as pb
 from mrc.control.service import Service
 from mrc.core.errors import MrcError
+from mrc.core.inventory import Position
+from mrc.core.model import Offset, TopicPartition
+from mrc.core.translation.positions import Place
 from mrc.core.views import (
     CheckpointView,
+    CommittedView,
     DivergenceView,
     EntryView,
     ExecutionView,
+    ExplanationView,
     FlowView,
+    ForgottenView,
+    GroupOffsetView,
+    OffsetDiffView,
     PlanView,
     StatusView,
+    TranslatedView,
     TranslationView,
+    UnmovableView,
     VerifiedView,
     VersionView,
 )
@@ -35,8 +45,17 @@ ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """Room for the checkpoints of some hundred groups on some thousand partitions."""
 
 _NAME_CHARACTERS_MAX = 255
-_CHARACTERS_MAX = {"reason": 1024, "token": 128}
+POSITIONS_MAX = 1000
+"""How many positions one request may hold."""
+
+METADATA_CHARACTERS_MAX = 4096
+"""Kafka's default of ``offset.metadata.max.bytes``."""
+
+_CHARACTERS_MAX = {"reason": 1024, "token": 128, "metadata": METADATA_CHARACTERS_MAX}
 _REQUIRED = frozenset({"target", "source", "execution_id", "token", "kind"})
+_FREE = frozenset({"metadata"})
+"""Fields that hold any character: they are another's, and are kept as they are."""
+
 _KINDS = ("switchover", "failover")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -59,6 +78,14 @@ class Method(NamedTuple):
     streams: bool = False
 
 
+def _wanted(request: pb.CommitOffsetsRequest) -> dict[TopicPartition, Position]:
+    """Return the positions of a request. Raises ``BAD_REQUEST`` where a partition stands in it twice."""
+    found = {TopicPartition(p.topic, p.partition): Position(Offset(p.offset), p.metadata) for p in request.positions}
+    if len(found) < len(request.positions):
+        raise MrcError("BAD_REQUEST", "a partition stands in it twice", where="positions")
+    return found
+
+
 METHODS: dict[str, Method] = {
     "Version": Method(pb.VersionRequest, pb.VersionResponse, VersionView, lambda s, _r, _a: s.version()),
     "Status": Method(pb.StatusRequest, pb.StatusResponse, StatusView, lambda s, r, _a: s.status(r.replication_group)),
@@ -77,6 +104,52 @@ METHODS: dict[str, Method] = {
     ),
     "Verify": Method(
         pb.VerifyRequest, pb.VerifyResponse, VerifiedView, lambda s, r, _a: s.verify(r.replication_group, r.group), streams=True
+    ),
+    "ShowOffsets": Method(
+        pb.ShowOffsetsRequest,
+        pb.ShowOffsetsResponse,
+        tuple[GroupOffsetView, ...],
+        lambda s, r, _a: s.group_offsets(r.replication_group, r.group),
+    ),
+    "ExplainOffsets": Method(
+        pb.ExplainOffsetsRequest,
+        pb.ExplainOffsetsResponse,
+        ExplanationView,
+        lambda s, r, _a: s.explain(r.replication_group, r.group, r.topic, r.partition if r.HasField("partition") else None),
+        streams=True,
+    ),
+    "DiffOffsets": Method(
+        pb.DiffOffsetsRequest,
+        pb.DiffOffsetsResponse,
+        tuple[OffsetDiffView, ...],
+        lambda s, r, _a: s.diff(r.replication_group, r.group),
+    ),
+    "ListUnmovable": Method(
+        pb.ListUnmovableRequest, pb.ListUnmovableResponse, tuple[UnmovableView, ...], lambda s, r, _a: s.unmovable(r.replication_group)
+    ),
+    "TranslateMany": Method(
+        pb.TranslateManyRequest,
+        pb.TranslateManyResponse,
+        tuple[TranslatedView, ...],
+        lambda s, r, _a: s.translate_many(r.replication_group, [Place(p.region, p.topic, p.partition, p.offset) for p in r.places]),
+    ),
+    "ApplyOffsets": Method(
+        pb.ApplyOffsetsRequest,
+        pb.ApplyOffsetsResponse,
+        tuple[CommittedView, ...],
+        lambda s, r, _a: s.apply_offsets(r.replication_group, r.group, r.dry_run),
+    ),
+    "CommitOffsets": Method(
+        pb.CommitOffsetsRequest,
+        pb.CommitOffsetsResponse,
+        tuple[CommittedView, ...],
+        lambda s, r, _a: s.commit_offsets(r.replication_group, r.group, r.epoch, _wanted(r), r.dry_run),
+    ),
+    "ForgetCheckpoints": Method(
+        pb.ForgetCheckpointsRequest,
+        pb.ForgetCheckpointsResponse,
+        tuple[ForgottenView, ...],
+        lambda s, r, _a: s.forget(r.replication_group, r.group, r.topic, r.dry_run),
     ),
     "Plan": Method(pb.PlanRequest, pb.PlanResponse, PlanView, lambda s, r, _a: s.plan(r.replication_group, r.kind, r.target, r.attested)),
     "StartMove": Method(
@@ -116,6 +189,13 @@ def check(request: Message) -> None:
             _check_text(field.name, value)
         elif isinstance(value, int) and value < 0:
             raise MrcError("BAD_REQUEST", f"{field.name} is {value}; it is 0 or more", where=field.name)
+        elif field.is_repeated:
+            if len(value) > POSITIONS_MAX:
+                raise MrcError(
+                    "BAD_REQUEST", f"{field.name} has {len(value)} entries; at most {POSITIONS_MAX} are allowed", where=field.name
+                )
+            for one in value:
+                check(one)
     kind = getattr(request, "kind", _KINDS[0])
     if kind not in _KINDS:
         raise MrcError("BAD_REQUEST", f"kind is {kind!r}; allowed: {', '.join(_KINDS)}", where="kind")
@@ -127,5 +207,5 @@ def _check_text(name: str, value: str) -> None:
         raise MrcError("BAD_REQUEST", f"{name} is empty", where=name)
     if len(value) > most:
         raise MrcError("BAD_REQUEST", f"{name} has {len(value)} characters; at most {most} are allowed", where=name)
-    if _CONTROL_CHARACTER.search(value):
+    if name not in _FREE and _CONTROL_CHARACTER.search(value):
         raise MrcError("BAD_REQUEST", f"{name} holds a control character", where=name)

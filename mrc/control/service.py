@@ -7,18 +7,28 @@ empty where there is no leader now. ``rg`` is a replication group's name; empty 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
+from mrc.core.inventory import Position
+from mrc.core.model import TopicPartition
+from mrc.core.translation.positions import Place
 from mrc.core.views import (
     CheckpointView,
+    CommittedView,
     DivergenceView,
     EntryView,
     ExecutionView,
+    ExplanationView,
     FlowView,
+    ForgottenView,
+    GroupOffsetView,
+    OffsetDiffView,
     PlanView,
     StatusView,
+    TranslatedView,
     TranslationView,
+    UnmovableView,
     VerifiedView,
     VersionView,
 )
@@ -44,6 +54,37 @@ class Service(Protocol):
 
     def verify(self, rg: str, group: str) -> Iterator[VerifiedView]:
         """Yield each checkpoint with what reading both sides said of it."""
+
+    def group_offsets(self, rg: str, group: str) -> tuple[GroupOffsetView, ...]:
+        """Return where groups stand on every partition, in the source and in the target; an empty ``group`` means all."""
+
+    def explain(self, rg: str, group: str, topic: str, partition: int | None) -> Iterator[ExplanationView]:
+        """Yield, per partition, the records around a group's position on both sides, and what MM2 knows of it."""
+
+    def diff(self, rg: str, group: str) -> tuple[OffsetDiffView, ...]:
+        """Return the answers beside MM2's checkpoints and what is committed in the target."""
+
+    def unmovable(self, rg: str) -> tuple[UnmovableView, ...]:
+        """Return what group offsets do not move."""
+
+    def translate_many(self, rg: str, places: Sequence[Place]) -> tuple[TranslatedView, ...]:
+        """Return the translations in the order of ``places``; none refuses the others."""
+
+    def apply_offsets(self, rg: str, group: str, dry_run: bool) -> tuple[CommittedView, ...]:  # noqa: FBT001 - the API's field
+        """Commit a group's safe positions in this region, where it has no members and the region is not open."""
+
+    def commit_offsets(
+        self,
+        rg: str,
+        group: str,
+        epoch: int,
+        positions: Mapping[TopicPartition, Position],
+        dry_run: bool,  # noqa: FBT001 - the API's field
+    ) -> tuple[CommittedView, ...]:
+        """Commit given positions in this region under the same conditions; ``epoch`` 0: nobody knows in which they were taken."""
+
+    def forget(self, rg: str, group: str, topic: str, dry_run: bool) -> tuple[ForgottenView, ...]:  # noqa: FBT001 - the API's field
+        """Delete the checkpoints of a group that has no positions in the source any more."""
 
     def plan(self, rg: str, kind: str, target: str, attested: bool) -> PlanView:  # noqa: FBT001 - the API's field
         """Return what a move would do now."""

@@ -114,6 +114,26 @@ CODES: dict[str, Code] = {
         "The peer has not proved who it is.",
         "Configure mTLS for clients that are not on this machine.",
     ),
+    "POSITIONS_INVALID": Code(
+        "usage",
+        "A file of positions cannot be read.",
+        "Write it anew with `mrc offsets export`; the message names what is wrong.",
+    ),
+    "POSITIONS_STALE": Code(
+        "usage",
+        "A file of positions was written in another epoch: regions were moved since.",
+        "Write it anew with `mrc offsets export`.",
+    ),
+    "TARGET_IS_OPEN": Code(
+        "usage",
+        "The region is open, draining or to be opened next: its groups commit for themselves, or a move commits for them.",
+        "Positions are committed in the standby; `mrc status` shows which region that is.",
+    ),
+    "GROUP_HAS_POSITIONS": Code(
+        "usage",
+        "The group still has positions in the source.",
+        "Delete the group there first: the checkpoints of one that is there come back at once.",
+    ),
     "BAD_REQUEST": Code(
         "usage",
         "The request is not well formed.",
@@ -198,7 +218,7 @@ CODES: dict[str, Code] = {
     "GROUP_HAS_MEMBERS": Code(
         "world",
         "A consumer group still has members.",
-        "Stop its consumers, then approve; or abort.",
+        "Stop its consumers, then ask again; a move that waits goes on with `mrc approve`, or ends with `mrc abort`.",
     ),
     "OPEN_TRANSACTION": Code(
         "world",

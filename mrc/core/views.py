@@ -155,6 +155,224 @@ class VerifiedView(Value, frozen=True):
     detail: str
 
 
+class GroupOffsetView(Value, frozen=True):
+    """A group on one partition: where it stands in the source, and in the target.
+
+    Attributes:
+        topic, target_topic: its name in the source and in the target.
+        source_offset: as captured last; unknown where nothing was.
+        translation: of ``source_offset``.
+        safe_offset: what may be committed in the target: the answer, or the last one that there was.
+        evidence: of ``safe_offset``: ``exact``, ``bounded``, ``floor``; empty where there is none.
+        metadata: what the consumer stored with its commit.
+        age_s: how old ``source_offset`` is.
+        committed: what the group has committed in the target now.
+    """
+
+    group: str
+    source: str
+    target: str
+    topic: str
+    target_topic: str
+    partition: int
+    source_offset: Reading[float]
+    translation: TranslationView
+    safe_offset: Reading[float]
+    evidence: str
+    metadata: str
+    age_s: Reading[float]
+    committed: Reading[float]
+
+
+class HeaderView(Value, frozen=True):
+    """A record's header, for reading; ``bytes`` is its value's size, -1 for null."""
+
+    name: str
+    value: str
+    bytes: int
+
+
+class RecordView(Value, frozen=True):
+    """A record, for reading: key, value and headers are shortened; the sizes are whole, -1 for null."""
+
+    offset: int
+    timestamp_ms: int
+    key: str
+    key_bytes: int
+    value: str
+    value_bytes: int
+    headers: tuple[HeaderView, ...]
+
+
+class SideView(Value, frozen=True):
+    """One side of a position.
+
+    Attributes:
+        offset: the position; unknown where there is none on this side.
+        before: the record right before it, none where the log begins.
+        next: the record that is read there next, none where the log ends.
+        unread: why the records could not be read; empty where they were.
+    """
+
+    region: str
+    topic: str
+    partition: int
+    offset: Reading[float]
+    before: tuple[RecordView, ...]
+    next: tuple[RecordView, ...]
+    unread: str
+
+
+class SyncView(Value, frozen=True):
+    """An offset sync of MM2: one copied record."""
+
+    source: int
+    target: int
+
+
+class SyncsView(Value, frozen=True):
+    """The offset syncs around a position.
+
+    Attributes:
+        region, topic: where they lie.
+        at_or_below, above: the last ones at or below the source position and the first ones above it, by their offsets.
+        read: how many syncs of the partition were read.
+        unread: why they could not be read; empty where they were.
+    """
+
+    region: str
+    topic: str
+    at_or_below: tuple[SyncView, ...]
+    above: tuple[SyncView, ...]
+    read: int
+    unread: str
+
+
+class Mm2AnswerView(Value, frozen=True):
+    """What MM2 would have answered, by its syncs.
+
+    Attributes:
+        offset: the target offset; unknown where it would write none.
+        sync: the sync that the answer rests on, none where there is none.
+        kept: how many of the partition's syncs its task keeps.
+        rereads: records that the group would read again beyond what mrc's answer repeats.
+        skips: records that it would skip.
+    """
+
+    offset: Reading[float]
+    sync: tuple[SyncView, ...]
+    kept: int
+    rereads: Reading[float]
+    skips: Reading[float]
+
+
+class ExplanationView(Value, frozen=True):
+    """Why a group's position on a partition is answered as it is.
+
+    Attributes:
+        next_alike, before_alike: whether both sides have such a record and it is the same.
+        age_s: how old the source position is.
+    """
+
+    group: str
+    source: SideView
+    target: SideView
+    next_alike: bool
+    before_alike: bool
+    translation: TranslationView
+    age_s: Reading[float]
+    syncs: SyncsView
+    mm2: Mm2AnswerView
+
+
+class OffsetDiffView(Value, frozen=True):
+    """mrc's answer beside what MM2 has checkpointed, and what the group has committed in the target.
+
+    Attributes:
+        answer: the safe target offset.
+        evidence: of ``answer``.
+        repeats_max: records that may repeat at most (bounded).
+        mm2_source, mm2_target: MM2's last checkpoint: the source position it speaks of, and its translation.
+        committed: in the target.
+        verdict: ``agrees``; ``behind``: records would repeat; ``beyond``: records would be skipped, or nobody can say that
+            they would not; ``not-committed``; ``unknown``: there is no answer to compare with.
+        detail: a sentence.
+    """
+
+    group: str
+    source: str
+    target: str
+    topic: str
+    target_topic: str
+    partition: int
+    source_offset: Reading[float]
+    answer: Reading[float]
+    evidence: str
+    repeats_max: int
+    mm2_source: Reading[float]
+    mm2_target: Reading[float]
+    committed: Reading[float]
+    verdict: str
+    detail: str
+
+
+class UnmovableView(Value, frozen=True):
+    """Something that group offsets do not move.
+
+    Attributes:
+        kind: ``not-configured`` (a group that has positions on the unit's topics), ``other-protocol`` (Connect, share,
+            streams, ...), ``no-positions`` (a configured group), ``no-position`` (one of its partitions), ``not-read``
+            (it could not be looked at: the detail says why).
+        topic, partition: empty and -1 where the whole group is meant.
+    """
+
+    kind: str
+    group: str
+    topic: str
+    partition: int
+    detail: str
+
+
+class TranslatedView(Value, frozen=True):
+    """One of many positions, and its translation into the other region."""
+
+    region: str
+    topic: str
+    partition: int
+    offset: int
+    translation: TranslationView
+
+
+class CommittedView(Value, frozen=True):
+    """A position that was, or would be, committed.
+
+    Attributes:
+        topic: its name in the region where it is committed.
+        before: what was committed until then.
+        wanted: what is to be committed; unknown where it is left out, with the reason.
+        after: what was read back; unknown where nothing was committed.
+        note: what was done to the position; may be empty.
+    """
+
+    group: str
+    topic: str
+    partition: int
+    before: Reading[float]
+    wanted: Reading[float]
+    after: Reading[float]
+    note: str
+
+
+class ForgottenView(Value, frozen=True):
+    """A checkpoint that was deleted, or would be."""
+
+    group: str
+    topic: str
+    partition: int
+    source_offset: int
+    forgotten: bool
+
+
 # ---------------------------------------------------------------- moves
 
 

@@ -50,7 +50,8 @@ class FakeCluster:
         settings: what `broker_settings` tells.
         probe_principal: as whom `probe` asks; empty answers ``unverifiable``.
         contents: topics by name.
-        members_of: groups by id.
+        members_of: consumer groups by id.
+        others: protocols of other groups by id.
     """
 
     def __init__(self, region: str, clock: FakeClock, probe_principal: str = "User:probe") -> None:
@@ -62,6 +63,7 @@ class FakeCluster:
         self.probe_principal = probe_principal
         self.contents: dict[str, Topic] = {}
         self.members_of: dict[GroupId, Group] = {}
+        self.others: dict[GroupId, str] = {}
         self.committed: list[Commit] = []
         self._made = 0
         self._transactions = 0
@@ -86,6 +88,11 @@ class FakeCluster:
         """See `Cluster.group_ids`."""
         self._reach()
         return sorted(self.members_of)
+
+    def other_groups(self) -> dict[GroupId, str]:
+        """See `Cluster.other_groups`."""
+        self._reach()
+        return dict(self.others)
 
     def group(self, group: GroupId) -> GroupInfo:
         """See `Cluster.group`."""

@@ -363,6 +363,14 @@ def test_a_paused_partition_is_not_read_and_goes_on_where_it_was(stage: ClusterS
     reader.close()
 
 
+def test_a_group_of_consumers_is_none_of_the_other_groups(stage: ClusterStage) -> None:
+    group, topic = fresh_group(), stage.topic()
+    with stage.member(group, topic):
+        assert group in stage.cluster.group_ids()
+        assert group not in stage.cluster.other_groups()
+    assert group not in stage.cluster.other_groups()
+
+
 # ---------------------------------------------------------------- mrc's own topics
 
 
@@ -385,6 +393,7 @@ CALLS: list[Callable[[Cluster], object]] = [
     lambda cluster: cluster.starts([TopicPartition("orders", 0)]),
     lambda cluster: cluster.ends([TopicPartition("orders", 0)], "read_committed"),
     lambda cluster: cluster.group_ids(),
+    lambda cluster: cluster.other_groups(),
     lambda cluster: cluster.group(fresh_group()),
     lambda cluster: cluster.positions(fresh_group()),
     lambda cluster: cluster.commit_positions(fresh_group(), {TopicPartition("orders", 0): Position(at(0))}),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,24 +16,39 @@ import msgspec
 from mrc.config import Settings, load
 from mrc.control.server import Server
 from mrc.core.errors import MrcError
-from mrc.core.model import ActiveRecord, Epoch, Known, Reading, Region, Unknown
+from mrc.core.inventory import Position
+from mrc.core.model import ActiveRecord, Epoch, Known, Offset, Reading, Region, TopicPartition, Unknown
+from mrc.core.translation.positions import Place
 from mrc.core.views import (
     AgentView,
     CheckpointView,
+    CommittedView,
     DivergenceRangeView,
     DivergenceView,
     EntryView,
     ExecutionView,
+    ExplanationView,
     FenceView,
     FindingView,
     FlowView,
+    ForgottenView,
+    GroupOffsetView,
+    HeaderView,
+    Mm2AnswerView,
+    OffsetDiffView,
     PartitionLagView,
     PartitionLossView,
     PlanView,
+    RecordView,
     RegionView,
+    SideView,
     StatusView,
     StepView,
+    SyncsView,
+    SyncView,
+    TranslatedView,
     TranslationView,
+    UnmovableView,
     VerifiedView,
     VersionView,
 )
@@ -66,6 +81,8 @@ class World:
         self.executions: dict[str, ExecutionView] = {}
         self.tokens: dict[str, ExecutionView] = {}
         self.auto = True
+        self.committed: dict[tuple[str, str, int], int] = {}
+        self.with_members: set[str] = set()
 
     def put(self, execution: ExecutionView) -> ExecutionView:
         with self.changed:
@@ -188,6 +205,110 @@ class Agent:
     def verify(self, rg: str, group: str) -> Iterator[VerifiedView]:
         for one in self.checkpoints(rg, group, ""):
             yield VerifiedView(one, self.world.verdict, "the records were found")
+
+    def group_offsets(self, rg: str, group: str) -> tuple[GroupOffsetView, ...]:
+        rows = []
+        for one in self.checkpoints(rg, group, ""):
+            exact, committed = known(one.translation.offset), known(self.world.committed.get((one.group, one.topic, one.partition), 1240))
+            rows.append(
+                GroupOffsetView(
+                    one.group,
+                    one.source,
+                    one.target,
+                    one.topic,
+                    one.topic,
+                    one.partition,
+                    known(one.source_offset),
+                    one.translation,
+                    exact,
+                    "exact",
+                    "meta",
+                    known(one.age_s),
+                    committed,
+                )
+            )
+            none = TranslationView("unknown", reason="no-checkpoint", detail="nothing was captured")
+            nothing = Unknown("no-position", "nothing is committed", NOW_MS)
+            rows.append(msgspec.structs.replace(rows[-1], partition=99, source_offset=nothing, translation=none, safe_offset=nothing))
+        return tuple(rows)
+
+    def explain(self, rg: str, group: str, topic: str, partition: int | None) -> Iterator[ExplanationView]:
+        record = RecordView(1234, NOW_MS, "k", 1, "value", 5, (HeaderView("trace", "abc", 3),))
+        for one in self.checkpoints(rg, group, topic):
+            if partition not in (None, one.partition):
+                continue
+            here, there = (
+                SideView(region, one.topic, one.partition, known(1240), (), (record,), "") for region in (one.source, one.target)
+            )
+            syncs = SyncsView("west", "mm2-offset-syncs.east.internal", (SyncView(1000, 1006),), (), 7, "")
+            mm2 = Mm2AnswerView(known(1007), (SyncView(1000, 1006),), 5, known(233), known(0))
+            yield ExplanationView(one.group, here, there, True, False, one.translation, known(0.5), syncs, mm2)
+
+    def diff(self, rg: str, group: str) -> tuple[OffsetDiffView, ...]:
+        found = []
+        for one in self.checkpoints(rg, group, ""):
+            committed = self.world.committed.get((one.group, one.topic, one.partition), 1240)
+            verdict = "agrees" if committed == 1240 else "behind" if committed < 1240 else "beyond"
+            found.append(
+                OffsetDiffView(
+                    one.group,
+                    one.source,
+                    one.target,
+                    one.topic,
+                    one.topic,
+                    one.partition,
+                    known(one.source_offset),
+                    known(1240),
+                    "exact",
+                    0,
+                    known(1200),
+                    known(1007),
+                    known(committed),
+                    verdict,
+                    "",
+                )
+            )
+        return tuple(found)
+
+    def unmovable(self, rg: str) -> tuple[UnmovableView, ...]:
+        self._lead()
+        return (UnmovableView("not-configured", "reports", "orders", -1, "it has positions on 3 partitions"),)
+
+    def translate_many(self, rg: str, places: Sequence[Place]) -> tuple[TranslatedView, ...]:
+        self._lead()
+        self.calls.append(f"translate {len(places)}")
+        return tuple(
+            TranslatedView(*place, self.translate(rg, place.region, place.topic, place.partition, place.offset)) for place in places
+        )
+
+    def apply_offsets(self, rg: str, group: str, dry_run: bool) -> tuple[CommittedView, ...]:
+        wanted = {TopicPartition(one.topic, one.partition): Position(Offset(1240)) for one in self.checkpoints(rg, group, "")}
+        return self.commit_offsets(rg, group, 0, wanted, dry_run)
+
+    def commit_offsets(
+        self, rg: str, group: str, epoch: int, positions: Mapping[TopicPartition, Position], dry_run: bool
+    ) -> tuple[CommittedView, ...]:
+        self.checkpoints(rg, group, "")
+        self.calls.append(f"commit {group} {len(positions)} {dry_run}")
+        if self.world.record is not None and epoch and epoch != self.world.record.epoch:
+            raise MrcError("POSITIONS_STALE", f"the positions are of epoch {epoch}; now it is {self.world.record.epoch}")
+        if group in self.world.with_members:
+            raise MrcError("GROUP_HAS_MEMBERS", f"{group} has 2 members", where=self.region, retryable=True)
+        found = []
+        for tp, wanted in positions.items():
+            before = known(self.world.committed.get((group, tp.topic, tp.partition), 1200))
+            if not dry_run:
+                self.world.committed[group, tp.topic, tp.partition] = wanted.offset
+            after = Unknown("not-committed", "nothing was committed", NOW_MS) if dry_run else known(wanted.offset)
+            found.append(CommittedView(group, tp.topic, tp.partition, before, known(wanted.offset), after, ""))
+        return tuple(found)
+
+    def forget(self, rg: str, group: str, topic: str, dry_run: bool) -> tuple[ForgottenView, ...]:
+        if group == "billing":
+            raise MrcError("GROUP_HAS_POSITIONS", "billing has positions on orders-0", where="east")
+        self._lead()
+        self.calls.append(f"forget {dry_run}")
+        return tuple(ForgottenView(one.group, one.topic, one.partition, 1234, not dry_run) for one in self.checkpoints(rg, group, topic))
 
     def plan(self, rg: str, kind: str, target: str, attested: bool) -> PlanView:
         self._lead()

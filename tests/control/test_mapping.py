@@ -13,6 +13,7 @@ from mrc.control.mapping import read, respond
 from mrc.control.pb.mrc.v1 import mrc_pb2 as pb
 from mrc.core import model, views
 from mrc.core.errors import MrcError
+from mrc.core.translation.positions import Place
 from tests.control.estate import GONE, Agent, World, checkpoint
 
 VIEWS: dict[str, Any] = {name.removesuffix("View"): kind for name, kind in vars(views).items() if name.endswith("View")}
@@ -53,6 +54,13 @@ def _answers() -> list[tuple[str, Any]]:
     verified = next(agent.verify("", ""))
     answers: list[tuple[str, Any]] = [("Version", agent.version()), ("Status", agent.status("")), ("Lag", agent.lag(""))]
     answers += [("ListCheckpoints", (checkpoint(),)), ("ListCheckpoints", ()), ("Translate", agent.translate("", "east", "orders", 0, 5))]
+    answers += [("ShowOffsets", agent.group_offsets("", "")), ("DiffOffsets", agent.diff("", "")), ("ListUnmovable", agent.unmovable(""))]
+    answers += [
+        ("ExplainOffsets", next(agent.explain("", "billing", "", None))),
+        ("ForgetCheckpoints", agent.forget("", "shipping", "", True)),
+    ]
+    answers += [("TranslateMany", agent.translate_many("", [Place("east", "orders", 0, 5), Place("east", "orders", 1, 20_000)]))]
+    answers += [("ApplyOffsets", agent.apply_offsets("", "billing", True)), ("ApplyOffsets", agent.apply_offsets("", "billing", False))]
     answers += [("Plan", plan), ("Verify", verified), ("StartMove", execution), ("ListExecutions", (execution,))]
     return [*answers, ("GetHistory", agent.history(execution.id)), ("ListDivergence", agent.divergence(""))]
 

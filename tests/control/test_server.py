@@ -18,7 +18,7 @@ from grpc_status import rpc_status
 
 from mrc.config import TlsSettings
 from mrc.control import server as server_module
-from mrc.control.api import SERVICE
+from mrc.control.api import METHODS, SERVICE
 from mrc.control.pb.mrc.v1 import mrc_pb2 as pb
 from mrc.control.pb.mrc.v1.mrc_pb2_grpc import CoordinatorServiceStub
 from mrc.control.server import Server
@@ -61,6 +61,12 @@ def told(failure: grpc.RpcError) -> tuple[grpc.StatusCode, str, dict[str, str]]:
     return failure.code(), info.reason, dict(info.metadata)
 
 
+def asked(stub: CoordinatorServiceStub, method: str, request_: object) -> Any:
+    """Return the answer, of a stream the first one."""
+    answer = getattr(stub, method)(request_, timeout=5)
+    return next(answer) if METHODS[method].streams else answer
+
+
 MOVE: dict[str, Any] = {"kind": "switchover", "target": "west", "token": "t"}
 
 
@@ -77,6 +83,14 @@ MOVE: dict[str, Any] = {"kind": "switchover", "target": "west", "token": "t"}
         ("Translate", pb.TranslateRequest(source="east", topic="orders", partition=0, offset=-1), "offset"),
         ("Translate", pb.TranslateRequest(source="east", topic="orders", partition=-3, offset=1), "partition"),
         ("Translate", pb.TranslateRequest(source="", topic="orders"), "source"),
+        ("TranslateMany", pb.TranslateManyRequest(places=[pb.Place(region="east", topic="orders", offset=-1)]), "offset"),
+        ("TranslateMany", pb.TranslateManyRequest(places=[pb.Place(region="east", topic="o\n")]), "topic"),
+        ("TranslateMany", pb.TranslateManyRequest(places=[pb.Place()] * 1001), "places"),
+        ("CommitOffsets", pb.CommitOffsetsRequest(group="billing", positions=[pb.WantedOffset(topic="orders", offset=-1)]), "offset"),
+        ("CommitOffsets", pb.CommitOffsetsRequest(group="billing", positions=[pb.WantedOffset(topic="orders")] * 2), "positions"),
+        ("CommitOffsets", pb.CommitOffsetsRequest(positions=[pb.WantedOffset(topic="orders", metadata="m" * 4097)]), "metadata"),
+        ("CommitOffsets", pb.CommitOffsetsRequest(group="billing", epoch=-1), "epoch"),
+        ("ExplainOffsets", pb.ExplainOffsetsRequest(group="billing", partition=-1), "partition"),
         ("Status", pb.StatusRequest(replication_group="x" * 256), "replication_group"),
         ("GetExecution", pb.GetExecutionRequest(), "execution_id"),
         ("Abort", pb.AbortRequest(execution_id="../../etc\n"), "execution_id"),
@@ -86,11 +100,17 @@ def test_requests_that_are_not_well_formed_are_refused_by_field(
     stub: CoordinatorServiceStub, method: str, request_: object, where: str
 ) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        getattr(stub, method)(request_, timeout=5)
+        asked(stub, method, request_)
     code, reason, metadata = told(caught.value)
     assert (code, reason, metadata["where"]) == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_REQUEST", where)
     assert metadata["kind"] == "usage"
     assert metadata["remedy"] == CODES["BAD_REQUEST"].remedy
+
+
+def test_metadata_of_a_position_may_hold_any_character(stub: CoordinatorServiceStub) -> None:
+    wanted = pb.WantedOffset(topic="orders", offset=7, metadata="AQ==\x00\n\t")
+    answer = stub.CommitOffsets(pb.CommitOffsetsRequest(group="billing", positions=[wanted]), timeout=5)
+    assert [(one.topic, one.wanted.value) for one in answer.committed] == [("orders", 7)]
 
 
 def test_a_request_beyond_the_bound_is_refused_before_it_is_read(stub: CoordinatorServiceStub) -> None:

@@ -342,6 +342,440 @@ class VerifyResponse(_message.Message):
 Global___VerifyResponse: _TypeAlias = VerifyResponse  # noqa: Y015
 
 @_typing.final
+class ShowOffsetsRequest(_message.Message):
+    """Asks where groups stand."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICATION_GROUP_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    replication_group: _builtins.str
+    """Name of the replication group."""
+    group: _builtins.str
+    """A consumer group; empty: all."""
+    def __init__(
+        self,
+        *,
+        replication_group: _builtins.str = ...,
+        group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "replication_group", b"replication_group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowOffsetsRequest: _TypeAlias = ShowOffsetsRequest  # noqa: Y015
+
+@_typing.final
+class ShowOffsetsResponse(_message.Message):
+    """Answer to ShowOffsets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def offsets(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupOffset]:
+        """By group, topic and partition; every partition of the topics."""
+
+    def __init__(
+        self,
+        *,
+        offsets: _abc.Iterable[Global___GroupOffset] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offsets", b"offsets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowOffsetsResponse: _TypeAlias = ShowOffsetsResponse  # noqa: Y015
+
+@_typing.final
+class ExplainOffsetsRequest(_message.Message):
+    """Asks why positions are answered as they are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICATION_GROUP_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    replication_group: _builtins.str
+    """Name of the replication group."""
+    group: _builtins.str
+    """The consumer group."""
+    topic: _builtins.str
+    """A topic by its name in the source; empty: all."""
+    partition: _builtins.int
+    """A partition; absent: all."""
+    def __init__(
+        self,
+        *,
+        replication_group: _builtins.str = ...,
+        group: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        partition: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_partition", b"_partition", "partition", b"partition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_partition", b"_partition", "group", b"group", "partition", b"partition", "replication_group", b"replication_group", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__partition: _TypeAlias = _typing.Literal["partition"]  # noqa: Y015
+    _WhichOneofArgType__partition: _TypeAlias = _typing.Literal["_partition", b"_partition"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__partition) -> _WhichOneofReturnType__partition | None: ...
+
+Global___ExplainOffsetsRequest: _TypeAlias = ExplainOffsetsRequest  # noqa: Y015
+
+@_typing.final
+class ExplainOffsetsResponse(_message.Message):
+    """One message of ExplainOffsets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """One partition."""
+
+    def __init__(
+        self,
+        *,
+        explanation: Global___Explanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainOffsetsResponse: _TypeAlias = ExplainOffsetsResponse  # noqa: Y015
+
+@_typing.final
+class DiffOffsetsRequest(_message.Message):
+    """Asks for the comparison of positions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICATION_GROUP_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    replication_group: _builtins.str
+    """Name of the replication group."""
+    group: _builtins.str
+    """A consumer group; empty: all."""
+    def __init__(
+        self,
+        *,
+        replication_group: _builtins.str = ...,
+        group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "replication_group", b"replication_group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffOffsetsRequest: _TypeAlias = DiffOffsetsRequest  # noqa: Y015
+
+@_typing.final
+class DiffOffsetsResponse(_message.Message):
+    """Answer to DiffOffsets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIFFS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def diffs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OffsetDiff]:
+        """By group, topic and partition."""
+
+    def __init__(
+        self,
+        *,
+        diffs: _abc.Iterable[Global___OffsetDiff] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diffs", b"diffs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiffOffsetsResponse: _TypeAlias = DiffOffsetsResponse  # noqa: Y015
+
+@_typing.final
+class ListUnmovableRequest(_message.Message):
+    """Asks what group offsets do not move."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICATION_GROUP_FIELD_NUMBER: _builtins.int
+    replication_group: _builtins.str
+    """Name of the replication group."""
+    def __init__(
+        self,
+        *,
+        replication_group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replication_group", b"replication_group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUnmovableRequest: _TypeAlias = ListUnmovableRequest  # noqa: Y015
+
+@_typing.final
+class ListUnmovableResponse(_message.Message):
+    """Answer to ListUnmovable."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNMOVABLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def unmovable(self) -> _containers.RepeatedCompositeFieldContainer[Global___Unmovable]:
+        """By kind, group, topic and partition."""
+
+    def __init__(
+        self,
+        *,
+        unmovable: _abc.Iterable[Global___Unmovable] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["unmovable", b"unmovable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUnmovableResponse: _TypeAlias = ListUnmovableResponse  # noqa: Y015
+
+@_typing.final
+class TranslateManyRequest(_message.Message):
+    """Asks for many translations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICATION_GROUP_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
+    replication_group: _builtins.str
+    """Name of the replication group."""
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[Global___Place]:
+        """At most 1000."""
+
+    def __init__(
+        self,
+        *,
+        replication_group: _builtins.str = ...,
+        places: _abc.Iterable[Global___Place] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["places", b"places", "replication_group", b"replication_group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TranslateManyRequest: _TypeAlias = TranslateManyRequest  # noqa: Y015
+
+@_typing.final
+class TranslateManyResponse(_message.Message):
+    """Answer to TranslateMany."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSLATED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def translated(self) -> _containers.RepeatedCompositeFieldContainer[Global___Translated]:
+        """In the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        translated: _abc.Iterable[Global___Translated] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["translated", b"translated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TranslateManyResponse: _TypeAlias = TranslateManyResponse  # noqa: Y015
+
+@_typing.final
+class ApplyOffsetsRequest(_message.Message):
+    """Asks to commit a group's safe positions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICATION_GROUP_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    replication_group: _builtins.str
+    """Name of the replication group."""
+    group: _builtins.str
+    """The consumer group."""
+    dry_run: _builtins.bool
+    """Whether only to show what would be committed."""
+    def __init__(
+        self,
+        *,
+        replication_group: _builtins.str = ...,
+        group: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "group", b"group", "replication_group", b"replication_group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyOffsetsRequest: _TypeAlias = ApplyOffsetsRequest  # noqa: Y015
+
+@_typing.final
+class ApplyOffsetsResponse(_message.Message):
+    """Answer to ApplyOffsets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def committed(self) -> _containers.RepeatedCompositeFieldContainer[Global___Committed]:
+        """By topic and partition."""
+
+    def __init__(
+        self,
+        *,
+        committed: _abc.Iterable[Global___Committed] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyOffsetsResponse: _TypeAlias = ApplyOffsetsResponse  # noqa: Y015
+
+@_typing.final
+class CommitOffsetsRequest(_message.Message):
+    """Asks to commit given positions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICATION_GROUP_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    replication_group: _builtins.str
+    """Name of the replication group."""
+    group: _builtins.str
+    """The consumer group."""
+    epoch: _builtins.int
+    """The epoch in which the positions were taken; 0: nobody knows."""
+    dry_run: _builtins.bool
+    """Whether only to show what would be committed."""
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___WantedOffset]:
+        """At most 1000."""
+
+    def __init__(
+        self,
+        *,
+        replication_group: _builtins.str = ...,
+        group: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        positions: _abc.Iterable[Global___WantedOffset] | None = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "epoch", b"epoch", "group", b"group", "positions", b"positions", "replication_group", b"replication_group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitOffsetsRequest: _TypeAlias = CommitOffsetsRequest  # noqa: Y015
+
+@_typing.final
+class CommitOffsetsResponse(_message.Message):
+    """Answer to CommitOffsets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def committed(self) -> _containers.RepeatedCompositeFieldContainer[Global___Committed]:
+        """By topic and partition."""
+
+    def __init__(
+        self,
+        *,
+        committed: _abc.Iterable[Global___Committed] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitOffsetsResponse: _TypeAlias = CommitOffsetsResponse  # noqa: Y015
+
+@_typing.final
+class ForgetCheckpointsRequest(_message.Message):
+    """Asks to delete checkpoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICATION_GROUP_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    replication_group: _builtins.str
+    """Name of the replication group."""
+    group: _builtins.str
+    """The consumer group."""
+    topic: _builtins.str
+    """A topic by its name in the source; empty: all."""
+    dry_run: _builtins.bool
+    """Whether only to show what would be deleted."""
+    def __init__(
+        self,
+        *,
+        replication_group: _builtins.str = ...,
+        group: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "group", b"group", "replication_group", b"replication_group", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetCheckpointsRequest: _TypeAlias = ForgetCheckpointsRequest  # noqa: Y015
+
+@_typing.final
+class ForgetCheckpointsResponse(_message.Message):
+    """Answer to ForgetCheckpoints."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def forgotten(self) -> _containers.RepeatedCompositeFieldContainer[Global___Forgotten]:
+        """By topic and partition."""
+
+    def __init__(
+        self,
+        *,
+        forgotten: _abc.Iterable[Global___Forgotten] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForgetCheckpointsResponse: _TypeAlias = ForgetCheckpointsResponse  # noqa: Y015
+
+@_typing.final
 class PlanRequest(_message.Message):
     """Asks what a move would do."""
 
@@ -1407,6 +1841,728 @@ class Verified(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Verified: _TypeAlias = Verified  # noqa: Y015
+
+@_typing.final
+class Place(_message.Message):
+    """A position in a log that somebody asks about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    """The region that the offset belongs to."""
+    topic: _builtins.str
+    """The topic by its name in the replication group."""
+    partition: _builtins.int
+    """0 or more."""
+    offset: _builtins.int
+    """0 or more."""
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "partition", b"partition", "region", b"region", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Place: _TypeAlias = Place  # noqa: Y015
+
+@_typing.final
+class WantedOffset(_message.Message):
+    """A position to be committed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """The topic by its name in the region where it is committed."""
+    partition: _builtins.int
+    """0 or more."""
+    offset: _builtins.int
+    """0 or more."""
+    metadata: _builtins.str
+    """Stored with the commit, byte for byte; at most 4096 characters."""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        metadata: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata", "offset", b"offset", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WantedOffset: _TypeAlias = WantedOffset  # noqa: Y015
+
+@_typing.final
+class GroupOffset(_message.Message):
+    """A group on one partition: where it stands in the source, and in the target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    TARGET_TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    SOURCE_OFFSET_FIELD_NUMBER: _builtins.int
+    TRANSLATION_FIELD_NUMBER: _builtins.int
+    SAFE_OFFSET_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    AGE_S_FIELD_NUMBER: _builtins.int
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The consumer group."""
+    source: _builtins.str
+    """Source region."""
+    target: _builtins.str
+    """Target region."""
+    topic: _builtins.str
+    """The topic by its name in the source."""
+    target_topic: _builtins.str
+    """Its name in the target."""
+    partition: _builtins.int
+    """The partition."""
+    evidence: _builtins.str
+    """Of the safe offset: "exact", "bounded" or "floor"; empty where there is none."""
+    metadata: _builtins.str
+    """What the consumer stored with its commit."""
+    @_builtins.property
+    def source_offset(self) -> Global___Reading:
+        """The group's position in the source as captured last."""
+
+    @_builtins.property
+    def translation(self) -> Global___Translation:
+        """Its translation."""
+
+    @_builtins.property
+    def safe_offset(self) -> Global___Reading:
+        """What may be committed in the target: the answer, or the last one that there was."""
+
+    @_builtins.property
+    def age_s(self) -> Global___Reading:
+        """How old the source position is."""
+
+    @_builtins.property
+    def committed(self) -> Global___Reading:
+        """What the group has committed in the target now."""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        source: _builtins.str = ...,
+        target: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        target_topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        source_offset: Global___Reading | None = ...,
+        translation: Global___Translation | None = ...,
+        safe_offset: Global___Reading | None = ...,
+        evidence: _builtins.str = ...,
+        metadata: _builtins.str = ...,
+        age_s: Global___Reading | None = ...,
+        committed: Global___Reading | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "committed", b"committed", "safe_offset", b"safe_offset", "source_offset", b"source_offset", "translation", b"translation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "committed", b"committed", "evidence", b"evidence", "group", b"group", "metadata", b"metadata", "partition", b"partition", "safe_offset", b"safe_offset", "source", b"source", "source_offset", b"source_offset", "target", b"target", "target_topic", b"target_topic", "topic", b"topic", "translation", b"translation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupOffset: _TypeAlias = GroupOffset  # noqa: Y015
+
+@_typing.final
+class Header(_message.Message):
+    """A record's header, for reading."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, shortened."""
+    value: _builtins.str
+    """Its value, shortened: text, or 0x and hexadecimal digits."""
+    bytes: _builtins.int
+    """The value's size; -1: null."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Header: _TypeAlias = Header  # noqa: Y015
+
+@_typing.final
+class Record(_message.Message):
+    """A record, for reading."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    KEY_BYTES_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    VALUE_BYTES_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """Its own offset."""
+    timestamp_ms: _builtins.int
+    """Its timestamp."""
+    key: _builtins.str
+    """Its key, shortened: text, or 0x and hexadecimal digits."""
+    key_bytes: _builtins.int
+    """The key's size; -1: null."""
+    value: _builtins.str
+    """Its value, shortened like the key."""
+    value_bytes: _builtins.int
+    """The value's size; -1: null."""
+    @_builtins.property
+    def headers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Header]:
+        """The first headers."""
+
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+        timestamp_ms: _builtins.int = ...,
+        key: _builtins.str = ...,
+        key_bytes: _builtins.int = ...,
+        value: _builtins.str = ...,
+        value_bytes: _builtins.int = ...,
+        headers: _abc.Iterable[Global___Header] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "key", b"key", "key_bytes", b"key_bytes", "offset", b"offset", "timestamp_ms", b"timestamp_ms", "value", b"value", "value_bytes", b"value_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Record: _TypeAlias = Record  # noqa: Y015
+
+@_typing.final
+class Side(_message.Message):
+    """One side of a position."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    UNREAD_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    """The region."""
+    topic: _builtins.str
+    """The topic by its name there."""
+    partition: _builtins.int
+    """The partition."""
+    unread: _builtins.str
+    """Why the records could not be read; empty where they were."""
+    @_builtins.property
+    def offset(self) -> Global___Reading:
+        """The position; unknown where there is none on this side."""
+
+    @_builtins.property
+    def before(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
+        """The record right before it; none where the log begins."""
+
+    @_builtins.property
+    def next(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
+        """The record that is read there next; none where the log ends."""
+
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        offset: Global___Reading | None = ...,
+        before: _abc.Iterable[Global___Record] | None = ...,
+        next: _abc.Iterable[Global___Record] | None = ...,
+        unread: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "next", b"next", "offset", b"offset", "partition", b"partition", "region", b"region", "topic", b"topic", "unread", b"unread"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Side: _TypeAlias = Side  # noqa: Y015
+
+@_typing.final
+class Sync(_message.Message):
+    """An offset sync of MM2: one copied record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    source: _builtins.int
+    """Its offset in the source."""
+    target: _builtins.int
+    """Its offset in the target."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.int = ...,
+        target: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sync: _TypeAlias = Sync  # noqa: Y015
+
+@_typing.final
+class Syncs(_message.Message):
+    """The offset syncs around a position."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    AT_OR_BELOW_FIELD_NUMBER: _builtins.int
+    ABOVE_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
+    UNREAD_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    """The region that they lie in."""
+    topic: _builtins.str
+    """The topic that they lie in."""
+    read: _builtins.int
+    """How many syncs of the partition were read."""
+    unread: _builtins.str
+    """Why they could not be read; empty where they were."""
+    @_builtins.property
+    def at_or_below(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sync]:
+        """The last ones at or below the source position."""
+
+    @_builtins.property
+    def above(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sync]:
+        """The first ones above it."""
+
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        at_or_below: _abc.Iterable[Global___Sync] | None = ...,
+        above: _abc.Iterable[Global___Sync] | None = ...,
+        read: _builtins.int = ...,
+        unread: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["above", b"above", "at_or_below", b"at_or_below", "read", b"read", "region", b"region", "topic", b"topic", "unread", b"unread"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Syncs: _TypeAlias = Syncs  # noqa: Y015
+
+@_typing.final
+class Mm2Answer(_message.Message):
+    """What MM2 would have answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    SYNC_FIELD_NUMBER: _builtins.int
+    KEPT_FIELD_NUMBER: _builtins.int
+    REREADS_FIELD_NUMBER: _builtins.int
+    SKIPS_FIELD_NUMBER: _builtins.int
+    kept: _builtins.int
+    """How many of the partition's syncs MM2's task keeps."""
+    @_builtins.property
+    def offset(self) -> Global___Reading:
+        """The target offset; unknown where it would write none."""
+
+    @_builtins.property
+    def sync(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sync]:
+        """The sync that the answer rests on; none where there is none."""
+
+    @_builtins.property
+    def rereads(self) -> Global___Reading:
+        """Records that the group would read again beyond what mrc's answer repeats."""
+
+    @_builtins.property
+    def skips(self) -> Global___Reading:
+        """Records that it would skip."""
+
+    def __init__(
+        self,
+        *,
+        offset: Global___Reading | None = ...,
+        sync: _abc.Iterable[Global___Sync] | None = ...,
+        kept: _builtins.int = ...,
+        rereads: Global___Reading | None = ...,
+        skips: Global___Reading | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "rereads", b"rereads", "skips", b"skips"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept", b"kept", "offset", b"offset", "rereads", b"rereads", "skips", b"skips", "sync", b"sync"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mm2Answer: _TypeAlias = Mm2Answer  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """Why a group's position on a partition is answered as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    NEXT_ALIKE_FIELD_NUMBER: _builtins.int
+    BEFORE_ALIKE_FIELD_NUMBER: _builtins.int
+    TRANSLATION_FIELD_NUMBER: _builtins.int
+    AGE_S_FIELD_NUMBER: _builtins.int
+    SYNCS_FIELD_NUMBER: _builtins.int
+    MM2_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The consumer group."""
+    next_alike: _builtins.bool
+    """Whether both sides have a next record and it is the same."""
+    before_alike: _builtins.bool
+    """Whether both sides have a record right before and it is the same."""
+    @_builtins.property
+    def source(self) -> Global___Side:
+        """The source's side."""
+
+    @_builtins.property
+    def target(self) -> Global___Side:
+        """The target's side."""
+
+    @_builtins.property
+    def translation(self) -> Global___Translation:
+        """The translation of the source position."""
+
+    @_builtins.property
+    def age_s(self) -> Global___Reading:
+        """How old the source position is."""
+
+    @_builtins.property
+    def syncs(self) -> Global___Syncs:
+        """MM2's syncs around the position."""
+
+    @_builtins.property
+    def mm2(self) -> Global___Mm2Answer:
+        """What MM2 would have answered."""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        source: Global___Side | None = ...,
+        target: Global___Side | None = ...,
+        next_alike: _builtins.bool = ...,
+        before_alike: _builtins.bool = ...,
+        translation: Global___Translation | None = ...,
+        age_s: Global___Reading | None = ...,
+        syncs: Global___Syncs | None = ...,
+        mm2: Global___Mm2Answer | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "mm2", b"mm2", "source", b"source", "syncs", b"syncs", "target", b"target", "translation", b"translation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_s", b"age_s", "before_alike", b"before_alike", "group", b"group", "mm2", b"mm2", "next_alike", b"next_alike", "source", b"source", "syncs", b"syncs", "target", b"target", "translation", b"translation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class OffsetDiff(_message.Message):
+    """mrc's answer beside MM2's checkpoint and the group's position in the target."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    TARGET_TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    SOURCE_OFFSET_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    REPEATS_MAX_FIELD_NUMBER: _builtins.int
+    MM2_SOURCE_FIELD_NUMBER: _builtins.int
+    MM2_TARGET_FIELD_NUMBER: _builtins.int
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The consumer group."""
+    source: _builtins.str
+    """Source region."""
+    target: _builtins.str
+    """Target region."""
+    topic: _builtins.str
+    """The topic by its name in the source."""
+    target_topic: _builtins.str
+    """Its name in the target."""
+    partition: _builtins.int
+    """The partition."""
+    evidence: _builtins.str
+    """Of the answer: "exact", "bounded" or "floor"; empty where there is none."""
+    repeats_max: _builtins.int
+    """Records that may repeat at most (bounded)."""
+    verdict: _builtins.str
+    """"agrees", "behind" (records would repeat), "beyond" (records would be skipped, or nobody can say that they would not),
+    "not-committed" or "unknown" (there is no answer to compare with).
+    """
+    detail: _builtins.str
+    """A sentence."""
+    @_builtins.property
+    def source_offset(self) -> Global___Reading:
+        """The group's position in the source as captured last."""
+
+    @_builtins.property
+    def answer(self) -> Global___Reading:
+        """mrc's safe target offset."""
+
+    @_builtins.property
+    def mm2_source(self) -> Global___Reading:
+        """The source position that MM2's last checkpoint speaks of."""
+
+    @_builtins.property
+    def mm2_target(self) -> Global___Reading:
+        """MM2's translation of it."""
+
+    @_builtins.property
+    def committed(self) -> Global___Reading:
+        """What the group has committed in the target."""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        source: _builtins.str = ...,
+        target: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        target_topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        source_offset: Global___Reading | None = ...,
+        answer: Global___Reading | None = ...,
+        evidence: _builtins.str = ...,
+        repeats_max: _builtins.int = ...,
+        mm2_source: Global___Reading | None = ...,
+        mm2_target: Global___Reading | None = ...,
+        committed: Global___Reading | None = ...,
+        verdict: _builtins.str = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "committed", b"committed", "mm2_source", b"mm2_source", "mm2_target", b"mm2_target", "source_offset", b"source_offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "committed", b"committed", "detail", b"detail", "evidence", b"evidence", "group", b"group", "mm2_source", b"mm2_source", "mm2_target", b"mm2_target", "partition", b"partition", "repeats_max", b"repeats_max", "source", b"source", "source_offset", b"source_offset", "target", b"target", "target_topic", b"target_topic", "topic", b"topic", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OffsetDiff: _TypeAlias = OffsetDiff  # noqa: Y015
+
+@_typing.final
+class Unmovable(_message.Message):
+    """Something that group offsets do not move."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"not-configured" (a group that has positions on the topics), "other-protocol" (Connect, share, streams), "no-positions" (a
+    configured group), "no-position" (one of its partitions) or "not-read" (it could not be looked at).
+    """
+    group: _builtins.str
+    """The group."""
+    topic: _builtins.str
+    """A topic by its name in the source; empty where the whole group is meant."""
+    partition: _builtins.int
+    """The partition; -1 where the whole group or topic is meant."""
+    detail: _builtins.str
+    """A sentence."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        group: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "group", b"group", "kind", b"kind", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Unmovable: _TypeAlias = Unmovable  # noqa: Y015
+
+@_typing.final
+class Translated(_message.Message):
+    """One of many positions, and its translation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    TRANSLATION_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    """The region that the offset belongs to."""
+    topic: _builtins.str
+    """The topic by its name in the replication group."""
+    partition: _builtins.int
+    """The partition."""
+    offset: _builtins.int
+    """The offset."""
+    @_builtins.property
+    def translation(self) -> Global___Translation:
+        """Its translation into the other region."""
+
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        translation: Global___Translation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["translation", b"translation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "partition", b"partition", "region", b"region", "topic", b"topic", "translation", b"translation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Translated: _TypeAlias = Translated  # noqa: Y015
+
+@_typing.final
+class Committed(_message.Message):
+    """A position that was, or would be, committed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    WANTED_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The consumer group."""
+    topic: _builtins.str
+    """The topic by its name in the region where it is committed."""
+    partition: _builtins.int
+    """The partition."""
+    note: _builtins.str
+    """What was done to the position; may be empty."""
+    @_builtins.property
+    def before(self) -> Global___Reading:
+        """What was committed until then."""
+
+    @_builtins.property
+    def wanted(self) -> Global___Reading:
+        """What is to be committed; unknown: it is left out, for the reason."""
+
+    @_builtins.property
+    def after(self) -> Global___Reading:
+        """What was read back; unknown where nothing was committed."""
+
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        before: Global___Reading | None = ...,
+        wanted: Global___Reading | None = ...,
+        after: Global___Reading | None = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "wanted", b"wanted"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "group", b"group", "note", b"note", "partition", b"partition", "topic", b"topic", "wanted", b"wanted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Committed: _TypeAlias = Committed  # noqa: Y015
+
+@_typing.final
+class Forgotten(_message.Message):
+    """A checkpoint that was deleted, or would be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    SOURCE_OFFSET_FIELD_NUMBER: _builtins.int
+    FORGOTTEN_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """The consumer group."""
+    topic: _builtins.str
+    """The topic by its name in the source."""
+    partition: _builtins.int
+    """The partition."""
+    source_offset: _builtins.int
+    """The position in the source that it held."""
+    forgotten: _builtins.bool
+    """Whether it was deleted."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        source_offset: _builtins.int = ...,
+        forgotten: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forgotten", b"forgotten", "group", b"group", "partition", b"partition", "source_offset", b"source_offset", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Forgotten: _TypeAlias = Forgotten  # noqa: Y015
 
 @_typing.final
 class Step(_message.Message):

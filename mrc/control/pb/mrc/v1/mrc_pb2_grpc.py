@@ -65,6 +65,46 @@ class CoordinatorServiceStub:
                 request_serializer=mrc_dot_v1_dot_mrc__pb2.VerifyRequest.SerializeToString,
                 response_deserializer=mrc_dot_v1_dot_mrc__pb2.VerifyResponse.FromString,
                 _registered_method=True)
+        self.ShowOffsets = channel.unary_unary(
+                '/mrc.v1.CoordinatorService/ShowOffsets',
+                request_serializer=mrc_dot_v1_dot_mrc__pb2.ShowOffsetsRequest.SerializeToString,
+                response_deserializer=mrc_dot_v1_dot_mrc__pb2.ShowOffsetsResponse.FromString,
+                _registered_method=True)
+        self.ExplainOffsets = channel.unary_stream(
+                '/mrc.v1.CoordinatorService/ExplainOffsets',
+                request_serializer=mrc_dot_v1_dot_mrc__pb2.ExplainOffsetsRequest.SerializeToString,
+                response_deserializer=mrc_dot_v1_dot_mrc__pb2.ExplainOffsetsResponse.FromString,
+                _registered_method=True)
+        self.DiffOffsets = channel.unary_unary(
+                '/mrc.v1.CoordinatorService/DiffOffsets',
+                request_serializer=mrc_dot_v1_dot_mrc__pb2.DiffOffsetsRequest.SerializeToString,
+                response_deserializer=mrc_dot_v1_dot_mrc__pb2.DiffOffsetsResponse.FromString,
+                _registered_method=True)
+        self.ListUnmovable = channel.unary_unary(
+                '/mrc.v1.CoordinatorService/ListUnmovable',
+                request_serializer=mrc_dot_v1_dot_mrc__pb2.ListUnmovableRequest.SerializeToString,
+                response_deserializer=mrc_dot_v1_dot_mrc__pb2.ListUnmovableResponse.FromString,
+                _registered_method=True)
+        self.TranslateMany = channel.unary_unary(
+                '/mrc.v1.CoordinatorService/TranslateMany',
+                request_serializer=mrc_dot_v1_dot_mrc__pb2.TranslateManyRequest.SerializeToString,
+                response_deserializer=mrc_dot_v1_dot_mrc__pb2.TranslateManyResponse.FromString,
+                _registered_method=True)
+        self.ApplyOffsets = channel.unary_unary(
+                '/mrc.v1.CoordinatorService/ApplyOffsets',
+                request_serializer=mrc_dot_v1_dot_mrc__pb2.ApplyOffsetsRequest.SerializeToString,
+                response_deserializer=mrc_dot_v1_dot_mrc__pb2.ApplyOffsetsResponse.FromString,
+                _registered_method=True)
+        self.CommitOffsets = channel.unary_unary(
+                '/mrc.v1.CoordinatorService/CommitOffsets',
+                request_serializer=mrc_dot_v1_dot_mrc__pb2.CommitOffsetsRequest.SerializeToString,
+                response_deserializer=mrc_dot_v1_dot_mrc__pb2.CommitOffsetsResponse.FromString,
+                _registered_method=True)
+        self.ForgetCheckpoints = channel.unary_unary(
+                '/mrc.v1.CoordinatorService/ForgetCheckpoints',
+                request_serializer=mrc_dot_v1_dot_mrc__pb2.ForgetCheckpointsRequest.SerializeToString,
+                response_deserializer=mrc_dot_v1_dot_mrc__pb2.ForgetCheckpointsResponse.FromString,
+                _registered_method=True)
         self.Plan = channel.unary_unary(
                 '/mrc.v1.CoordinatorService/Plan',
                 request_serializer=mrc_dot_v1_dot_mrc__pb2.PlanRequest.SerializeToString,
@@ -156,6 +196,70 @@ class CoordinatorServiceServicer:
     def Verify(self, request, context):
         """Verify proves each checkpoint again by reading both sides, and streams one message per checkpoint. Leader only.
         UNKNOWN_GROUP, CLUSTER_UNREACHABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowOffsets(self, request, context):
+        """ShowOffsets shows groups on every partition: source, target, and what is committed in the target now. Leader only.
+        UNKNOWN_GROUP, CAPTURE_BEHIND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainOffsets(self, request, context):
+        """ExplainOffsets reads the records around a group's positions on both sides and MM2's offset syncs, and streams one message per
+        partition. Leader only. UNKNOWN_GROUP, UNKNOWN_TOPIC, CAPTURE_BEHIND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiffOffsets(self, request, context):
+        """DiffOffsets compares the answers with MM2's checkpoints and with what is committed in the target. Leader only.
+        UNKNOWN_GROUP, CAPTURE_BEHIND, CLUSTER_UNREACHABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUnmovable(self, request, context):
+        """ListUnmovable lists what group offsets do not move: other groups on the topics, other protocols, missing positions. Leader only.
+        CLUSTER_UNREACHABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TranslateMany(self, request, context):
+        """TranslateMany translates up to 1000 positions; one that cannot be answered is "unknown" and does not refuse the others. Leader only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyOffsets(self, request, context):
+        """ApplyOffsets commits a group's safe positions in the agent's region. The group must have no members, and the region must not be
+        the one that the active-region record names. Asking again is harmless. Leader only.
+        UNKNOWN_GROUP, TARGET_IS_OPEN, MOVE_IN_PROGRESS, GROUP_HAS_MEMBERS, NOT_VERIFIED, LEASE_LOST.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommitOffsets(self, request, context):
+        """CommitOffsets commits given positions in the agent's region, under the conditions of ApplyOffsets. Leader only.
+        UNKNOWN_GROUP, UNKNOWN_TOPIC, OFFSET_OUT_OF_RANGE, POSITIONS_STALE and the codes of ApplyOffsets.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetCheckpoints(self, request, context):
+        """ForgetCheckpoints deletes the checkpoints of a group that has no positions in the source any more. Leader only.
+        UNKNOWN_GROUP, GROUP_HAS_POSITIONS, CLUSTER_UNREACHABLE, LEASE_LOST.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -261,6 +365,46 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     servicer.Verify,
                     request_deserializer=mrc_dot_v1_dot_mrc__pb2.VerifyRequest.FromString,
                     response_serializer=mrc_dot_v1_dot_mrc__pb2.VerifyResponse.SerializeToString,
+            ),
+            'ShowOffsets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowOffsets,
+                    request_deserializer=mrc_dot_v1_dot_mrc__pb2.ShowOffsetsRequest.FromString,
+                    response_serializer=mrc_dot_v1_dot_mrc__pb2.ShowOffsetsResponse.SerializeToString,
+            ),
+            'ExplainOffsets': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExplainOffsets,
+                    request_deserializer=mrc_dot_v1_dot_mrc__pb2.ExplainOffsetsRequest.FromString,
+                    response_serializer=mrc_dot_v1_dot_mrc__pb2.ExplainOffsetsResponse.SerializeToString,
+            ),
+            'DiffOffsets': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiffOffsets,
+                    request_deserializer=mrc_dot_v1_dot_mrc__pb2.DiffOffsetsRequest.FromString,
+                    response_serializer=mrc_dot_v1_dot_mrc__pb2.DiffOffsetsResponse.SerializeToString,
+            ),
+            'ListUnmovable': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUnmovable,
+                    request_deserializer=mrc_dot_v1_dot_mrc__pb2.ListUnmovableRequest.FromString,
+                    response_serializer=mrc_dot_v1_dot_mrc__pb2.ListUnmovableResponse.SerializeToString,
+            ),
+            'TranslateMany': grpc.unary_unary_rpc_method_handler(
+                    servicer.TranslateMany,
+                    request_deserializer=mrc_dot_v1_dot_mrc__pb2.TranslateManyRequest.FromString,
+                    response_serializer=mrc_dot_v1_dot_mrc__pb2.TranslateManyResponse.SerializeToString,
+            ),
+            'ApplyOffsets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyOffsets,
+                    request_deserializer=mrc_dot_v1_dot_mrc__pb2.ApplyOffsetsRequest.FromString,
+                    response_serializer=mrc_dot_v1_dot_mrc__pb2.ApplyOffsetsResponse.SerializeToString,
+            ),
+            'CommitOffsets': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommitOffsets,
+                    request_deserializer=mrc_dot_v1_dot_mrc__pb2.CommitOffsetsRequest.FromString,
+                    response_serializer=mrc_dot_v1_dot_mrc__pb2.CommitOffsetsResponse.SerializeToString,
+            ),
+            'ForgetCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetCheckpoints,
+                    request_deserializer=mrc_dot_v1_dot_mrc__pb2.ForgetCheckpointsRequest.FromString,
+                    response_serializer=mrc_dot_v1_dot_mrc__pb2.ForgetCheckpointsResponse.SerializeToString,
             ),
             'Plan': grpc.unary_unary_rpc_method_handler(
                     servicer.Plan,
@@ -471,6 +615,222 @@ class CoordinatorService:
             '/mrc.v1.CoordinatorService/Verify',
             mrc_dot_v1_dot_mrc__pb2.VerifyRequest.SerializeToString,
             mrc_dot_v1_dot_mrc__pb2.VerifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowOffsets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mrc.v1.CoordinatorService/ShowOffsets',
+            mrc_dot_v1_dot_mrc__pb2.ShowOffsetsRequest.SerializeToString,
+            mrc_dot_v1_dot_mrc__pb2.ShowOffsetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainOffsets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mrc.v1.CoordinatorService/ExplainOffsets',
+            mrc_dot_v1_dot_mrc__pb2.ExplainOffsetsRequest.SerializeToString,
+            mrc_dot_v1_dot_mrc__pb2.ExplainOffsetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiffOffsets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mrc.v1.CoordinatorService/DiffOffsets',
+            mrc_dot_v1_dot_mrc__pb2.DiffOffsetsRequest.SerializeToString,
+            mrc_dot_v1_dot_mrc__pb2.DiffOffsetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUnmovable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mrc.v1.CoordinatorService/ListUnmovable',
+            mrc_dot_v1_dot_mrc__pb2.ListUnmovableRequest.SerializeToString,
+            mrc_dot_v1_dot_mrc__pb2.ListUnmovableResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TranslateMany(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mrc.v1.CoordinatorService/TranslateMany',
+            mrc_dot_v1_dot_mrc__pb2.TranslateManyRequest.SerializeToString,
+            mrc_dot_v1_dot_mrc__pb2.TranslateManyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyOffsets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mrc.v1.CoordinatorService/ApplyOffsets',
+            mrc_dot_v1_dot_mrc__pb2.ApplyOffsetsRequest.SerializeToString,
+            mrc_dot_v1_dot_mrc__pb2.ApplyOffsetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommitOffsets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mrc.v1.CoordinatorService/CommitOffsets',
+            mrc_dot_v1_dot_mrc__pb2.CommitOffsetsRequest.SerializeToString,
+            mrc_dot_v1_dot_mrc__pb2.CommitOffsetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mrc.v1.CoordinatorService/ForgetCheckpoints',
+            mrc_dot_v1_dot_mrc__pb2.ForgetCheckpointsRequest.SerializeToString,
+            mrc_dot_v1_dot_mrc__pb2.ForgetCheckpointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

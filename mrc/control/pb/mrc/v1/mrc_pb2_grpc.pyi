@@ -72,6 +72,37 @@ class CoordinatorServiceStub:
     """Verify proves each checkpoint again by reading both sides, and streams one message per checkpoint. Leader only.
     UNKNOWN_GROUP, CLUSTER_UNREACHABLE.
     """
+    ShowOffsets: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.ShowOffsetsRequest, _mrc_pb2.ShowOffsetsResponse]
+    """ShowOffsets shows groups on every partition: source, target, and what is committed in the target now. Leader only.
+    UNKNOWN_GROUP, CAPTURE_BEHIND.
+    """
+    ExplainOffsets: _grpc.UnaryStreamMultiCallable[_mrc_pb2.ExplainOffsetsRequest, _mrc_pb2.ExplainOffsetsResponse]
+    """ExplainOffsets reads the records around a group's positions on both sides and MM2's offset syncs, and streams one message per
+    partition. Leader only. UNKNOWN_GROUP, UNKNOWN_TOPIC, CAPTURE_BEHIND.
+    """
+    DiffOffsets: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.DiffOffsetsRequest, _mrc_pb2.DiffOffsetsResponse]
+    """DiffOffsets compares the answers with MM2's checkpoints and with what is committed in the target. Leader only.
+    UNKNOWN_GROUP, CAPTURE_BEHIND, CLUSTER_UNREACHABLE.
+    """
+    ListUnmovable: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.ListUnmovableRequest, _mrc_pb2.ListUnmovableResponse]
+    """ListUnmovable lists what group offsets do not move: other groups on the topics, other protocols, missing positions. Leader only.
+    CLUSTER_UNREACHABLE.
+    """
+    TranslateMany: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.TranslateManyRequest, _mrc_pb2.TranslateManyResponse]
+    """TranslateMany translates up to 1000 positions; one that cannot be answered is "unknown" and does not refuse the others. Leader only."""
+    ApplyOffsets: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.ApplyOffsetsRequest, _mrc_pb2.ApplyOffsetsResponse]
+    """ApplyOffsets commits a group's safe positions in the agent's region. The group must have no members, and the region must not be
+    the one that the active-region record names. Asking again is harmless. Leader only.
+    UNKNOWN_GROUP, TARGET_IS_OPEN, MOVE_IN_PROGRESS, GROUP_HAS_MEMBERS, NOT_VERIFIED, LEASE_LOST.
+    """
+    CommitOffsets: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.CommitOffsetsRequest, _mrc_pb2.CommitOffsetsResponse]
+    """CommitOffsets commits given positions in the agent's region, under the conditions of ApplyOffsets. Leader only.
+    UNKNOWN_GROUP, UNKNOWN_TOPIC, OFFSET_OUT_OF_RANGE, POSITIONS_STALE and the codes of ApplyOffsets.
+    """
+    ForgetCheckpoints: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.ForgetCheckpointsRequest, _mrc_pb2.ForgetCheckpointsResponse]
+    """ForgetCheckpoints deletes the checkpoints of a group that has no positions in the source any more. Leader only.
+    UNKNOWN_GROUP, GROUP_HAS_POSITIONS, CLUSTER_UNREACHABLE, LEASE_LOST.
+    """
     Plan: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.PlanRequest, _mrc_pb2.PlanResponse]
     """Plan shows what a move would do now and what forbids it; it touches nothing. Leader of the target only."""
     StartMove: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.StartMoveRequest, _mrc_pb2.StartMoveResponse]
@@ -121,6 +152,37 @@ class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
     Verify: _aio.UnaryStreamMultiCallable[_mrc_pb2.VerifyRequest, _mrc_pb2.VerifyResponse]  # type: ignore[assignment]
     """Verify proves each checkpoint again by reading both sides, and streams one message per checkpoint. Leader only.
     UNKNOWN_GROUP, CLUSTER_UNREACHABLE.
+    """
+    ShowOffsets: _aio.UnaryUnaryMultiCallable[_mrc_pb2.ShowOffsetsRequest, _mrc_pb2.ShowOffsetsResponse]  # type: ignore[assignment]
+    """ShowOffsets shows groups on every partition: source, target, and what is committed in the target now. Leader only.
+    UNKNOWN_GROUP, CAPTURE_BEHIND.
+    """
+    ExplainOffsets: _aio.UnaryStreamMultiCallable[_mrc_pb2.ExplainOffsetsRequest, _mrc_pb2.ExplainOffsetsResponse]  # type: ignore[assignment]
+    """ExplainOffsets reads the records around a group's positions on both sides and MM2's offset syncs, and streams one message per
+    partition. Leader only. UNKNOWN_GROUP, UNKNOWN_TOPIC, CAPTURE_BEHIND.
+    """
+    DiffOffsets: _aio.UnaryUnaryMultiCallable[_mrc_pb2.DiffOffsetsRequest, _mrc_pb2.DiffOffsetsResponse]  # type: ignore[assignment]
+    """DiffOffsets compares the answers with MM2's checkpoints and with what is committed in the target. Leader only.
+    UNKNOWN_GROUP, CAPTURE_BEHIND, CLUSTER_UNREACHABLE.
+    """
+    ListUnmovable: _aio.UnaryUnaryMultiCallable[_mrc_pb2.ListUnmovableRequest, _mrc_pb2.ListUnmovableResponse]  # type: ignore[assignment]
+    """ListUnmovable lists what group offsets do not move: other groups on the topics, other protocols, missing positions. Leader only.
+    CLUSTER_UNREACHABLE.
+    """
+    TranslateMany: _aio.UnaryUnaryMultiCallable[_mrc_pb2.TranslateManyRequest, _mrc_pb2.TranslateManyResponse]  # type: ignore[assignment]
+    """TranslateMany translates up to 1000 positions; one that cannot be answered is "unknown" and does not refuse the others. Leader only."""
+    ApplyOffsets: _aio.UnaryUnaryMultiCallable[_mrc_pb2.ApplyOffsetsRequest, _mrc_pb2.ApplyOffsetsResponse]  # type: ignore[assignment]
+    """ApplyOffsets commits a group's safe positions in the agent's region. The group must have no members, and the region must not be
+    the one that the active-region record names. Asking again is harmless. Leader only.
+    UNKNOWN_GROUP, TARGET_IS_OPEN, MOVE_IN_PROGRESS, GROUP_HAS_MEMBERS, NOT_VERIFIED, LEASE_LOST.
+    """
+    CommitOffsets: _aio.UnaryUnaryMultiCallable[_mrc_pb2.CommitOffsetsRequest, _mrc_pb2.CommitOffsetsResponse]  # type: ignore[assignment]
+    """CommitOffsets commits given positions in the agent's region, under the conditions of ApplyOffsets. Leader only.
+    UNKNOWN_GROUP, UNKNOWN_TOPIC, OFFSET_OUT_OF_RANGE, POSITIONS_STALE and the codes of ApplyOffsets.
+    """
+    ForgetCheckpoints: _aio.UnaryUnaryMultiCallable[_mrc_pb2.ForgetCheckpointsRequest, _mrc_pb2.ForgetCheckpointsResponse]  # type: ignore[assignment]
+    """ForgetCheckpoints deletes the checkpoints of a group that has no positions in the source any more. Leader only.
+    UNKNOWN_GROUP, GROUP_HAS_POSITIONS, CLUSTER_UNREACHABLE, LEASE_LOST.
     """
     Plan: _aio.UnaryUnaryMultiCallable[_mrc_pb2.PlanRequest, _mrc_pb2.PlanResponse]  # type: ignore[assignment]
     """Plan shows what a move would do now and what forbids it; it touches nothing. Leader of the target only."""
@@ -204,6 +266,85 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_mrc_pb2.VerifyResponse], _abc.AsyncIterator[_mrc_pb2.VerifyResponse]]:
         """Verify proves each checkpoint again by reading both sides, and streams one message per checkpoint. Leader only.
         UNKNOWN_GROUP, CLUSTER_UNREACHABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ShowOffsets(
+        self,
+        request: _mrc_pb2.ShowOffsetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mrc_pb2.ShowOffsetsResponse, _abc.Awaitable[_mrc_pb2.ShowOffsetsResponse]]:
+        """ShowOffsets shows groups on every partition: source, target, and what is committed in the target now. Leader only.
+        UNKNOWN_GROUP, CAPTURE_BEHIND.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainOffsets(
+        self,
+        request: _mrc_pb2.ExplainOffsetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_mrc_pb2.ExplainOffsetsResponse], _abc.AsyncIterator[_mrc_pb2.ExplainOffsetsResponse]]:
+        """ExplainOffsets reads the records around a group's positions on both sides and MM2's offset syncs, and streams one message per
+        partition. Leader only. UNKNOWN_GROUP, UNKNOWN_TOPIC, CAPTURE_BEHIND.
+        """
+
+    @_abc_1.abstractmethod
+    def DiffOffsets(
+        self,
+        request: _mrc_pb2.DiffOffsetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mrc_pb2.DiffOffsetsResponse, _abc.Awaitable[_mrc_pb2.DiffOffsetsResponse]]:
+        """DiffOffsets compares the answers with MM2's checkpoints and with what is committed in the target. Leader only.
+        UNKNOWN_GROUP, CAPTURE_BEHIND, CLUSTER_UNREACHABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ListUnmovable(
+        self,
+        request: _mrc_pb2.ListUnmovableRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mrc_pb2.ListUnmovableResponse, _abc.Awaitable[_mrc_pb2.ListUnmovableResponse]]:
+        """ListUnmovable lists what group offsets do not move: other groups on the topics, other protocols, missing positions. Leader only.
+        CLUSTER_UNREACHABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def TranslateMany(
+        self,
+        request: _mrc_pb2.TranslateManyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mrc_pb2.TranslateManyResponse, _abc.Awaitable[_mrc_pb2.TranslateManyResponse]]:
+        """TranslateMany translates up to 1000 positions; one that cannot be answered is "unknown" and does not refuse the others. Leader only."""
+
+    @_abc_1.abstractmethod
+    def ApplyOffsets(
+        self,
+        request: _mrc_pb2.ApplyOffsetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mrc_pb2.ApplyOffsetsResponse, _abc.Awaitable[_mrc_pb2.ApplyOffsetsResponse]]:
+        """ApplyOffsets commits a group's safe positions in the agent's region. The group must have no members, and the region must not be
+        the one that the active-region record names. Asking again is harmless. Leader only.
+        UNKNOWN_GROUP, TARGET_IS_OPEN, MOVE_IN_PROGRESS, GROUP_HAS_MEMBERS, NOT_VERIFIED, LEASE_LOST.
+        """
+
+    @_abc_1.abstractmethod
+    def CommitOffsets(
+        self,
+        request: _mrc_pb2.CommitOffsetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mrc_pb2.CommitOffsetsResponse, _abc.Awaitable[_mrc_pb2.CommitOffsetsResponse]]:
+        """CommitOffsets commits given positions in the agent's region, under the conditions of ApplyOffsets. Leader only.
+        UNKNOWN_GROUP, UNKNOWN_TOPIC, OFFSET_OUT_OF_RANGE, POSITIONS_STALE and the codes of ApplyOffsets.
+        """
+
+    @_abc_1.abstractmethod
+    def ForgetCheckpoints(
+        self,
+        request: _mrc_pb2.ForgetCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mrc_pb2.ForgetCheckpointsResponse, _abc.Awaitable[_mrc_pb2.ForgetCheckpointsResponse]]:
+        """ForgetCheckpoints deletes the checkpoints of a group that has no positions in the source any more. Leader only.
+        UNKNOWN_GROUP, GROUP_HAS_POSITIONS, CLUSTER_UNREACHABLE, LEASE_LOST.
         """
 
     @_abc_1.abstractmethod
