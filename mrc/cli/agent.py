@@ -17,7 +17,7 @@ def agent() -> None:
 @click.option("--agent", "agent_id", metavar="ID", help="Which of the region's agents; optional where there is one only.")
 @click.pass_context
 def run(ctx: click.Context, region: str, agent_id: str | None) -> int:
-    r"""Run until SIGTERM, which hands the lead over at once. Logs go to stderr, metrics and gRPC to the configured addresses.
+    """Run until SIGTERM, which hands the lead over at once. Logs go to stderr, metrics and gRPC to the configured addresses.
 
     \b
     Examples:

@@ -91,7 +91,7 @@ def _plan_table(view: PlanView) -> RenderableType:
 @click.option("--attest-dead", is_flag=True, help="Plan as if a person had attested that the other region is dead.")
 @click.pass_context
 def plan(ctx: click.Context, kind: str, region: str, attest_dead: bool) -> int:
-    r"""Show what a move to REGION would do now, with everything that stands against it. Touches nothing.
+    """Show what a move to REGION would do now, with everything that stands against it. Touches nothing.
 
     Exit code 3 where a finding forbids the move.
 
@@ -224,7 +224,7 @@ _TOKEN = click.option("--token", help="Idempotency token: the same one answers w
 @_TOKEN
 @click.pass_context
 def switchover(ctx: click.Context, region: str, yes: bool, wait: bool, reason: str, token: str | None) -> int:
-    r"""Move the unit to REGION while both regions are alive: nothing lost, skipped or processed twice.
+    """Move the unit to REGION while both regions are alive: nothing lost, skipped or processed twice.
 
     Ctrl-C leaves it running; exit code 4 then, and how to re-attach.
 
@@ -245,7 +245,7 @@ def switchover(ctx: click.Context, region: str, yes: bool, wait: bool, reason: s
 @_TOKEN
 @click.pass_context
 def failover(ctx: click.Context, region: str, attest_dead: bool, yes: bool, wait: bool, reason: str, token: str | None) -> int:
-    r"""Open REGION after the active one has died. States the expected loss per partition before it asks.
+    """Open REGION after the active one has died. States the expected loss per partition before it asks.
 
     \b
     Examples:
@@ -281,7 +281,7 @@ def _named(call: Invocation, execution: str | None) -> ExecutionView:
 @click.argument("execution", required=False)
 @click.pass_context
 def history(ctx: click.Context, execution: str | None) -> None:
-    r"""List the executions; with EXECUTION show its journal.
+    """List the executions; with EXECUTION show its journal.
 
     \b
     Examples:
@@ -320,7 +320,7 @@ def _entries_table(entries: tuple[EntryView, ...]) -> RenderableType:
 @click.argument("execution", required=False)
 @click.pass_context
 def watch(ctx: click.Context, execution: str | None) -> int:
-    r"""Follow EXECUTION (else the only one that runs) until it has ended.
+    """Follow EXECUTION (else the only one that runs) until it has ended.
 
     \b
     Examples:
@@ -355,7 +355,7 @@ def _ask(ctx: click.Context, method: str, execution: str | None, reason: str) ->
 @_REASON
 @click.pass_context
 def approve(ctx: click.Context, execution: str | None, reason: str) -> None:
-    r"""Let a waiting execution go on: begin the step that asks for approval, or try the failed one again.
+    """Let a waiting execution go on: begin the step that asks for approval, or try the failed one again.
 
     \b
     Examples:
@@ -369,7 +369,7 @@ def approve(ctx: click.Context, execution: str | None, reason: str) -> None:
 @_REASON
 @click.pass_context
 def abort(ctx: click.Context, execution: str | None, reason: str) -> None:
-    r"""End an execution and undo its steps. Refused once the target has been opened.
+    """End an execution and undo its steps. Refused once the target has been opened.
 
     \b
     Examples:
@@ -386,7 +386,7 @@ def divergence() -> None:
 @divergence.command()
 @click.pass_context
 def show(ctx: click.Context) -> None:
-    r"""Show the divergence ledger: per failover and partition, which offsets stayed behind.
+    """Show the divergence ledger: per failover and partition, which offsets stayed behind.
 
     \b
     Examples:

@@ -27,7 +27,7 @@ def _files(ctx: click.Context) -> list[Path]:
 @runbook.command("list")
 @click.pass_context
 def list_(ctx: click.Context) -> None:
-    r"""List the runbooks of the replication group.
+    """List the runbooks of the replication group.
 
     \b
     Examples:
@@ -53,7 +53,7 @@ def list_(ctx: click.Context) -> None:
 @click.argument("name")
 @click.pass_context
 def show(ctx: click.Context, name: str) -> None:
-    r"""Show a runbook's steps and what each does.
+    """Show a runbook's steps and what each does.
 
     \b
     Examples:
@@ -85,7 +85,7 @@ def show(ctx: click.Context, name: str) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
 @click.pass_context
 def lint(ctx: click.Context, file: Path | None) -> int:
-    r"""Judge FILE, else all runbooks: unknown actions, missing steps, an unsafe order. Exit code 3 on a finding.
+    """Judge FILE, else all runbooks: unknown actions, missing steps, an unsafe order. Exit code 3 on a finding.
 
     \b
     Examples:

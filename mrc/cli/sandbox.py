@@ -329,7 +329,7 @@ def _print_lines(name: str, lines: list[str]) -> None:
 @click.option("--keep", is_flag=True, help="Leave the sandbox up afterwards.")
 @click.pass_context
 def demo(ctx: click.Context, rate: float, report_file: Path | None, mm2_exactly_once: bool, keep: bool) -> int:
-    r"""Watch a region die and everything come home: switchover, switchover back, kill, failover, return, switchover home.
+    """Watch a region die and everything come home: switchover, switchover back, kill, failover, return, switchover home.
 
     Takes about two minutes on a fresh state folder. Loss, repetition and times are counted from the traffic's own logs. Exit
     code 3 when a promise is broken; no process is left.

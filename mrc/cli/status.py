@@ -62,7 +62,7 @@ def _flow(view: StatusView, flow: FlowView) -> FlowView:
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @click.pass_context
 def status(ctx: click.Context, watch: bool) -> int:
-    r"""Show which region is open, fences, flows, lag, checkpoints and leaders, each with its age.
+    """Show which region is open, fences, flows, lag, checkpoints and leaders, each with its age.
 
     Answers within two seconds, also with a region dead. Exit code 3 where something stands against a move.
 
@@ -161,7 +161,7 @@ def _status_table(view: StatusView) -> RenderableType:
 @click.option("--watch", is_flag=True, help="Show it again every second, until Ctrl-C.")
 @click.pass_context
 def lag(ctx: click.Context, watch: bool) -> None:
-    r"""Show how far each flow is behind, per topic and partition, in records and seconds.
+    """Show how far each flow is behind, per topic and partition, in records and seconds.
 
     Each flow is measured by the leading agent of its target. A position is read before its log's end, so lag is never
     negative; a tail without visible records is lag 0; what cannot be read is shown as `?` with the reason and since when.

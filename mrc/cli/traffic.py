@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--drain", "drain_s", type=click.FloatRange(min=0), metavar="S", help="First end the producer and let the groups finish.")
 @click.pass_context
 def report(ctx: click.Context, moves: Path | None, drain_s: float | None) -> None:
-    r"""Judge the traffic: nothing here asks mrc. Exit code 3 when a promise was broken.
+    """Judge the traffic: nothing here asks mrc. Exit code 3 when a promise was broken.
 
     \b
     Examples:

@@ -28,7 +28,7 @@ DEADLINE_S = 1.0
 @click.command()
 @click.pass_context
 def version(ctx: click.Context) -> int:
-    r"""Print the version of the command line and of every configured agent.
+    """Print the version of the command line and of every configured agent.
 
     All agents are asked at once and have one second. Without a configuration the command line's own is all there is. Exit
     code 3 where an agent has another version than the command line.

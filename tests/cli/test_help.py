@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import click
 import pytest
 
 from mrc.cli.exits import MEANINGS, Exit
-from mrc.cli.main import COMMANDS
+from mrc.cli.main import COMMANDS, cli
 from tests.cli.running import run
 
 SLOW = ("asyncio", "confluent_kafka", "grpc", "kazoo", "rich", "structlog", "yaml")
@@ -64,3 +66,22 @@ def test_completion_prints_a_script(shell: str) -> None:
 def test_the_completion_script_gets_its_answers_from_mrc() -> None:
     words = {"_MRC_COMPLETE": "bash_complete", "COMP_WORDS": "mrc switch", "COMP_CWORD": "1"}
     assert run(environment=words).stdout.strip() == "plain,switchover"
+
+
+def every_help(command: click.Command, context: click.Context) -> Iterator[tuple[str, list[str], str]]:
+    """Each command's path, the lines of its examples as they were written, and what `--help` shows."""
+    written = (command.help or "").partition("Examples:\n")[2].partition("\n\n")[0]
+    yield context.command_path, [line.strip() for line in written.splitlines()], command.get_help(context)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
+            assert child is not None
+            yield from every_help(child, click.Context(child, info_name=name, parent=context))
+
+
+def test_help_shows_examples_line_by_line_and_no_marks_of_the_source() -> None:
+    found = list(every_help(cli, click.Context(cli, info_name="mrc")))
+    assert [path for path, _, text in found if "\\b" in text or "\b" in text] == []
+    examples = [(path, line, text) for path, lines, text in found for line in lines]
+    assert len(examples) > 50
+    assert [(path, line) for path, line, text in examples if line not in map(str.strip, text.splitlines())] == []
