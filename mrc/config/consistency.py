@@ -22,6 +22,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     for name, region in settings.regions.items():
         yield from _region(("regions", name), region, tls=settings.grpc.tls is not None)
     yield from _agents(settings)
+    yield from _unused(settings)
     if settings.grpc.tls is not None:
         for field in ("cert_file", "key_file", "ca_file"):
             yield from _readable(("grpc", "tls", field), getattr(settings.grpc.tls, field))
@@ -73,6 +74,16 @@ def _agents(settings: Settings) -> Iterator[Finding]:
     yield from _unique(addresses, "address")
 
 
+def _unused(settings: Settings) -> Iterator[Finding]:
+    named = {end for group in settings.replication_groups for flow in group.flows for end in (flow.source, flow.target)}
+    for name in settings.regions:
+        if name not in named:
+            yield (
+                ("regions", name),
+                f"no flow begins or ends in {name}, so nothing could move to it; allowed: two regions per replication group",
+            )
+
+
 def _replication_group(key: Key, group: ReplicationGroup, settings: Settings) -> Iterator[Finding]:
     if group.mode == "active-active" and group.policy == "identity":
         yield (*key, "policy"), "identity under mode active-active would loop: both flows copy the same names for ever; allowed: default"
@@ -84,6 +95,8 @@ def _replication_group(key: Key, group: ReplicationGroup, settings: Settings) ->
     yield from _principals((*key, "principals"), group)
     if group.probe is not None:
         yield from _readable((*key, "probe", "password_file"), group.probe.password_file)
+        if (probe := f"User:{group.probe.username}") in group.principals.exempt:
+            yield (*key, "probe", "username"), f"{probe} is exempt too: no fence would refuse it, and so it could prove none"
     if group.runbooks is not None and not group.runbooks.is_dir():
         yield (*key, "runbooks"), f"there is no folder {group.runbooks}"
 
@@ -95,6 +108,7 @@ def _flows(key: Key, group: ReplicationGroup, settings: Settings) -> Iterator[Fi
         yield from _ends(at, flow, settings)
         if flow.source != flow.target and (flow.target, flow.source) not in directions:
             yield at, f"{flow.source}->{flow.target} has no flow {flow.target}->{flow.source} beside it, so nothing could move back"
+    yield from _third(key, group, settings)
     yield from _unique([((*key, index), f"{flow.source}->{flow.target}") for index, flow in enumerate(group.flows)], "flow")
 
 
@@ -106,6 +120,15 @@ def _ends(key: Key, flow: FlowSettings, settings: Settings) -> Iterator[Finding]
             yield (*key, end), f"there is no region {name}{did_you_mean(name, settings.regions)}; allowed: {allowed}"
     if flow.source == flow.target:
         yield (*key, "target"), "source and target are the same region"
+
+
+def _third(key: Key, group: ReplicationGroup, settings: Settings) -> Iterator[Finding]:
+    """Yield each region, where it is named first, that is one too many for a unit that moves between two."""
+    ends = [((*key, index, end), getattr(flow, end)) for index, flow in enumerate(group.flows) for end in ("source", "target")]
+    first = {name: at for at, name in reversed(ends) if name in settings.regions}
+    regions = [name for name in dict.fromkeys(name for _, name in ends) if name in first]
+    for name in regions[2:]:
+        yield first[name], f"{name} is one region too many: {group.name} moves between two, here {regions[0]} and {regions[1]}"
 
 
 def _principals(key: Key, group: ReplicationGroup) -> Iterator[Finding]:

@@ -60,6 +60,18 @@ def test_a_password_file_that_vanished_is_named(tmp_path: Path) -> None:
     assert caught.value.where.endswith("secrets/probe")
 
 
+THIRD = """\
+  north:
+    kafka: {bootstrap: "127.0.0.1:9094"}
+    connect: {url: "http://127.0.0.1:8085"}
+    agents: [{id: north-a, grpc: "127.0.0.1:7021", metrics: "127.0.0.1:7121"}]
+replication_groups:"""
+
+TO_THIRD = """\
+      - {source: east, target: north, connector: mrc.orders.east-north}
+      - {source: north, target: east, connector: mrc.orders.north-east}
+"""
+
 CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
     "misspelt key": (
         {"bootstrap: 127.0.0.1:9092": "bootstrp: 127.0.0.1:9092"},
@@ -157,6 +169,19 @@ CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
     "topic twice": ({"payments]": "orders]"}, "topics", "replication_groups[0].topics[1]", ["topic orders is there twice"]),
     "fenced and exempt": ({'"User:producer"': '"User:mm2"'}, "writers", "replication_groups[0].principals.writers[0]", ["exempt"]),
     "fences everybody": ({'"User:producer"': '"User:*"'}, "writers", "replication_groups[0].principals.writers[0]", ["replicator"]),
+    "exempt probe": (
+        {"probe: {username: probe": "probe: {username: mm2"},
+        "probe: {username",
+        "replication_groups[0].probe.username",
+        ["User:mm2 is exempt too", "could prove none"],
+    ),
+    "three regions": (
+        {"replication_groups:": THIRD, "    objectives:": TO_THIRD + "    objectives:"},
+        "east-north",
+        "replication_groups[0].flows[2].target",
+        ["north is one region too many", "east and west"],
+    ),
+    "a region of no flow": ({"replication_groups:": THIRD}, "  north:", "regions.north", ["no flow begins or ends in north"]),
     "no runbooks": ({"probe: {": "runbooks: nowhere\n    probe: {"}, "nowhere", "replication_groups[0].runbooks", ["nowhere"]),
 }
 
@@ -244,3 +269,13 @@ def test_one_of_several_replication_groups_must_be_named(tmp_path: Path) -> None
     assert settings.replication_group("stock").topics == ("stock", "shelves")
     with pytest.raises(MrcError, match="several"):
         settings.replication_group()
+
+
+def test_a_third_region_is_named_once_and_may_belong_to_another_replication_group(tmp_path: Path) -> None:
+    path = write_example(tmp_path, {"replication_groups:": THIRD, "    objectives:": TO_THIRD + "    objectives:"})
+    assert [problem.key for problem in check(path)[1]] == ["replication_groups[0].flows[2].target"]
+    path = write_example(tmp_path, {"replication_groups:": THIRD})
+    start = path.read_text().index("  - name: orders")
+    second = path.read_text()[start:].replace("orders", "stock").replace("payments", "shelves").replace("west", "north")
+    path.write_text(path.read_text() + second)
+    assert check(path)[1] == ()

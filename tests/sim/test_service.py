@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from mrc.agent.leadership import AgentNode, Leadership
 from mrc.agent.service import AgentService
 from mrc.config.runbook import load_runbook
 from mrc.core.errors import MrcError
+from mrc.core.failover.findings import findings
 from mrc.core.model import Known, Reading, Region, Unknown
 from mrc.core.views import FlowView
 from mrc.sim.agents import SimAgent
@@ -124,6 +126,16 @@ def test_a_dead_source_is_the_cause_that_a_refusal_names(estate: Estate) -> None
     assert refused.value.code == "CLUSTER_UNREACHABLE"
     assert "CONNECT_UNREACHABLE" in refused.value.message
     assert estate.leader(WEST).coordinator.estate.store.current()[0] == ""
+
+
+def test_without_a_probe_a_plan_warns_that_the_fence_cannot_be_proved(estate: Estate) -> None:
+    seen = estate.leader(WEST).coordinator.observer.observe()
+    unproved = msgspec.structs.replace(seen, unit=msgspec.structs.replace(seen.unit, probe=""))
+    for kind in ("switchover", "failover"):
+        assert "PROBE_MISSING" not in {one.code for one in findings(seen, kind, WEST, attested=True)}
+        (found,) = (one for one in findings(unproved, kind, WEST, attested=True) if one.code == "PROBE_MISSING")
+        assert (found.severity, found.where) == ("warning", EAST)
+        assert "fence of east cannot be proved" in found.message
 
 
 def move_until(estate: Estate, step: str) -> str:

@@ -73,6 +73,9 @@ def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:
 def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[FindingView]:
     seen = inventory.regions[source]
     severity = "error" if kind == "switchover" else "info"
+    if not inventory.unit.probe:
+        told = "a switchover waits for that proof, a failover rests on a person's word"
+        yield FindingView("PROBE_MISSING", "warning", f"without a probe the fence of {source} cannot be proved: {told}", str(source))
     yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", severity, "Kafka", source)
     yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", severity, "Connect", source)
     if kind == "failover":
