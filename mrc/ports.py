@@ -24,7 +24,16 @@ from mrc.core.model import Seen as Seen
 from mrc.core.translation.sight import Isolation as Isolation
 from mrc.core.translation.sight import Sight as Sight
 
+CALL_DEADLINE_S = 2.0
+"""How long an agent's call to ZooKeeper, Kafka or Connect may take: less than a lease, so that a stale agent's request has ended."""
+
 # ---------------------------------------------------------------- coordination (ZooKeeper)
+
+LEASE_SHARE = 2 / 3
+"""The part of the session time-out that counts as lease; the rest covers clocks of unlike speed and a request under way."""
+
+RENEW_EVERY_S = 0.5
+"""How often an agent asks ZooKeeper something, whatever else it does, which renews its lease."""
 
 
 class Node(msgspec.Struct, frozen=True):

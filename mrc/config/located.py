@@ -296,4 +296,7 @@ def _wording(error: msgspec.ValidationError, value: Any, kind: Any, constraint: 
         near = did_you_mean(value, list(_literals(kind))) if isinstance(value, str) else ""
         return f"{_noun(value)} is not allowed{near}; allowed: {', '.join(_literals(kind))}"
     allowed = _allowed(kind if constraint is None else Annotated[kind, constraint])
-    return str(error) if allowed == "given" else f"expected {allowed}, got {_noun(value)}"
+    if allowed == "given":
+        return str(error)
+    reason = f": {constraint.description}" if constraint is not None and constraint.description else ""
+    return f"expected {allowed}, got {_noun(value)}{reason}"

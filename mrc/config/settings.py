@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from mrc.core.errors import MrcError
 from mrc.core.model import Flow, Policy, Region, Written
+from mrc.ports import CALL_DEADLINE_S, LEASE_SHARE, RENEW_EVERY_S
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 """A region's, replication group's or agent's name: no dots, for topic and connector names are made of it."""
@@ -48,18 +49,29 @@ def _read_secret(path: Path) -> Secret:
         raise MrcError("CONFIG_INVALID", f"the password file cannot be read: {error}", where=str(path)) from None
 
 
+SESSION_TIMEOUT_MS_MIN = round((CALL_DEADLINE_S + RENEW_EVERY_S) / LEASE_SHARE * 1000)
+
+
 class ZooKeeperSettings(Written, frozen=True):
     """The ensemble that all regions share, best with a server at a third site.
 
     Attributes:
         connect: host:port of each server, with commas.
         root: the node below which everything of mrc is.
-        session_timeout_ms: how long a silent agent keeps its leadership.
+        session_timeout_ms: how long a silent agent keeps its leadership; long enough that no call outlasts the lease.
     """
 
     connect: NonEmpty
     root: Annotated[str, Meta(pattern=r"^(/[A-Za-z0-9_-]+)+$")] = "/mrc"
-    session_timeout_ms: Annotated[int, Meta(ge=1_000, le=60_000)] = 4_000
+    session_timeout_ms: Annotated[
+        int,
+        Meta(
+            ge=SESSION_TIMEOUT_MS_MIN,
+            le=60_000,
+            description=f"a leader's lease, {LEASE_SHARE:.2g} of it, has to outlast a call to ZooKeeper, Kafka or Connect"
+            f" ({CALL_DEADLINE_S:g} s) and the time between two renewals ({RENEW_EVERY_S:g} s)",
+        ),
+    ] = 4_000
 
 
 class SecuritySettings(Written, frozen=True):

@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from mrc.core.errors import MrcError
-from mrc.ports import Check, Conflict, Create, Delete, Node, Op, Put
+from mrc.ports import LEASE_SHARE, Check, Conflict, Create, Delete, Node, Op, Put
 from mrc.sim.clock import FakeClock
-
-_LEASE_SHARE = 2 / 3
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -162,7 +160,7 @@ class FakeTree:
 
     def lease_s(self) -> float:
         """See `Tree.lease_s`."""
-        return max(0.0, self._store.session_timeout_s * _LEASE_SHARE - (self._store.clock.monotonic_s() - self._answered_s))
+        return max(0.0, self._store.session_timeout_s * LEASE_SHARE - (self._store.clock.monotonic_s() - self._answered_s))
 
     def _answer(self) -> dict[str, Stored]:
         if not (self._reachable and self._store.quorum):

@@ -23,11 +23,11 @@ from mrc.config.settings import AgentSettings, Settings
 from mrc.control.server import Server
 from mrc.core.errors import MrcError
 from mrc.core.model import Region
+from mrc.ports import RENEW_EVERY_S
 from mrc.telemetry.logs import configure_logs
 from mrc.telemetry.metrics import serve_metrics
 from mrc.wiring.estates import Reach, reach, runbook
 
-LEAD_EVERY_S = 0.5
 OBSERVE_EVERY_S = 2.0
 RECONCILE_EVERY_S = 1.0
 SYNC_EVERY_S = 1.0
@@ -60,7 +60,7 @@ class Agent:
 
     def start(self) -> None:
         """Start the threads."""
-        self._thread("lead", self._lead, LEAD_EVERY_S)
+        self._thread("lead", self._lead, RENEW_EVERY_S)
         for name, coordinator in self.coordinators.items():
             wake = self._wake_on_record(name, coordinator)
             for region in coordinator.estate.unit.regions:

@@ -20,11 +20,7 @@ from mrc.core.errors import MrcError
 from mrc.core.failover.runbook import Runbook
 from mrc.core.inventory import Unit
 from mrc.core.model import GroupId, Region
-
-CALL_DEADLINE_S = 2.0
-"""How long one call to Kafka or Connect may take: shorter than a lease, so that a stale agent's request has ended by then."""
-
-ZOOKEEPER_DEADLINE_S = 2.0
+from mrc.ports import CALL_DEADLINE_S
 
 SHIPPED_RUNBOOKS = Path(__file__).resolve().parents[1] / "runbooks"
 """Where the wheel keeps them; in a checkout they are in the folder above."""
@@ -91,7 +87,7 @@ def cluster(settings: Settings, group: ReplicationGroup, region: Region, *, here
 def reach(settings: Settings, region: Region, agent: AgentSettings, version: str) -> Reach:
     """Return an agent's connections. None is made before it is needed, but ZooKeeper's."""
     zookeeper = settings.zookeeper
-    tree = ZooKeeperTree(zookeeper.connect, zookeeper.root, zookeeper.session_timeout_ms, ZOOKEEPER_DEADLINE_S)
+    tree = ZooKeeperTree(zookeeper.connect, zookeeper.root, zookeeper.session_timeout_ms, CALL_DEADLINE_S)
     me = AgentNode(agent.id, agent.grpc, version)
     peers = {Region(name): Leadership(tree, Region(name), me) for name in settings.regions}
     leadership = peers[region]

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from mrc.config import check, load
+from mrc.config.settings import SESSION_TIMEOUT_MS_MIN
 from mrc.core.errors import MrcError
 from mrc.core.model import Flow, Region
+from mrc.ports import CALL_DEADLINE_S, RENEW_EVERY_S
+from mrc.sim.clock import FakeClock
+from mrc.sim.tree import TreeStore
 from tests.config.example import PASSWORD, line_of, write_example
 
 
@@ -88,10 +92,10 @@ CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
     ),
     "wrong type": ({"rpo_s: 5": "rpo_s: soon"}, "rpo_s", "replication_groups[0].objectives.rpo_s", ["a number", "more than 0", "'soon'"]),
     "out of bounds": (
-        {"zookeeper:": "zookeeper:\n  session_timeout_ms: 10"},
+        {"zookeeper:": "zookeeper:\n  session_timeout_ms: 3000"},
         "session_timeout_ms",
         "zookeeper.session_timeout_ms",
-        ["at least 1000"],
+        ["at least 3750", "got 3000", "lease", "has to outlast a call"],
     ),
     "wrong version": ({"version: 1": "version: 2"}, "version", "version", ["allowed: 1"]),
     "duplicate key": (
@@ -198,6 +202,15 @@ def test_an_error_names_line_key_and_what_is_allowed(case: str, tmp_path: Path) 
     assert problem.where == f"{path}:{line_of(text, path)} {key}"
     for words in said:
         assert words in problem.message
+
+
+def test_the_least_session_time_out_gives_a_lease_that_outlasts_every_call_of_an_agent(tmp_path: Path) -> None:
+    settings = load(write_example(tmp_path, {"zookeeper:": f"zookeeper:\n  session_timeout_ms: {SESSION_TIMEOUT_MS_MIN}"}))
+    store = TreeStore(FakeClock(), settings.zookeeper.session_timeout_ms / 1000)
+    tree = store.connect()
+    tree.get("/")
+    store.clock.sleep(CALL_DEADLINE_S + RENEW_EVERY_S - 0.01)
+    assert tree.lease_s() > 0
 
 
 def test_every_error_is_reported_at_once_in_the_order_of_lines(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import (
@@ -28,12 +28,9 @@ from kazoo.protocol.states import EventType, KazooState, KeeperState
 from kazoo.retry import KazooRetry
 
 from mrc.core.errors import MrcError
-from mrc.ports import Check, Conflict, Create, Delete, Node, Op, Put
+from mrc.ports import LEASE_SHARE, Check, Conflict, Create, Delete, Node, Op, Put
 
 T = TypeVar("T")
-
-_LEASE_SHARE: Final = 2 / 3
-"""The part of the session time-out that counts as lease; the rest covers clocks of unlike speed and a request under way."""
 
 _LOST_COMPARISONS = (NodeExistsError, NoNodeError, BadVersionError, NotEmptyError)
 
@@ -154,7 +151,7 @@ class ZooKeeperTree:
         """See `Tree.lease_s`."""
         with self._lock:
             answered_s = self._answered_s
-        return max(0.0, self._granted_s * _LEASE_SHARE - (time.monotonic() - answered_s))
+        return max(0.0, self._granted_s * LEASE_SHARE - (time.monotonic() - answered_s))
 
     def _learn_granted_timeout(self) -> None:
         """Keep the session time-out that the ensemble grants: kazoo shows it only as its read time-out, two thirds of it."""
