@@ -8,6 +8,7 @@ ends within the deadline its adapter was built with; nothing waits for ever on a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
@@ -106,6 +107,12 @@ class Tree(Protocol):
 
     def watch(self, path: str, notify: Callable[[], None]) -> None:
         """Call ``notify`` soon after each change of the node at ``path`` (also its making), until the end. It only enqueues."""
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """Let the calls of this thread inside the block end within ``seconds`` in all, where that is sooner than by their deadline."""
+
+    def full_path(self, path: str) -> str:
+        """Return where ``path`` is in ZooKeeper, mrc's root included; asks nobody."""
 
     def session_id(self) -> int:
         """Return a number that is another one for each session of this handle; 0 where there was none yet."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -59,6 +59,9 @@ LoadRunbook = Callable[[str, str], tuple[Runbook, str]]
 T = TypeVar("T")
 
 _HISTORY_MAX = 200
+
+ZOOKEEPER_WAIT_S = 0.6
+"""How long all of a status's questions to ZooKeeper may take: a client waits a second for it, and is to be told of the silence."""
 
 _CAUSES = ("AUTHENTICATION_FAILED", "CLUSTER_UNREACHABLE")
 """Findings that others follow from: of a cluster that does not answer nothing else can be read."""
@@ -118,7 +121,9 @@ class AgentService:
         """
         coordinator = self._coordinator(rg)
         estate = coordinator.estate
-        inventory, unread = self._look(coordinator)
+        with estate.store.tree.within(ZOOKEEPER_WAIT_S):
+            inventory, unread = self._look(coordinator)
+            pairs, unseen = self._pairs(estate.unit.regions, unread)
         now_ms = estate.clock.now_ms()
         record = inventory.record
         return StatusView(
@@ -127,10 +132,10 @@ class AgentService:
             policy=estate.unit.policy,
             record=record,
             record_age_s=(now_ms - record.at_ms) / 1000 if record else 0.0,
-            regions=tuple(self._region_view(coordinator, inventory, region, unread) for region in estate.unit.regions),
+            regions=tuple(_region_view(coordinator, inventory, pairs[region], unread) for region in estate.unit.regions),
             flows=tuple(self._flow_view(coordinator, inventory, flow, partitions=False) for flow in sorted(estate.unit.connectors)),
             execution=inventory.execution,
-            findings=self._standing_findings(coordinator, inventory, unread),
+            findings=(*unseen, *self._standing_findings(coordinator, inventory, unread)),
             answered_by=self._me.id,
             at_ms=now_ms,
         )
@@ -150,27 +155,23 @@ class AgentService:
             self._last_records[unit.name] = (inventory.record, now_ms)
         return inventory, None
 
-    def _region_view(self, coordinator: Coordinator, inventory: Inventory, region: Region, unread: FindingView | None) -> RegionView:
-        seen = inventory.regions[region]
-        leader, term, agents = self._pair(region) if unread is None else (None, 0, ())
-        active = inventory.record is not None and inventory.record.region == region
-        return RegionView(
-            region=region,
-            role="unknown" if unread else "active" if active else "standby",
-            kafka=seen.kafka,
-            connect=seen.connect,
-            fence=coordinator.fence(region),
-            leader=leader.id if leader else "",
-            term=term,
-            agents=agents,
-        )
+    def _pairs(self, regions: Sequence[Region], unread: FindingView | None) -> tuple[dict[Region, _Pair], tuple[FindingView, ...]]:
+        """Return who is alive in each region, and why not where it cannot be read; what said so of the record is not asked again."""
+        pairs = {region: _Pair(region) for region in regions}
+        if unread is not None:
+            return pairs, ()
+        try:
+            for region in regions:
+                pairs[region] = self._pair(region)
+        except MrcError as error:
+            return pairs, (FindingView(error.code, "error", f"the agents cannot be read: {error.message}", error.where),)
+        return pairs, ()
 
-    def _pair(self, region: Region) -> tuple[AgentNode | None, int, tuple[AgentView, ...]]:
-        """Return who leads in a region, that leader's term, and the agents that are alive."""
+    def _pair(self, region: Region) -> _Pair:
         peers = self._peers[region]
         leader = peers.leader()
         agents = tuple(AgentView(a.id, region, a.address, a.version, leader is not None and leader.id == a.id) for a in peers.agents())
-        return leader, peers.current_term(), agents
+        return _Pair(region, leader.id if leader else "", peers.current_term(), agents)
 
     def _flow_view(self, coordinator: Coordinator, inventory: Inventory, flow: Flow, *, partitions: bool) -> FlowView:
         estate = coordinator.estate
@@ -458,6 +459,30 @@ class AgentService:
             )
             for ledger, _ in coordinator.estate.store.ledgers()
         )
+
+
+class _Pair(NamedTuple):
+    """A region's leader and its term, and the agents that are alive; empty where nobody leads, or it cannot be read."""
+
+    region: Region
+    leader: str = ""
+    term: int = 0
+    agents: tuple[AgentView, ...] = ()
+
+
+def _region_view(coordinator: Coordinator, inventory: Inventory, pair: _Pair, unread: FindingView | None) -> RegionView:
+    seen = inventory.regions[pair.region]
+    active = inventory.record is not None and inventory.record.region == pair.region
+    return RegionView(
+        region=pair.region,
+        role="unknown" if unread else "active" if active else "standby",
+        kafka=seen.kafka,
+        connect=seen.connect,
+        fence=coordinator.fence(pair.region),
+        leader=pair.leader,
+        term=pair.term,
+        agents=pair.agents,
+    )
 
 
 def _refusal(errors: Sequence[FindingView]) -> MrcError:

@@ -183,7 +183,9 @@ class Store:
         try:
             return decode(node.data, kind), node.version
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise MrcError("GARBLED_RECORD", f"cannot read it as {kind.__name__}: {error}", where=f"ZooKeeper {path}") from None
+            raise MrcError(
+                "GARBLED_RECORD", f"cannot read it as {kind.__name__}: {error}", where=f"ZooKeeper {self.tree.full_path(path)}"
+            ) from None
 
     def _commit(self, ops: Sequence[Op]) -> None:
         try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
 from mrc.core.errors import MrcError
-from mrc.ports import LEASE_SHARE, Check, Conflict, Create, Delete, Node, Op, Put
+from mrc.ports import CALL_DEADLINE_S, LEASE_SHARE, Check, Conflict, Create, Delete, Node, Op, Put
 from mrc.sim.clock import FakeClock
 
 
@@ -24,6 +25,7 @@ class TreeStore:
 
     Attributes:
         quorum: without it no handle is answered, and sessions do not expire.
+        frozen: nothing is answered, and no connection ends: every call waits for as long as it may.
         nodes: every node by path; for checkers.
     """
 
@@ -31,6 +33,7 @@ class TreeStore:
         self.clock = clock
         self.session_timeout_s = session_timeout_s
         self.quorum = True
+        self.frozen = False
         self.nodes: dict[str, Stored] = {"/": Stored(b"")}
         self._handles: list[FakeTree] = []
         self._sessions = 0
@@ -77,6 +80,7 @@ class FakeTree:
         self.session = store.new_session()
         self.heard_s = store.clock.monotonic_s()
         self.replies_to_lose = 0
+        self._until_s = float("inf")
 
     @property
     def reachable(self) -> bool:
@@ -154,6 +158,20 @@ class FakeTree:
         """See `Tree.watch`; ``notify`` is called within the write that changes the node."""
         self._watches.append((path, notify))
 
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """See `Tree.within`."""
+        before = self._until_s
+        self._until_s = min(before, self._store.clock.monotonic_s() + seconds)
+        try:
+            yield
+        finally:
+            self._until_s = before
+
+    def full_path(self, path: str) -> str:
+        """See `Tree.full_path`."""
+        return f"/mrc{path}"
+
     def session_id(self) -> int:
         """See `Tree.session_id`."""
         return self.session
@@ -163,6 +181,9 @@ class FakeTree:
         return max(0.0, self._store.session_timeout_s * LEASE_SHARE - (self._store.clock.monotonic_s() - self._answered_s))
 
     def _answer(self) -> dict[str, Stored]:
+        if self._store.frozen:
+            self._store.clock.sleep(min(CALL_DEADLINE_S, self._until_s - self._store.clock.monotonic_s()))
+            raise MrcError("ZOOKEEPER_UNREACHABLE", "no answer", where="tree", retryable=True)
         if not (self._reachable and self._store.quorum):
             raise MrcError("ZOOKEEPER_UNREACHABLE", "no connection", where="tree", retryable=True)
         self._store.expire_silent()

@@ -7,12 +7,14 @@ import pytest
 
 from mrc.agent.leadership import AgentNode, Leadership
 from mrc.agent.service import AgentService
+from mrc.cli.status import DEADLINE_S
 from mrc.config.runbook import load_runbook
 from mrc.core.errors import MrcError
 from mrc.core.failover.findings import findings
 from mrc.core.model import Known, Reading, Region, Unknown
 from mrc.core.views import FlowView
 from mrc.sim.agents import SimAgent
+from mrc.sim.tree import Stored
 from mrc.sim.world import EAST, WEST
 from tests.sim.estate import RUNBOOKS, Estate
 
@@ -191,3 +193,27 @@ def test_a_move_is_not_undone_from_elsewhere_while_somebody_is_there() -> None:
     with pytest.raises(MrcError) as raised:
         service(estate, EAST).abort(execution, "test", "")
     assert raised.value.code == "NOT_LEADER"
+
+
+@pytest.mark.parametrize("after", [0, 2, 5])
+def test_an_ensemble_that_freezes_costs_a_status_less_than_its_client_waits(
+    estate: Estate, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    answers, world = service(estate, WEST), estate.world
+    tree = estate.leader(WEST).tree
+    world.clock.meanwhile = lambda: None
+    asked, answer = 0, tree._answer
+
+    def freezing() -> dict[str, Stored]:
+        nonlocal asked
+        world.ensemble.frozen = asked >= after
+        asked += 1
+        return answer()
+
+    monkeypatch.setattr(tree, "_answer", freezing)
+    began_s = world.clock.monotonic_s()
+    view = answers.status("orders")
+    assert world.clock.monotonic_s() - began_s < DEADLINE_S * 0.8
+    assert [one.where for one in view.findings if one.code == "ZOOKEEPER_UNREACHABLE"] == ["tree"]
+    assert (view.record is None) == (after < 2)
+    assert all(isinstance(region.kafka, Known) for region in view.regions)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -53,6 +54,7 @@ class ZooKeeperTree:
         self._connect = connect
         self._root = root.rstrip("/")
         self._deadline_s = deadline_s
+        self._hurried = threading.local()
         self._lock = threading.Lock()
         self._answered_s = float("-inf")
         self._session = 0
@@ -142,6 +144,21 @@ class ZooKeeperTree:
         if first and self._client.connected:
             self._arm(path)
 
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """See `Tree.within`."""
+        before: float | None = getattr(self._hurried, "until_s", None)
+        until_s = time.monotonic() + seconds
+        self._hurried.until_s = until_s if before is None else min(before, until_s)
+        try:
+            yield
+        finally:
+            self._hurried.until_s = before
+
+    def full_path(self, path: str) -> str:
+        """See `Tree.full_path`."""
+        return self._at(path)
+
     def session_id(self) -> int:
         """See `Tree.session_id`."""
         known = self._client.client_id
@@ -185,7 +202,7 @@ class ZooKeeperTree:
         def synced() -> Any:  # kazoo has no types
             sync = self._client.sync_async(self._root or "/")
             answer = start()
-            sync.get(timeout=self._deadline_s)
+            sync.get(timeout=self._allowed_s())
             return answer
 
         return self._call(synced)
@@ -195,7 +212,7 @@ class ZooKeeperTree:
             raise self._unreachable("no connection")
         sent_s = time.monotonic()
         try:
-            answer = start().get(timeout=self._deadline_s)
+            answer = start().get(timeout=self._allowed_s())
         except _LOST_COMPARISONS:
             self._renew(sent_s)
             raise
@@ -203,6 +220,11 @@ class ZooKeeperTree:
             raise self._unreachable(f"{type(error).__name__}; a write may have happened") from error
         self._renew(sent_s)
         return answer
+
+    def _allowed_s(self) -> float:
+        """Return how long the calling thread may wait for one answer from now on; see `within`."""
+        until_s: float | None = getattr(self._hurried, "until_s", None)
+        return self._deadline_s if until_s is None else max(0.0, min(self._deadline_s, until_s - time.monotonic()))
 
     def _renew(self, sent_s: float) -> None:
         with self._lock:
@@ -212,10 +234,11 @@ class ZooKeeperTree:
         """Wait for the first connection, up to the deadline, and make the root once; later losses are not waited for."""
         if self._rooted:
             return
-        until_s = time.monotonic() + self._deadline_s
+        allowed_s = self._allowed_s()
+        until_s = time.monotonic() + allowed_s
         while not self._client.connected:
             if time.monotonic() > until_s:
-                raise self._unreachable(f"no connection within {self._deadline_s:g} s")
+                raise self._unreachable(f"no connection within {allowed_s:.1f} s")
             time.sleep(0.01)
         self._make(self._root)
         self._rooted = True
