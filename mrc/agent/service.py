@@ -380,13 +380,14 @@ class AgentService:
 
     def _find(self, execution: str) -> tuple[Coordinator, Run]:
         """Return an execution's state: the mover's own, or replayed from the journal."""
+        coordinator = self._holder(execution)
+        return coordinator, _run(coordinator, execution)
+
+    def _holder(self, execution: str) -> Coordinator:
         for coordinator in self._coordinators.values():
             run = coordinator.mover.run
-            if run is not None and run.plan.id == execution:
-                return coordinator, run
-            store = coordinator.estate.store
-            if execution in store.executions():
-                return coordinator, replay(store.plan(execution), store.entries(execution))
+            if (run is not None and run.plan.id == execution) or execution in coordinator.estate.store.executions():
+                return coordinator
         raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r}")
 
     def execution(self, id: str) -> ExecutionView:
@@ -395,14 +396,14 @@ class AgentService:
         return execution_view(run, coordinator.estate.clock.now_ms())
 
     def executions(self, rg: str) -> tuple[ExecutionView, ...]:
-        """Return the last executions, oldest first."""
+        """Return the last executions, oldest first; one whose plan or journal is garbled stands in its place and says where it is."""
         coordinator = self._coordinator(rg)
-        return tuple(self.execution(name) for name in coordinator.estate.store.executions()[-_HISTORY_MAX:])
+        return tuple(_listed(coordinator, name) for name in coordinator.estate.store.executions()[-_HISTORY_MAX:])
 
     def history(self, id: str) -> tuple[EntryView, ...]:
-        """Return an execution's journal."""
-        coordinator, _ = self._find(id)
-        return tuple(_entry_view(entry) for entry in coordinator.estate.store.entries(id))
+        """Return an execution's journal; in the place of a garbled entry stands where it is."""
+        store = self._holder(id).estate.store
+        return tuple(_entry_view(name, entry) for name, entry in store.journal(id))
 
     def watch(self, id: str) -> Iterator[ExecutionView]:
         """Yield the execution now and after each change, at least every second, until it has ended."""
@@ -577,6 +578,38 @@ def _forbids(finding: FindingView, kind: MoveKind) -> FindingView:
 # ---------------------------------------------------------------- views of executions
 
 
+def _run(coordinator: Coordinator, execution: str) -> Run:
+    run = coordinator.mover.run
+    if run is not None and run.plan.id == execution:
+        return run
+    store = coordinator.estate.store
+    return replay(store.plan(execution), store.entries(execution))
+
+
+def _listed(coordinator: Coordinator, execution: str) -> ExecutionView:
+    try:
+        return execution_view(_run(coordinator, execution), coordinator.estate.clock.now_ms())
+    except MrcError as error:
+        if error.code != "GARBLED_RECORD":
+            raise
+        return ExecutionView(
+            id=execution,
+            replication_group=coordinator.estate.unit.name,
+            kind="",
+            source="",
+            target="",
+            status="unreadable",
+            waits_for=str(error),
+            steps=(),
+            started_at_ms=0,
+            ended_at_ms=0,
+            actor="",
+            reason="",
+            runbook_hash="",
+            abortable=False,
+        )
+
+
 def execution_view(run: Run, now_ms: int) -> ExecutionView:
     """Return what is shown of an execution."""
     status: Literal["running", "waiting", "undoing", "succeeded", "aborted"]
@@ -629,7 +662,9 @@ def _step_view(run: Run, index: int, now_ms: int) -> StepView:
     )
 
 
-def _entry_view(entry: Entry) -> EntryView:
+def _entry_view(name: str, entry: Entry | MrcError) -> EntryView:
+    if isinstance(entry, MrcError):
+        return EntryView(int(name) if name.isdecimal() else 0, 0, "", 0, "unreadable", "", str(entry))
     fields = msgspec.to_builtins(entry.event)
     what, step = str(fields.pop("type")), str(fields.pop("step", ""))
     return EntryView(entry.number, entry.at_ms, entry.agent, entry.term, what, step, encode(fields).decode() if fields else "")

@@ -150,10 +150,28 @@ class Store:
         return found[0]
 
     def entries(self, execution: str) -> tuple[Entry, ...]:
-        """Return an execution's journal, in order."""
+        """Return an execution's journal, in order. Raises ``GARBLED_RECORD``."""
+        found: list[Entry] = []
+        for _, entry in self.journal(execution):
+            if isinstance(entry, MrcError):
+                raise entry
+            found.append(entry)
+        return tuple(found)
+
+    def journal(self, execution: str) -> tuple[tuple[str, Entry | MrcError], ...]:
+        """Return an execution's journal, in order, with each entry's node; in place of a garbled one the error that says where it is."""
         path = f"{self.root}/executions/{execution}/entries"
-        found = [self._read(f"{path}/{name}", Entry) for name in self.tree.children(path)]
-        return tuple(item[0] for item in found if item)
+        found: list[tuple[str, Entry | MrcError]] = []
+        for name in self.tree.children(path):
+            try:
+                item = self._read(f"{path}/{name}", Entry)
+            except MrcError as error:
+                if error.code != "GARBLED_RECORD":
+                    raise
+                found.append((name, error))
+            else:
+                found += [(name, item[0])] if item else []
+        return tuple(found)
 
     # -- divergence
 

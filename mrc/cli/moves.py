@@ -24,7 +24,7 @@ FOLLOW_S = 3600.0
 RECONNECT_S = 60.0
 """How long a command looks for an agent again while it follows an execution."""
 
-_ENDED = ("succeeded", "aborted")
+_ENDED = ("succeeded", "aborted", "unreadable")
 
 _PERHAPS = "nobody has said whether the move was begun: `mrc history` shows it, and the same command with --token {token} answers with it"
 
@@ -264,7 +264,7 @@ def _executions(call: Invocation) -> list[ExecutionView]:
 
 
 def _named(call: Invocation, execution: str | None) -> ExecutionView:
-    """Return the named execution, or the only one that runs. Raises ``UNKNOWN_EXECUTION``."""
+    """Return the named execution, or the only one that runs. Raises ``UNKNOWN_EXECUTION``, ``GARBLED_RECORD``."""
     found = _executions(call)
     if execution is None:
         running = [one for one in found if one.status not in _ENDED]
@@ -272,6 +272,8 @@ def _named(call: Invocation, execution: str | None) -> ExecutionView:
             raise MrcError("UNKNOWN_EXECUTION", f"{len(running)} executions are running: name one")
         return running[0]
     for one in found:
+        if one.id == execution and one.status == "unreadable":
+            raise MrcError("GARBLED_RECORD", one.waits_for.removeprefix("GARBLED_RECORD: "))
         if one.id == execution:
             return one
     raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r}")
@@ -303,6 +305,8 @@ def history(ctx: click.Context, execution: str | None) -> None:
 def _history_table(rows: list[ExecutionView]) -> RenderableType:
     cells = [
         (v.id, v.kind, f"{v.source} -> {v.target}", v.status, f"{max(0, v.ended_at_ms - v.started_at_ms) / 1000:.2f}", v.actor, v.reason)
+        if v.status != "unreadable"
+        else (v.id, "", "", v.status, "", "", v.waits_for)
         for v in rows
     ]
     return grid(("execution", "kind", "move", "status", ">s", "actor", "reason"), cells)
@@ -311,6 +315,8 @@ def _history_table(rows: list[ExecutionView]) -> RenderableType:
 def _entries_table(entries: tuple[EntryView, ...]) -> RenderableType:
     cells = [
         (str(e.number), time.strftime("%H:%M:%S", time.localtime(e.at_ms / 1000)), e.agent, str(e.term), e.what, e.step, e.detail)
+        if e.what != "unreadable"
+        else (str(e.number), "", "", "", e.what, "", e.detail)
         for e in entries
     ]
     return grid((">", "at", "agent", ">term", "what", "step", "detail"), cells)

@@ -431,8 +431,9 @@ class ExecutionView(Value, frozen=True):
     """One run of a plan.
 
     Attributes:
-        status: ``running``, ``waiting`` (approval, or paused and asking), ``undoing``, ``succeeded``, ``aborted``.
-        waits_for: what it waits for, with the code of the failure where there was one; empty while it runs.
+        status: ``running``, ``waiting`` (approval, or paused and asking), ``undoing``, ``succeeded``, ``aborted``; in a list
+            also ``unreadable``, where its plan or journal is garbled.
+        waits_for: what it waits for, with the code of the failure where there was one; empty while it runs; what is garbled, and where.
     """
 
     id: str
@@ -452,7 +453,7 @@ class ExecutionView(Value, frozen=True):
 
 
 class EntryView(Value, frozen=True):
-    """One journal entry: what happened, when, by whom, as JSON facts."""
+    """One journal entry: what happened, when, by whom, as JSON facts; of a garbled one its number, ``unreadable`` and where it is."""
 
     number: int
     at_ms: int

@@ -17,6 +17,8 @@ from mrc.core.errors import MrcError
 
 CREATE, NODE_EXISTS = 1, -110
 LONG_S = 60.0
+HURRIED_S = 15.0
+"""Far above what was allowed, and well below the deadline and the 20 s after which the driver ends a silent connection."""
 
 
 class FrozenServer:
@@ -76,13 +78,13 @@ def refused_within(tree: ZooKeeperTree, seconds: float) -> MrcError:
     began_s = time.monotonic()
     with pytest.raises(MrcError) as raised, tree.within(seconds):
         tree.get("/groups")
-    assert time.monotonic() - began_s < LONG_S / 2
+    assert time.monotonic() - began_s < HURRIED_S
     return raised.value
 
 
 def test_a_hurried_call_does_not_wait_until_its_deadline(tree: ZooKeeperTree) -> None:
-    with pytest.raises(MrcError), tree.within(2.0), tree.within(LONG_S):
-        tree.get("/groups")
+    with tree.within(2.0):
+        assert refused_within(tree, LONG_S).code == "ZOOKEEPER_UNREACHABLE"
     assert refused_within(tree, 0.2).code == "ZOOKEEPER_UNREACHABLE"
 
 

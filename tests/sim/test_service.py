@@ -140,6 +140,28 @@ def test_without_a_probe_a_plan_warns_that_the_fence_cannot_be_proved(estate: Es
         assert "fence of east cannot be proved" in found.message
 
 
+@pytest.mark.parametrize("node", ["", "/entries/000003"])
+def test_a_garbled_execution_stands_in_its_place_in_the_history_and_says_where_it_is(estate: Estate, node: str) -> None:
+    answers, nodes = service(estate, WEST), estate.world.ensemble.nodes
+    first, second = answers.executions("orders")
+    journal = answers.history(first.id)
+    path = f"/groups/orders/executions/{first.id}{node}"
+    nodes[path] = Stored(nodes[path].data[:-3])
+    for agent in estate.agents.values():
+        agent.coordinator.mover.drop()
+    garbled, other = service(estate, EAST).executions("orders")
+    assert other == second
+    assert (garbled.id, garbled.status) == (first.id, "unreadable")
+    assert garbled.waits_for.startswith("GARBLED_RECORD")
+    assert f"(ZooKeeper /mrc{path})" in garbled.waits_for
+    for then, now in zip(journal, answers.history(first.id), strict=True):
+        if node and now.number == 3:
+            assert (now.what, now.at_ms) == ("unreadable", 0)
+            assert f"/mrc{path}" in now.detail
+        else:
+            assert now == then
+
+
 def move_until(estate: Estate, step: str) -> str:
     """Begin a switchover to west and let it come to a step; return the execution's id."""
     estate.settle()

@@ -2743,9 +2743,13 @@ class Execution(_message.Message):
     target: _builtins.str
     """The region it moves to."""
     status: _builtins.str
-    """"running", "waiting" (for an approval, or paused and asking), "undoing", "succeeded" or "aborted"."""
+    """"running", "waiting" (for an approval, or paused and asking), "undoing", "succeeded" or "aborted"; in a list also
+    "unreadable", where the plan or the journal is garbled: then only id, replication_group and waits_for are set.
+    """
     waits_for: _builtins.str
-    """What it waits for, with the code of the failure where there was one; empty while it runs."""
+    """What it waits for, with the code of the failure where there was one; empty while it runs; where it is unreadable,
+    what is garbled, and its path in ZooKeeper.
+    """
     started_at_ms: _builtins.int
     """When it was started."""
     ended_at_ms: _builtins.int
@@ -2810,7 +2814,7 @@ class Entry(_message.Message):
     term: _builtins.int
     """That agent's term."""
     what: _builtins.str
-    """What happened."""
+    """What happened; "unreadable" for a garbled entry, of which only number and detail are set."""
     step: _builtins.str
     """The step it speaks of; empty where it speaks of the whole."""
     detail: _builtins.str
