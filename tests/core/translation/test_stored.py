@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Callable
+from typing import Any
 
+import msgspec
 import pytest
 
 from mrc.core.model import decode, encode
@@ -136,3 +140,23 @@ def test_a_map_that_two_writers_have_torn_ends_where_it_is_torn() -> None:
     assert "chunk 0" in wrong
     assert back is not None
     assert len(back) == 0
+
+
+@pytest.mark.parametrize(
+    ("chunk", "written", "said"),
+    [
+        (-1, lambda head: {**head, "version": 2}, "head .* cannot be read: .*version"),
+        (-1, lambda head: {**head, "shape": "round"}, "head .* cannot be read: .*shape"),
+        (0, lambda runs: [[*run, 7] for run in runs], "chunk 0 .* cannot be read"),
+        (0, lambda runs: {"version": 2, "runs": runs}, "chunk 0 .* cannot be read"),
+    ],
+)
+def test_a_version_or_field_that_is_not_known_is_said_and_not_passed_over(chunk: int, written: Callable[[Any], Any], said: str) -> None:
+    topic, known = Topic(), OffsetMap(0, 0)
+    known.add(Run(0, 0, 5))
+    topic.store(known)
+    key = encode(MapKey("orders", 0, chunk))
+    topic.entries[key] = encode(written(msgspec.json.decode(topic.entries[key])))
+    back, wrong = topic.load()
+    assert re.match(f"(the )?{said}", wrong)
+    assert back is None or back.runs() == []
