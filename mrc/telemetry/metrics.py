@@ -51,12 +51,15 @@ def _group(view: StatusView) -> Iterator[GaugeMetricFamily]:
         epoch = GaugeMetricFamily("mrc_epoch", "Number of openings so far.", labels=["group"])
         epoch.add_metric([group], view.record.epoch)
         yield epoch
-    opened = GaugeMetricFamily("mrc_region_open", "1 for the region that is open.", labels=["group", "region"])
+    opened = GaugeMetricFamily(
+        "mrc_region_open", "1 for the region that is open; absent while the record cannot be read.", labels=["group", "region"]
+    )
     fenced = GaugeMetricFamily("mrc_fence_proved", "1 where every partition leader refused the probe.", labels=["group", "region"])
     leads = GaugeMetricFamily("mrc_agent_leads", "1 for a region's leading agent.", labels=["region", "agent"])
     for region in view.regions:
-        is_open = view.record is not None and view.record.region == region.region and view.record.state == "open"
-        opened.add_metric([group, region.region], float(is_open))
+        if region.role != "unknown":
+            is_open = view.record is not None and view.record.region == region.region and view.record.state == "open"
+            opened.add_metric([group, region.region], float(is_open))
         fenced.add_metric([group, region.region], float(region.fence.state == "fenced"))
         for agent in region.agents:
             leads.add_metric([region.region, agent.id], float(agent.leads))
