@@ -23,7 +23,7 @@ from mrc.core.failover.findings import findings
 from mrc.core.failover.flows import should_run
 from mrc.core.failover.plan import Plan, lint, make_plan
 from mrc.core.failover.runbook import MoveKind, Runbook
-from mrc.core.inventory import Inventory, Position
+from mrc.core.inventory import Inventory, Position, Unit
 from mrc.core.model import ActiveRecord, Flow, Known, Offset, Reading, Region, TopicPartition, Unknown, encode
 from mrc.core.translation.positions import Place
 from mrc.core.views import (
@@ -126,6 +126,10 @@ class AgentService:
             pairs, unseen = self._pairs(estate.unit.regions, unread)
         now_ms = estate.clock.now_ms()
         record = inventory.record
+        flows = tuple(self._flow_view(coordinator, inventory, flow, partitions=False) for flow in sorted(estate.unit.connectors))
+        late = [
+            one for flow in flows if flow.wanted == "running" for one in _over_rpo(estate.unit, flow.source, flow.target, flow.lag_seconds)
+        ]
         return StatusView(
             replication_group=estate.unit.name,
             mode=estate.unit.mode,
@@ -133,9 +137,9 @@ class AgentService:
             record=record,
             record_age_s=(now_ms - record.at_ms) / 1000 if record else 0.0,
             regions=tuple(_region_view(coordinator, inventory, pairs[region], unread) for region in estate.unit.regions),
-            flows=tuple(self._flow_view(coordinator, inventory, flow, partitions=False) for flow in sorted(estate.unit.connectors)),
+            flows=flows,
             execution=inventory.execution,
-            findings=(*unseen, *self._standing_findings(coordinator, inventory, unread)),
+            findings=(*unseen, *self._standing_findings(coordinator, inventory, unread), *late),
             answered_by=self._me.id,
             at_ms=now_ms,
         )
@@ -322,6 +326,7 @@ class AgentService:
             if s.action in ACTIONS
         )
         captured = coordinator.capture.snapshot()
+        objectives = (*_over_rpo(estate.unit, source, target, captured.lag_seconds), *_over_rto(coordinator))
         losses = tuple(PartitionLossView(p.topic, p.partition, p.lag_records) for p in captured.partitions) if kind == "failover" else ()
         return PlanView(
             replication_group=estate.unit.name,
@@ -332,7 +337,10 @@ class AgentService:
             runbook=runbook.runbook,
             runbook_hash=digest,
             steps=steps,
-            findings=lint(runbook) + findings(inventory, kind, target, attested=attested) + _capture_findings(coordinator, kind),
+            findings=lint(runbook)
+            + findings(inventory, kind, target, attested=attested)
+            + _capture_findings(coordinator, kind)
+            + objectives,
             expected_loss=losses,
             positions=captured.checkpoints,
         )
@@ -568,6 +576,23 @@ def _capture_findings(coordinator: Coordinator, kind: MoveKind) -> tuple[Finding
     if behind := coordinator.capture.behind():
         found.append(FindingView("CAPTURE_BEHIND", "error" if kind == "switchover" else "warning", behind, str(coordinator.flow)))
     return tuple(found)
+
+
+def _over_rpo(unit: Unit, source: str, target: str, lag: Reading[float]) -> Iterator[FindingView]:
+    if unit.rpo_s is not None and isinstance(lag, Known) and lag.value > unit.rpo_s:
+        message = f"a failover now would lose the last {lag.value:.1f} s; the objective rpo_s is {unit.rpo_s:g}"
+        yield FindingView("RPO_EXCEEDED", "warning", message, f"{source}->{target}")
+
+
+def _over_rto(coordinator: Coordinator) -> Iterator[FindingView]:
+    """Compare the last move with the objective."""
+    estate = coordinator.estate
+    for last in estate.store.executions()[-1:]:
+        view = _listed(coordinator, last)
+        took_s = (view.ended_at_ms - view.started_at_ms) / 1000
+        if estate.unit.rto_s is not None and view.status == "succeeded" and took_s > estate.unit.rto_s:
+            message = f"the last {view.kind}, to {view.target}, took {took_s:.1f} s; the objective rto_s is {estate.unit.rto_s:g}"
+            yield FindingView("RTO_EXCEEDED", "warning", message, last)
 
 
 def _forbids(finding: FindingView, kind: MoveKind) -> FindingView:

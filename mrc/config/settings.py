@@ -193,11 +193,11 @@ class FlowSettings(Written, frozen=True):
 
 
 class Objectives(Written, frozen=True):
-    """What a move may cost at most.
+    """What a move may cost; more is a warning, and refuses nothing.
 
     Attributes:
-        rpo_s: seconds of records that may be missing in the target.
-        rto_s: seconds from the command to the first write and the first event of every group.
+        rpo_s: seconds of records that a failover may lose: the lag of the flow that runs.
+        rto_s: seconds that a move may take from its beginning to its end.
     """
 
     rpo_s: Annotated[float, Meta(gt=0)] = 5.0

@@ -77,6 +77,8 @@ class Unit(Value, frozen=True):
         probe: the principal that probes; it stands for the writers.
         connectors: name of the source connector per flow.
         live_sync: patterns of groups whose positions are kept committed in the standby.
+        rpo_s: seconds of records that a failover may lose; None: nobody has said.
+        rto_s: seconds that a move may take.
     """
 
     name: str
@@ -91,6 +93,8 @@ class Unit(Value, frozen=True):
     probe: str
     connectors: Mapping[Flow, str]
     live_sync: tuple[str, ...] = ("*",)
+    rpo_s: float | None = None
+    rto_s: float | None = None
 
     def other(self, region: Region) -> Region:
         """Return the unit's other region (a unit has two)."""

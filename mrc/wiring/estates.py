@@ -73,6 +73,8 @@ def unit(group: ReplicationGroup) -> Unit:
         probe=f"User:{group.probe.username}" if group.probe else "",
         connectors={flow.flow: flow.connector for flow in group.flows},
         live_sync=tuple(group.live_sync),
+        rpo_s=group.objectives.rpo_s,
+        rto_s=group.objectives.rto_s,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import msgspec
 import pytest
 
@@ -160,6 +162,31 @@ def test_a_garbled_execution_stands_in_its_place_in_the_history_and_says_where_i
             assert f"/mrc{path}" in now.detail
         else:
             assert now == then
+
+
+def objectives(estate: Estate, rpo_s: float | None, rto_s: float | None) -> dict[str, tuple[str, str]]:
+    """Severity and place of what status and a plan to west find about these objectives."""
+    coordinator = estate.leader(WEST).coordinator
+    asked = dataclasses.replace(coordinator.estate, unit=msgspec.structs.replace(coordinator.estate.unit, rpo_s=rpo_s, rto_s=rto_s))
+    coordinator.estate = asked
+    answers = service(estate, WEST)
+    found = [*answers.plan("orders", "switchover", "west", attested=False).findings, *answers.status("orders").findings]
+    return {one.code: (one.severity, one.where) for one in found if one.code in ("RPO_EXCEEDED", "RTO_EXCEEDED")}
+
+
+def test_more_lag_or_a_longer_move_than_the_objectives_is_a_warning(estate: Estate) -> None:
+    last = service(estate, WEST).executions("orders")[-1]
+    took_s = (last.ended_at_ms - last.started_at_ms) / 1000
+    assert objectives(estate, 5.0, took_s) == {}
+    assert objectives(estate, None, took_s - 0.001) == {"RTO_EXCEEDED": ("warning", last.id)}
+    estate.replicating = False
+    estate.settle()
+    lag_s = known(service(estate, WEST).lag("orders")[0].lag_seconds)
+    assert lag_s > 0
+    assert objectives(estate, lag_s / 2, None) == {"RPO_EXCEEDED": ("warning", "east->west")}
+    assert objectives(estate, lag_s * 2, None) == {}
+    view = service(estate, WEST).status("orders")
+    assert [one for one in view.findings if one.code == "RPO_EXCEEDED"] == []
 
 
 def move_until(estate: Estate, step: str) -> str:
