@@ -211,6 +211,11 @@ class State:
         """The generated mrc.yaml."""
         return self.folder / "mrc.yaml"
 
+    @property
+    def temporary(self) -> Path:
+        """The folder for what servers unpack while they run; `mrc sandbox down` removes it."""
+        return self.folder / "tmp"
+
     def log(self, part: str) -> Path:
         """Return the file that holds what the part printed."""
         return self.folder / "logs" / f"{part}.log"

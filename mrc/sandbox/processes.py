@@ -42,6 +42,8 @@ class Process(msgspec.Struct, frozen=True):
 def spawn(folder: Path, part: str, argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> int:
     """Start ``argv`` in a session of its own, its output appended to ``log``, and return its pid. Survives this process.
 
+    It inherits no other open file: whoever called mrc may hold a lock on one, which would last as long as the servers.
+
     Raises ``SANDBOX_FAILED`` when the program cannot be started, or where there is no ``/proc`` to find it again.
     """
     if not Path("/proc/self/environ").exists():
@@ -51,10 +53,11 @@ def spawn(folder: Path, part: str, argv: Sequence[str], log: Path, environment: 
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     quiet = os.open(os.devnull, os.O_RDONLY)
     try:
-        redirect = [(os.POSIX_SPAWN_DUP2, quiet, 0), (os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, out, 2)]
+        streams = [(os.POSIX_SPAWN_DUP2, quiet, 0), (os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, out, 2)]
+        actions = [*streams, *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inherited())]
         # Ctrl-C of the terminal must not reach it, and nobody's ignored signals are handed down.
         defaults = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE]
-        pid = os.posix_spawn(argv[0], list(argv), carried, file_actions=redirect, setsid=True, setsigdef=defaults, setsigmask=[])
+        pid = os.posix_spawn(argv[0], list(argv), carried, file_actions=actions, setsid=True, setsigdef=defaults, setsigmask=[])
     except OSError as error:
         raise MrcError("SANDBOX_FAILED", f"cannot start {argv[0]}: {error.strerror}", where=part) from error
     finally:
@@ -62,6 +65,18 @@ def spawn(folder: Path, part: str, argv: Sequence[str], log: Path, environment: 
         os.close(quiet)
     _await_marks(pid)
     return pid
+
+
+def _inherited() -> list[int]:
+    """Return the descriptors, the standard streams aside, that a child of this process would find open."""
+    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd > 2 and _is_inheritable(fd)]
+
+
+def _is_inheritable(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False  # closed meanwhile, as the listing's own
 
 
 def _await_marks(pid: int) -> None:

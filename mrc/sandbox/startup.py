@@ -155,7 +155,9 @@ class Startup:
         return True
 
     def _java(self, heap: str) -> list[str]:
-        return [jars.java(), f"-Xmx{heap}", *JVM, *self._class_path]
+        # A JVM that is killed leaves the native libraries behind that it unpacked for itself.
+        self._state.temporary.mkdir(exist_ok=True)
+        return [jars.java(), f"-Xmx{heap}", f"-Djava.io.tmpdir={self._state.temporary}", *JVM, *self._class_path]
 
     def _part(self, name: str) -> Part:
         return next(part for part in self._layout.servers() if part.name == name)

@@ -125,6 +125,7 @@ class Sandbox:
             return _names(processes.end(self.state.folder, grace_s=0))
         with self._locked():
             ended = [name for wave in self._waves() for name in _names(processes.end(self.state.folder, wave, grace_s=STOP_GRACE_S))]
+            shutil.rmtree(self.state.temporary, ignore_errors=True)
             if wipe:
                 self._wipe()
         return ended

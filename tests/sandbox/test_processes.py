@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -53,6 +54,20 @@ def test_what_a_part_prints_goes_to_its_log(folder: Path) -> None:
     log = folder / "logs" / "talker.log"
     processes.spawn(folder, "talker", shell("echo out; echo err >&2"), log)
     until_said(log, "out\nerr\n")
+
+
+def test_a_lock_that_whoever_called_holds_is_not_handed_down(folder: Path) -> None:
+    lock = folder / "lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        os.set_inheritable(held.fileno(), True)
+        log = folder / "one.log"
+        processes.spawn(folder, "one", shell("ls -l /proc/self/fd; echo listed; exec sleep 300"), log)
+        until_said(log, "listed")
+    assert str(lock) not in log.read_text()
+    assert str(log) in log.read_text()
+    with lock.open("w") as mine:
+        fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_who_ignores_the_request_is_killed_after_the_grace(folder: Path) -> None:

@@ -16,7 +16,7 @@ from mrc.cli.sandbox import sandbox as command
 from mrc.core.errors import MrcError
 from mrc.sandbox import jars, processes, world
 from mrc.sandbox.layout import Options, Part
-from mrc.sandbox.startup import Crew, GivenUp
+from mrc.sandbox.startup import Crew, GivenUp, Startup
 from mrc.sandbox.world import Sandbox
 
 SLEEP = ["/bin/sleep", "300"]
@@ -44,6 +44,21 @@ def test_down_after_a_partial_start_ends_what_was_started(sandbox: Sandbox) -> N
     assert sorted(sandbox.down()) == ["east-a", "east-zookeeper", "traffic-producer", "west-broker-1"]
     assert running(sandbox) == []
     assert sandbox.down() == []
+
+
+def test_servers_unpack_below_the_state_folder_and_down_removes_what_is_left(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(jars, "java", lambda: "/bin/false")
+    monkeypatch.setattr(processes, "spawn", lambda folder, part, argv, *more: started.append(argv))
+    startup = Startup(sandbox.layout, sandbox.state, sandbox.state.folder / "jars", lambda part, what: None)
+    with pytest.raises(MrcError):
+        startup.run(["east"])
+    (given,) = {word for argv in started for word in argv if word.startswith("-Djava.io.tmpdir=")}
+    temporary = Path(given.partition("=")[2])
+    assert temporary.parent == sandbox.state.folder
+    (temporary / "libzstd.so").write_text("")
+    sandbox.down()
+    assert not temporary.exists()
 
 
 def test_down_without_its_state_file_ends_them_too(sandbox: Sandbox) -> None:
