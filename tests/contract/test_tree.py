@@ -134,6 +134,20 @@ def test_the_lease_is_part_of_the_session_time_out_and_runs_out(ensemble: TreeSt
     assert tree.lease_s() > full_s - 0.2
 
 
+def test_a_call_in_a_hurry_is_answered_like_any_other(ensemble: TreeStage) -> None:
+    tree = ensemble.connect()
+    tree.commit([Create("/a", b"a")])
+    with tree.within(10.0), tree.within(60.0):
+        assert tree.get("/a") == Node(b"a", 0)
+    assert tree.get("/a") == Node(b"a", 0)
+
+
+def test_a_full_path_has_a_root_before_it(ensemble: TreeStage) -> None:
+    path = ensemble.dead.full_path("/groups/orders")
+    assert path.endswith("/groups/orders")
+    assert path != "/groups/orders"
+
+
 def test_an_ensemble_that_does_not_answer_is_an_error_and_no_lease(ensemble: TreeStage) -> None:
     with pytest.raises(MrcError) as raised:
         ensemble.dead.get("/")
