@@ -6,6 +6,7 @@ read on, and the source is tried again every `RETRY_S`.
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 from collections.abc import Iterable, Mapping
 
@@ -17,7 +18,7 @@ from mrc.core.translation.aligner import Aligner
 from mrc.core.translation.changed import Changed, changed
 from mrc.core.translation.offset_map import OffsetMap
 from mrc.core.translation.sight import Sights
-from mrc.core.translation.stored import decode_map, encode_map
+from mrc.core.translation.stored import Anew, Decoded, decode_map, encode_map
 from mrc.ports import COMMITTED, Batch, Reader
 
 RETRY_S = 1.0
@@ -27,6 +28,9 @@ REFRESH_EVERY_S = 10.0
 
 UNRECOGNISED_MIN = 20
 _SAMPLE = 200
+ANEW_TOLD_MS = 24 * 3_600_000
+"""How long it is told that a map was begun anew."""
+
 POLL_RECORDS = 5_000
 POLL_S = 0.02
 
@@ -44,6 +48,8 @@ class Pair:
         self.source_read_through = self.target_read_through = False
         self.changed: Changed | None = None
         self.compacted = False
+        self.sight = ""
+        self.anew: Anew | None = None
 
     @property
     def read_through(self) -> bool:
@@ -136,7 +142,7 @@ class Alignment:
             here = {}
         self._half_known = not here
         self.sights = self.estate.sights_of(self.flow, here, there)
-        self._shape = _shape(here, there), self.sights
+        self._shape = _shape(here, there), self.sights, self._transforms
         self._refreshed_at_s = self.estate.clock.monotonic_s()
         pairs: dict[TopicPartition, Pair] = {}
         for topic, name in names.items():
@@ -147,6 +153,7 @@ class Alignment:
                 pair = self._load_pair(stored, TopicPartition(topic, p), TopicPartition(name, p), there[name].topic_id, here)
                 if pair is not None:
                     pair.compacted = any(_compacts(info) for info in (there[name], here.get(topic)))
+                    pair.known.complete = not pair.compacted and not self._transforms
                     pairs[pair.source] = pair
         with self.lock:
             self.pairs.update(pairs)
@@ -160,21 +167,43 @@ class Alignment:
     ) -> Pair | None:
         info = here.get(source.topic)
         stamped = source.topic not in self.sights.source.unstamped
+        sight = f"{self.sights.source.isolation}, {'with' if stamped else 'without'} timestamps"
         source_id = info.topic_id if info else ""
-        known, wrong = decode_map(stored, source.topic, source.partition, (source_id, target_id))
-        if wrong:
-            self.complaints[str(source)] = Changed("OFFSET_MAP", wrong)
-        starts = self.estate.clusters[self.flow.target].starts([target])
+        found = decode_map(stored, source.topic, source.partition, (source_id, target_id), sight if info else "")
+        if found.wrong:
+            self.complaints[str(source)] = Changed("OFFSET_MAP", f"{source}: {found.wrong}")
+        start = self.estate.clusters[self.flow.target].starts([target])[target]
+        known, anew = found.known, found.anew
         if info is None:
             # The source cannot be asked: only what was stored can be used.
-            return Pair(source, target, known, (source_id, target_id), stamped=stamped) if known else None
-        if source.partition >= len(info.leaders):
+            if known is None:
+                return None
+        elif source.partition >= len(info.leaders):
             return None
-        source_start = self.estate.clusters[self.flow.source].starts([source])[source]
-        if known is None or known.resolved_source < source_start or known.resolved_target < starts[target]:
-            # Records between the map's end and the log's start are gone and were never compared: begin anew.
-            known = OffsetMap(source_start, starts[target])
-        return Pair(source, target, known, (source_id, target_id), stamped=stamped)
+        else:
+            source_start = self.estate.clusters[self.flow.source].starts([source])[source]
+            if known is None or known.resolved_source < source_start or known.resolved_target < start:
+                anew = self._begun_anew(found)
+                known = OffsetMap(source_start, start)
+        if anew is not None and self.estate.clock.now_ms() - anew.at_ms < ANEW_TOLD_MS:
+            self.complaints[str(source)] = Changed("OFFSET_MAP", f"{source}: begun anew at {_utc(anew.at_ms)}: {anew.why}")
+        pair = Pair(source, target, known, (source_id, target_id), stamped=stamped)
+        pair.sight, pair.anew = sight, anew
+        return pair
+
+    def _begun_anew(self, found: Decoded) -> Anew | None:
+        """Return the note that a map is begun anew; none where there was none before."""
+        if found.wrong:
+            return Anew(self.estate.clock.now_ms(), found.wrong)
+        if found.known is not None and (found.known.last or found.known.unrecognised):
+            # Records between the map's end and the log's start are gone and were never compared.
+            return Anew(self.estate.clock.now_ms(), "a log begins later by now than the map had been made to")
+        return found.anew
+
+    @property
+    def _transforms(self) -> bool:
+        """Whether the flow may leave records out, or change them, on purpose."""
+        return bool(self.estate.settings.get(self.flow, {}).get("transforms"))
 
     def refresh(self) -> None:
         """Begin anew, from what is stored, where topics were made anew, have grown or are looked at otherwise by now.
@@ -190,7 +219,8 @@ class Alignment:
         there = self.estate.clusters[self.flow.target].topics(names)
         try:
             here = self.estate.clusters[self.flow.source].topics(self.estate.unit.topics)
-            if (_shape(here, there), self.estate.sights_of(self.flow, here, there)) != self._shape:
+            sights = self.estate.sights_of(self.flow, here, there)
+            if (_shape(here, there), sights, self._transforms) != self._shape:
                 self.store(now=True)
                 self.close()
                 return
@@ -207,7 +237,7 @@ class Alignment:
         if pair.known.last is not None:
             pair.changed = None
             self.complaints.pop(f"copies of {pair.source}", None)
-        elif aligner.unrecognised >= UNRECOGNISED_MIN and aligner.pending_source and pair.changed is None:
+        elif pair.known.unrecognised >= UNRECOGNISED_MIN and aligner.pending_source and pair.changed is None:
             begin = Offset(pair.known.resolved_source)
             end = max(pair.known.begin_target, aligner.target_position - _SAMPLE)
             records = self.estate.clusters[self.flow.source].records(pair.source, begin, _SAMPLE, self.sights.source)
@@ -361,7 +391,9 @@ class Alignment:
                 known = pair.known
                 at = (known.resolved_source, known.resolved_target)
                 if at != pair.stored_at and pair.ids[0]:
-                    records += encode_map(tp.topic, tp.partition, known, pair.ids, first_before=pair.stored_first)
+                    records += encode_map(
+                        tp.topic, tp.partition, known, pair.ids, first_before=pair.stored_first, sight=pair.sight, anew=pair.anew
+                    )
                     stored.append((pair, at))
         if records:
             self.estate.clusters[self.flow.target].append(self.topic, records)
@@ -380,6 +412,10 @@ class Alignment:
 def _shape(here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo]) -> tuple[object, ...]:
     """Return ids, partition counts and whether topics are compacted: what makes it necessary to begin anew."""
     return tuple({name: (info.topic_id, len(info.leaders), _compacts(info)) for name, info in topics.items()} for topics in (here, there))
+
+
+def _utc(at_ms: int) -> str:
+    return dt.datetime.fromtimestamp(at_ms / 1000, dt.UTC).isoformat(timespec="seconds")
 
 
 def _compacts(info: TopicInfo | None) -> bool:

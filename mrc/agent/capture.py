@@ -30,8 +30,18 @@ SETTLE_EVERY_S = 2.0
 REVIEW_EVERY_S = 5.0
 """How often answers that were final are looked at again: copies that MM2 sends again turn an exact one into a bounded one."""
 
+BEYOND_TOLD_MS = 2_000
+"""How long a position beyond what was read is waited for before it is written that it has no answer yet."""
+
 UNREAD_MAX = 20_000
 """Offsets of both logs together that may be unread when a planned move begins: a fraction of a second of reading."""
+
+
+LASTING = ("before-map", "never-copied", "records-changed")
+"""Reasons that do not pass by themselves."""
+
+FORBID_PLANNED = ("MIRROR_LACKS_RECORDS", "HEADERS_CHANGED", "TIMESTAMPS_CHANGED", "RECORDS_CHANGED")
+"""Findings with which a planned move would lose records, or could not tell: it compares both sides' records."""
 
 
 class CaptureView(Value, frozen=True):
@@ -122,7 +132,8 @@ class Capture:
         target = self._estate.clusters[self._flow.target]
         for topic in (self._topic, self._alignment.topic):
             target.ensure_topic(topic, compacted=True)
-        self._checkpoints, self._garbled = decode_checkpoints(target.load(self._topic))
+        found, self._garbled = decode_checkpoints(target.load(self._topic))
+        self._checkpoints = {key: one for key, one in found.items() if key.topic in self._estate.unit.topics}
         self._running = True
 
     def pause(self) -> None:
@@ -217,7 +228,8 @@ class Capture:
             return True  # gone meanwhile, or on a topic of another replication group
         if pair is None:
             return False  # a partition that the target does not have yet
-        if not pair.read_through or (position.offset > pair.aligner.source_position and pair.aligner.wants_source):
+        beyond = position.offset > pair.aligner.source_position and pair.aligner.wants_source
+        if not pair.read_through or (beyond and now_ms - self._due[key] < BEYOND_TOLD_MS):
             return False  # not read that far yet, or not far enough to know of every twin; what is stored stands
         before = self._checkpoints.get(key)
         checkpoint = advance(
@@ -240,8 +252,9 @@ class Capture:
         if self._compared or record.region != self._flow.source:
             return set()
         self._compared = True
-        known = {(key.group, TopicPartition(key.topic, key.partition)) for key in self._checkpoints}
-        return known - self._commits.positions.keys()
+        unit = self._estate.unit  # other replication groups, and groups that are configured no more, keep theirs in the same topic
+        ours = (key for key in self._checkpoints if key.topic in unit.topics and key.group in unit.groups)
+        return {(key.group, TopicPartition(key.topic, key.partition)) for key in ours} - self._commits.positions.keys()
 
     def _withdraw(self, gone: set[CheckpointKey], record: ActiveRecord, now_ms: int) -> None:
         """Delete the checkpoints of positions that somebody deleted; those that Kafka may have let expire are kept.
@@ -418,9 +431,44 @@ class Capture:
             message = f"commits cannot be followed, groups are asked one by one: {self._commits.refused}"
             found.append(FindingView("COMMITS_NOT_FOLLOWED", "warning", message, str(self._flow.source)))
         found += [FindingView(c.code, "warning", c.message, where) for where, c in sorted(self._alignment.complaints.copy().items())]
+        found += self._lacking()
+        found += self._unanswered()
         if self._running and (behind := self.behind()):
             found.append(FindingView("CAPTURE_BEHIND", "warning", behind, str(self._flow)))
         return tuple(found)
+
+    def _lacking(self) -> list[FindingView]:
+        """Return what the flow has passed without copying it."""
+        with self._alignment.lock:
+            holes = {tp: list(pair.known.lacking) for tp, pair in sorted(self._alignment.pairs.items()) if pair.known.lacking}
+        flow = self._flow
+        return [
+            FindingView(
+                "MIRROR_LACKS_RECORDS",
+                "warning",
+                f"{sum(hole.records for hole in found):,} records of {tp} in {flow.source}, the first at offset {found[0].begin}, the last "
+                f"before {found[-1].end}, were not copied to {flow.target}",
+                str(tp),
+            )
+            for tp, found in holes.items()
+        ]
+
+    def _unanswered(self) -> list[FindingView]:
+        """Return, per topic and lasting reason, which positions have no answer."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for key, checkpoint in sorted(self._checkpoints.copy().items(), key=_order):
+            answer = checkpoint.translation
+            if isinstance(answer, Unanswerable) and answer.reason in LASTING:
+                place = f"{key.group} on partition {key.partition} at {checkpoint.source_offset}"
+                found.setdefault((key.topic, answer.reason), []).append(place)
+        return [
+            FindingView("POSITIONS_UNKNOWN", "warning", f"no answer for {_some(places)}: {REASONS[reason]}", topic)
+            for (topic, reason), places in found.items()
+        ]
+
+    def obstacles(self) -> list[FindingView]:
+        """See `mrc.agent.steps.Positions`."""
+        return [one for one in self.findings() if one.code in FORBID_PLANNED]
 
     def snapshot(self) -> CaptureView:
         """Return lag and checkpoints as they stand."""
@@ -503,6 +551,12 @@ def _says_the_same(before: Checkpoint, after: Checkpoint) -> bool:
 
 def _order(item: tuple[CheckpointKey, Checkpoint]) -> tuple[str, str, int]:
     return item[0].group, item[0].topic, item[0].partition
+
+
+def _some(places: list[str]) -> str:
+    """Name the first few."""
+    more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+    return ", ".join(places[:3]) + more
 
 
 def _total(readings: list[Reading[float]], fold: Callable[[list[float]], float], now_ms: int) -> Reading[float]:

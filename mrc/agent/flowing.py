@@ -18,9 +18,6 @@ from mrc.core.failover.ledger import Ledger, Tail
 from mrc.core.model import Flow, Offset, TopicPartition
 from mrc.ports import Cluster, Sight
 
-_LISTED_RECORDS_MAX = 5_000_000
-"""How many records of a returned region's log are read at most to find where its mirror ends."""
-
 
 def reconcile(estate: Estate, lead: LeaderCheck) -> str:
     """Bring the flow into this agent's region to the record; return what was done, empty when nothing was to do."""
@@ -110,26 +107,26 @@ def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, sight: Sight, s
         raise MrcError("NOT_VERIFIED", message, where=str(tp))
     if start == end:
         return msgspec.structs.replace(tail, begin=start, end=end, records=0)
-    begin = start if tail.last_fingerprint == 0 else -1
+    begin = max(start, tail.last_source + 1) if tail.last_fingerprint == 0 else -1
     records = 0
     position = Offset(max(start, tail.last_source))
     reader = cluster.reader({tp: position}, sight)
-    read = 0
     try:
-        while position < end and read < _LISTED_RECORDS_MAX:
+        while position < end:
             batches = reader.poll(10_000, 5.0)
             if not batches:
                 raise MrcError("CLUSTER_UNREACHABLE", f"reading {tp} stands still at {position}", where=str(tp), retryable=True)
             for batch in batches:
                 position = batch.position
-                read += len(batch.records)
                 for seen in batch.records:
-                    if begin >= 0:
-                        records += 1
-                    elif seen.fingerprint == tail.last_fingerprint:
-                        begin = seen.offset + 1
+                    if begin < 0 and seen.fingerprint == tail.last_fingerprint:
+                        begin, records = seen.offset + 1, 0
+                    else:
+                        records += seen.offset >= begin
     finally:
         reader.close()
+    if begin < 0 and start > tail.last_source >= 0:
+        begin = start  # what was mirrored last is so old that the region has deleted it
     if begin < 0:
         message = f"the last mirrored record of {tp} is not in the returned log: it is shorter than its mirror, or was made anew"
         raise MrcError("NOT_VERIFIED", message, where=str(tp))

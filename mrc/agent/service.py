@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, TypeVar, cast
 import msgspec
 
 from mrc.agent import committing, explaining, inspection
+from mrc.agent.capture import FORBID_PLANNED
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.leadership import AgentNode, Leadership
 from mrc.core.errors import CODES, MrcError
@@ -596,8 +597,7 @@ def _over_rto(coordinator: Coordinator) -> Iterator[FindingView]:
 
 
 def _forbids(finding: FindingView, kind: MoveKind) -> FindingView:
-    unlike = finding.code in ("HEADERS_CHANGED", "TIMESTAMPS_CHANGED", "RECORDS_CHANGED")
-    return msgspec.structs.replace(finding, severity="error") if unlike and kind == "switchover" else finding
+    return msgspec.structs.replace(finding, severity="error") if finding.code in FORBID_PLANNED and kind == "switchover" else finding
 
 
 # ---------------------------------------------------------------- views of executions

@@ -24,6 +24,7 @@ from mrc.core.failover.plan import Plan, PlanStep
 from mrc.core.inventory import Inventory, Position
 from mrc.core.model import ActiveRecord, Epoch, Flow, GroupId, Known, Offset, Region, TopicPartition, encode
 from mrc.core.translation.sight import Sights
+from mrc.core.views import FindingView
 from mrc.ports import Check, Seen
 
 CANARY_TOPIC = "mrc.canary.internal"
@@ -44,6 +45,9 @@ class Positions(Protocol):
 
     def behind(self) -> str:
         """Return why positions could not be translated soon after the fence; empty where they could."""
+
+    def obstacles(self) -> list[FindingView]:
+        """Return what was noticed that forbids a planned move."""
 
     def last_mirrored(self) -> dict[TopicPartition, int]:
         """Return, per source partition, the offset of the last record known to be mirrored; absent where none is known."""
@@ -153,6 +157,8 @@ def _preflight(work: Work) -> dict[str, str]:
     if found:
         raise MrcError("PLAN_REFUSED", "; ".join(f"{f.code}: {f.message}" for f in found))
     if work.plan.kind == "switchover":
+        if obstacles := work.positions.obstacles():
+            raise MrcError("PLAN_REFUSED", "; ".join(f"{f.code}: {f.message}" for f in obstacles))
         # Whatever is unread when the fence stands is read inside the write block.
         work.wait(lambda: not work.positions.behind(), lambda: MrcError("CAPTURE_BEHIND", work.positions.behind(), where=str(work.forward)))
     groups = inventory.regions[work.plan.source].groups
@@ -340,7 +346,7 @@ def _record_ends(work: Work) -> dict[str, str]:
 
 
 def _write_ledger(work: Work, tps: list[TopicPartition], ends: dict[TopicPartition, Offset]) -> None:
-    last = work.estate.clusters[work.plan.target].last_records(tps, ends, work.positions.sights.target)
+    last = _last_mirrored(work, tps, ends)
     mirrored = work.positions.last_mirrored()
     tails = []
     for tp in tps:
@@ -366,6 +372,21 @@ def _write_ledger(work: Work, tps: list[TopicPartition], ends: dict[TopicPartiti
     )
     version = next((v for one, v in work.estate.store.ledgers() if one.id == ledger.id), None)
     work.estate.store.put_ledger(work.lead, ledger, version)
+
+
+def _last_mirrored(work: Work, tps: list[TopicPartition], ends: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Seen | None]:
+    """Return the last visible record of each mirror, passing over what earlier failovers left behind in the target itself."""
+    target, sight = work.estate.clusters[work.plan.target], work.positions.sights.target
+    own: dict[TopicPartition, list[Tail]] = {}
+    for ledger, _ in work.estate.store.ledgers():
+        for tail in ledger.tails if (ledger.region, ledger.state) == (work.plan.target, "listed") else ():
+            own.setdefault(TopicPartition(tail.topic, tail.partition), []).append(tail)
+    last = dict(target.last_records(tps, ends, sight))
+    while passed := {
+        tp: Offset(tail.begin) for tp, seen in last.items() if seen for tail in own.get(tp, ()) if tail.begin <= seen.offset < tail.end
+    }:
+        last |= target.last_records(list(passed), passed, sight)
+    return last
 
 
 def _ends_recorded(work: Work) -> str:
@@ -448,13 +469,18 @@ def _wanted_positions(work: Work) -> dict[GroupId, dict[TopicPartition, Position
     target = work.estate.clusters[work.plan.target]
     tps = work.estate.partitions(work.plan.target)
     starts, ends = target.starts(tps), target.ends(tps, "read_uncommitted")
-    translated = work.positions.final_positions(source_alive=work.plan.kind == "switchover", deadline_s=work.deadline_s)
+    planned = work.plan.kind == "switchover"
+    translated = work.positions.final_positions(source_alive=planned, deadline_s=work.deadline_s)
+    if planned and (obstacles := work.positions.obstacles()):
+        raise MrcError("NOT_VERIFIED", "; ".join(f"{f.code}: {f.message}" for f in obstacles), where=str(work.forward))
     wanted: dict[GroupId, dict[TopicPartition, Position]] = {}
     for group in work.estate.unit.groups:
         known = translated.get(group, {})
         wanted[group] = {}
         for tp in tps:
             position = known.get(tp, Position(starts[tp]))
+            if planned and position.offset > ends[tp]:
+                raise InvariantViolation(f"{group} is to begin at {position.offset}, behind the end {ends[tp]}", where=str(tp))
             clamped = Offset(max(starts[tp], min(position.offset, ends[tp])))
             wanted[group][tp] = Position(clamped, position.metadata)
     return wanted

@@ -226,3 +226,29 @@ def test_positions_without_a_map_stand_on_what_was_captured(monkeypatch: pytest.
         assert {tp: position.offset for tp, position in west.positions(group).items() if tp in before[group]} == {
             tp: position.offset for tp, position in before[group].items()
         }
+
+
+def test_two_failovers_in_a_row_list_both_tails_where_a_partition_was_idle_between() -> None:
+    estate = settled()
+    estate.replicating = False
+    estate.settle(10)  # what is written now is left behind in east
+    estate.producing = False
+    lose(estate, EAST)
+    assert estate.move("failover", WEST, attested=True).phase == "succeeded"
+    estate.replicating = True
+    regain(estate, EAST)
+    estate.settle(100)
+    store = estate.leader(EAST).coordinator.estate.store
+    ((first, _),) = store.ledgers()
+    assert first.state == "listed"
+    assert sum(tail.records for tail in first.tails) > 0
+    estate.settle(30)
+    lose(estate, WEST)
+    assert estate.move("failover", EAST, attested=True).phase == "succeeded"
+    estate.producing = True
+    regain(estate, WEST)
+    estate.settle(150)
+    second = next(ledger for ledger, _ in store.ledgers() if ledger.id != first.id)
+    assert second.state == "listed"
+    assert {tail.records for tail in second.tails} == {0}
+    assert estate.world.replicators[WEST].status("mrc.orders.east-west").state == "RUNNING"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mrc.core.model import GroupId, Offset, Region, TopicPartition
+from mrc.core.model import GroupId, Offset, Region, TopicPartition, encode
+from mrc.core.translation.checkpoint import CheckpointKey, advance
+from mrc.core.translation.offset_map import Exact
 from mrc.ports import Position
 from mrc.sim.cluster import Topic
 from mrc.sim.log import PartitionLog, Record
@@ -89,3 +91,86 @@ def test_while_connect_is_silent_the_logs_are_looked_at_as_before() -> None:
     assert leader.sights(flow).source.isolation == "read_uncommitted"
     replicator.reachable = False
     assert leader.sights(flow).source.isolation == "read_uncommitted"
+
+
+def skip_some(estate: Estate, tp: TopicPartition, count: int) -> int:
+    """Move the connector's position ahead of some records, so that they are never copied; return the first one's offset."""
+    estate.settle(5)
+    estate.producing, estate.replicating = False, False
+    east, connector = estate.world.clusters[EAST], estate.world.replicators[WEST].connectors["mrc.orders.east-west"]
+    begin = east.log(tp).end
+    for n in range(count):
+        east.produce(PRODUCER, tp, b"skipped%d" % n, b"skipped%d" % n)
+    connector.held[tp] = connector.stored[tp] = Offset(east.log(tp).end)
+    east.produce(PRODUCER, tp, b"after", b"after")
+    east.produce(PRODUCER, tp, b"after2", b"after2")
+    estate.replicating = True
+    estate.settle(30)
+    return begin
+
+
+def test_records_that_the_flow_has_passed_forbid_a_planned_move_until_they_are_copied() -> None:
+    estate = settled()
+    tp = TopicPartition("orders", 1)
+    begin = skip_some(estate, tp, 5)
+    coordinator = estate.leader(WEST).coordinator
+    found = [f for f in coordinator.noticed() if f.code == "MIRROR_LACKS_RECORDS"]
+    assert [f.where for f in found] == ["orders-1"]
+    assert found[0].message.startswith(f"5 records of orders-1 in east, the first at offset {begin}")
+    estate.begin("switchover", WEST)
+    for _ in range(100):
+        estate.round()
+        run = estate.run_of(WEST)
+        if run is not None and run.phase == "waiting":
+            break
+    run = estate.run_of(WEST)
+    assert run is not None
+    assert run.waiting is not None
+    assert (run.step.name, run.waiting.code) == ("preflight", "PLAN_REFUSED")
+    connector = estate.world.replicators[WEST].connectors["mrc.orders.east-west"]
+    connector.held[tp] = connector.stored[tp] = Offset(begin)
+    estate.settle(30)
+    assert not [f for f in coordinator.noticed() if f.code == "MIRROR_LACKS_RECORDS"]
+    assert estate.finish(WEST).phase == "succeeded"
+
+
+def test_what_a_transformation_may_have_dropped_forbids_nothing() -> None:
+    estate = Estate()
+    estate.world.replicators[WEST].connectors["mrc.orders.east-west"].config["transforms"] = "drop"
+    estate.settle()
+    skip_some(estate, TopicPartition("orders", 1), 5)
+    assert not [f for f in estate.leader(WEST).coordinator.noticed() if f.code == "MIRROR_LACKS_RECORDS"]
+
+
+def test_what_was_noticed_of_a_topic_made_anew_is_still_told_by_the_next_leader() -> None:
+    estate = settled()
+    estate.producing, estate.consuming = False, {}
+    estate.settle(5)
+    estate.world.clusters[EAST].make_topic("orders", 3)
+    estate.settle(LOOKS)
+    first = estate.leader(WEST)
+    assert any("made anew" in finding.message for finding in first.coordinator.noticed())
+    estate.world.clusters[EAST].produce(PRODUCER, TopicPartition("orders", 0), b"k", b"v")
+    estate.settle(30)
+    first.alive = False
+    first.tree.expire()
+    estate.settle(60)
+    second = estate.leader(WEST)
+    assert second is not first
+    assert any("made anew" in finding.message for finding in second.coordinator.noticed())
+
+
+def test_an_agent_that_starts_leaves_the_checkpoints_of_others_alone() -> None:
+    estate = settled()
+    west = estate.world.clusters[WEST]
+    key = encode(CheckpointKey(GroupId("theirs"), "others", 0))
+    value = encode(advance(None, source_offset=1, metadata="", translation=Exact(Offset(1), ""), now_ms=1, topic_id="", target_id=""))
+    gone = encode(CheckpointKey(GroupId("no-more-configured"), "orders", 0))
+    west.append("mrc.checkpoints.east.internal", [(key, value), (gone, value)])
+    first = estate.leader(WEST)
+    first.alive = False
+    first.tree.expire()
+    estate.settle(60)
+    stored = west.load("mrc.checkpoints.east.internal")
+    assert stored[key] == value
+    assert stored[gone] == value

@@ -9,7 +9,8 @@ Theory of operation. MM2 copies a partition's records in order. Target records a
    ahead proves it, and one that equals a passed record disproves it: then the pair is taken back;
 3. equal to an earlier, already paired one: MM2 sends again what it sent before (a restart without exactly-once). The first
    copies stand, for every record follows them; who goes on before the later copies is told how many it may see again;
-4. equal to none: a record of the target's own.
+4. equal to none: a record of the target's own; or a copy that was changed on its way, where source records are left over
+   beside it: then no answer may lie between the two.
 
 Rules 3 and 4 wait until the source has been read beyond the end that it had *after* the target record was read, for the
 target's reader may be ahead of the source's. The same rules align logs of moves there and back (copied, left behind, come
@@ -34,7 +35,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mrc.core.model import Seen
-from mrc.core.translation.offset_map import OffsetMap
+from mrc.core.translation.offset_map import Hole, OffsetMap
 
 HISTORY = 20_000
 AHEAD = 50_000
@@ -50,11 +51,15 @@ class _Past(NamedTuple):
 
 
 class _Jump(NamedTuple):
-    """A pair of rule 2 that is neither proved nor disproved: the records at ``[passed, at)`` of the window were passed for it."""
+    """A pair of rule 2 that is neither proved nor disproved: the records at ``[passed, at)`` of the window were passed for it.
+
+    ``own`` is how many records of the target's own stand between it and the pair before.
+    """
 
     passed: int
     at: int
     tail_sure: bool
+    own: int
 
 
 class Aligner:
@@ -62,9 +67,6 @@ class Aligner:
 
     Args:
         stamped: whether a copy carries its record's timestamp; where not, timestamps tell nothing about age.
-
-    Attributes:
-        unrecognised: target records that were found to be equal to no source record.
     """
 
     def __init__(self, offset_map: OffsetMap, *, stamped: bool = True) -> None:
@@ -77,13 +79,17 @@ class Aligner:
         self._fingerprints = array("Q")
         self._timestamps = array("q")
         self._cursor = 0
-        self._count: dict[int, int] = {}
+        # Fingerprint -> number of its first record in the window, counted from the first record ever taken; and how many there are,
+        # where there are several.
+        self._first: dict[int, int] = {}
+        self._twins: dict[int, int] = {}
+        self._forgotten = 0
         self._targets: deque[Seen] = deque()
         # How many of the pending target records were read before the last known source end was asked for.
         self._decidable = 0
         self._source_end = -1
         self._flow_begin = 0
-        self.unrecognised = 0
+        self._sending_again = False
         self._jump: _Jump | None = None
         self._past: deque[_Past] = deque()
         # Source records that are not even in the past: nothing is known of them but that they were not newer than this.
@@ -121,16 +127,18 @@ class Aligner:
 
     def feed_source(self, records: Iterable[Seen], position: int) -> None:
         """Take source records; everything below ``position`` has been seen."""
-        count = self._count
+        number = self._forgotten + len(self._offsets)
         for record in records:
             fingerprint = record.fingerprint
-            twins = count.get(fingerprint, 0)
-            if twins == 1:
-                self._twin_seen_later(fingerprint)
+            if self._first.setdefault(fingerprint, number) != number:
+                twins = self._twins.get(fingerprint, 1)
+                if twins == 1:
+                    self._twin_seen_later(fingerprint)
+                self._twins[fingerprint] = twins + 1
+            number += 1
             self._offsets.append(record.offset)
             self._fingerprints.append(fingerprint)
             self._timestamps.append(record.timestamp_ms)
-            count[fingerprint] = twins + 1
         self.source_position = max(self.source_position, position)
         self._match()
         if self._targets and self.pending_source >= AHEAD_STUCK:
@@ -149,8 +157,10 @@ class Aligner:
         self._match()
 
     def note_flow_begin(self, begin: int) -> None:
-        """Say from where the running flow copies: a jump to there needs no further proof."""
+        """Say from where the running flow copies: a jump to there needs no further proof, and what lies below is no hole."""
         self._flow_begin = begin
+        if self.map.holes and self.map.holes[0].begin < begin:
+            self.map.holes = [hole for hole in self.map.holes if hole.end > begin]
 
     def pass_left_behind(self) -> None:
         """Say that the target has been read to its end since the flow runs.
@@ -161,17 +171,18 @@ class Aligner:
             return
         while self._cursor < len(self._offsets) and self._offsets[self._cursor] < self._flow_begin:
             self._cursor += 1
+            self.map.passed += 1
         self._trim()
         self._map_progress()
 
     # -- inside
 
     def _match(self) -> None:
-        targets, fingerprints, offsets, count = self._targets, self._fingerprints, self._offsets, self._count
+        targets, fingerprints, offsets = self._targets, self._fingerprints, self._offsets
         while targets:
             record = targets[0]
             fingerprint = record.fingerprint
-            twins = count.get(fingerprint, 0)
+            twins = self._count(fingerprint)
             if self._cursor < len(offsets) and fingerprints[self._cursor] == fingerprint:
                 self._pair_next(record, sure=twins == 1)
             elif not (twins == 1 and self._found_elsewhere(record)):
@@ -184,46 +195,79 @@ class Aligner:
         self._trim()
         self._map_progress()
 
+    def _count(self, fingerprint: int) -> int:
+        """Return how many records of the window have this fingerprint."""
+        return self._twins.get(fingerprint, 1) if fingerprint in self._first else 0
+
+    def _find(self, fingerprint: int) -> int:
+        """Return the place in the window of the first record with this fingerprint, which is there."""
+        return self._first[fingerprint] - self._forgotten
+
     def _pair_next(self, record: Seen, *, sure: bool) -> None:
         """Rule 1."""
         if self._jump is not None:
-            if sure:
-                self.map.confirm()
-            self._jump = None
+            self._settle_jump(sure=sure)
         self._pair_at(self._cursor, record, sure=sure)
 
+    def _settle_jump(self, *, sure: bool) -> None:
+        """A later record was found behind the jump: what it passed is passed for good."""
+        jump, self._jump = self._jump, None
+        if jump is None:
+            return
+        if sure:
+            self.map.confirm()
+        self._passed(jump.passed, jump.at, jump.own, leading=len(self.map) == 1)
+
+    def _passed(self, begin: int, end: int, own: int, *, leading: bool) -> None:
+        """Note the hole that passing ``[begin, end)`` of the window leaves; ``own`` target records may be changed copies of some."""
+        if not self.map.complete:
+            return
+        begin = bisect_left(self._offsets, self._flow_begin, begin, end)
+        alone = sum(fingerprint not in self._twins for fingerprint in self._fingerprints[begin:end]) if self._twins else end - begin
+        if alone > own:
+            gone = leading and self.map.begin_target > 0
+            self.map.note_hole(Hole(self._offsets[begin], self._offsets[end - 1] + 1, alone - own, gone))
+
     def _pair_at(self, at: int, record: Seen, *, sure: bool) -> None:
-        self.map.pair(self._offsets[at], record.offset, sure=sure, gap_sure=self.map.tail_sure)
+        # Where records without a counterpart are left on both sides, one may be the changed copy of the other.
+        alike = not (self.map.own and (at > self._cursor or self.map.passed))
+        self.map.pair(self._offsets[at], record.offset, sure=sure, gap_sure=self.map.tail_sure and alike)
         self.map.tail_sure = True
         self._cursor = at + 1
+        self.map.own = self.map.passed = 0
+        self._sending_again = False
 
     def _found_elsewhere(self, record: Seen) -> bool:
         """Rule 2 for a record without twins: pair it with the source record ahead; return whether it was there.
 
         Where the record equals one that the last jump passed, that jump was wrong: it is taken back first.
         """
-        at = self._fingerprints.index(record.fingerprint)
+        at = self._find(record.fingerprint)
         jump = self._jump
         if jump is not None and jump.passed <= at < jump.at:
             self.map.revoke()
-            self.map.tail_sure = jump.tail_sure
+            self.map.tail_sure = self.map.tail_sure and jump.tail_sure
             self._cursor, self._jump = jump.passed, None
+            self.map.own += jump.own + 1  # with the record that was taken for a copy
             # There is one more copy than pairs will tell of: as with twins, no answer may rest on this record.
-            self._count[self._fingerprints[jump.at]] += 1
+            passed = self._fingerprints[jump.at]
+            self._twins[passed] = self._count(passed) + 1
         elif at < self._cursor:
             return False
         elif jump is not None:
-            self.map.confirm()
-            self._jump = None
+            self._settle_jump(sure=True)
         if at == self._cursor:
             self._pair_at(at, record, sure=True)
             return True
-        passed, tail_sure = self._cursor, self.map.tail_sure
-        if any(self._count[skipped] > 1 for skipped in self._fingerprints[passed:at]):
+        passed, tail_sure, own, leading = self._cursor, self.map.tail_sure, self.map.own, self.map.last is None
+        if self._twins and any(skipped in self._twins for skipped in self._fingerprints[passed:at]):
             self.map.tail_sure = False  # a passed record may be the one that a twin of it was paired for
         proved = self._lands_on_a_beginning(at, record.offset)
         self._pair_at(at, record, sure=proved)
-        self._jump = None if proved else _Jump(passed, at, tail_sure)
+        if proved:
+            self._passed(passed, at, own, leading=leading)
+        else:
+            self._jump = _Jump(passed, at, tail_sure, own)
         return True
 
     def _lands_on_a_beginning(self, at: int, target: int) -> bool:
@@ -234,7 +278,7 @@ class Aligner:
         return low < self._flow_begin <= high or any(low < s <= high and behind < t <= target for s, t in self.map.anchors)
 
     def _twin_seen_later(self, fingerprint: int) -> None:
-        at = self._fingerprints.index(fingerprint)
+        at = self._find(fingerprint)
         self.map.doubt(self._offsets[at])
         if self._jump is not None and self._jump.at == at:
             self._jump = None  # nothing can prove it any more
@@ -242,18 +286,28 @@ class Aligner:
     def _sent_again_or_own(self, record: Seen, twins: int) -> None:
         """Rules 3 and 4; with several twins it may also be the counterpart of any of them."""
         if twins:
+            self._sending_again = True
             if twins > 1:
+                self.map.own += 1  # whichever of them it is a copy of, that one is not missing
                 self.map.tail_sure = False
                 last = len(self._fingerprints) - 1 - self._fingerprints[::-1].index(record.fingerprint)
                 self.map.suspect(self._offsets[last], record.offset)
-            self.map.resend(self._offsets[self._fingerprints.index(record.fingerprint)], record.offset)
+            at = self._find(record.fingerprint)
+            self.map.resend(self._offsets[at], record.offset)
+            if twins == 1:
+                self.map.fill_hole(self._offsets[at], self._offsets[at + 1] if at + 1 < len(self._offsets) else self.source_position)
             return
         for past in self._past:
             found = bisect_left(past.fingerprints, record.fingerprint)
             if found < len(past.fingerprints) and past.fingerprints[found] == record.fingerprint:
+                self._sending_again = True
                 self.map.resend(past.first, record.offset)
                 return
-        self.unrecognised += 1
+        self.map.unrecognised += 1
+        self.map.own += 1
+        if self._sending_again:
+            # Amid copies that are sent again: it may be one, of a record whose copies are changed.
+            self.map.resend(self.map.resent[-1].source, record.offset)
         if self._lost_ms >= 0 and (record.timestamp_ms <= self._lost_ms or not self._stamped):
             self.map.resend(self.map.begin_source, record.offset)
 
@@ -263,8 +317,10 @@ class Aligner:
         Where replication began late, or the target's log did, its counterpart is still to come. Where the record is the target's
         own, the copies of what is passed are taken for copies that were sent again: bounded, not exact.
         """
-        self._jump = None
+        self._settle_jump(sure=False)
+        self._passed(self._cursor, self._cursor + AHEAD_STUCK // 2, self.map.own, leading=self.map.last is None)
         self._cursor += AHEAD_STUCK // 2
+        self.map.passed += AHEAD_STUCK // 2
         self.map.suspect(self._offsets[self._cursor - 1], self._targets[0].offset)
         self._trim()
         self._map_progress()
@@ -275,20 +331,37 @@ class Aligner:
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        for fingerprint in self._fingerprints[:HISTORY]:
-            left = self._count[fingerprint] - 1
-            if left:
-                self._count[fingerprint] = left
-            else:
-                del self._count[fingerprint]
         self._past.append(_Past(array("Q", sorted(self._fingerprints[:HISTORY])), self._offsets[0]))
         while len(self._past) > FORGOTTEN // HISTORY:
             self._past.popleft()
             self._lost_ms = max(self._lost_ms, self._timestamps[0])
+        gone = self._fingerprints[:HISTORY]
         del self._offsets[:HISTORY], self._fingerprints[:HISTORY], self._timestamps[:HISTORY]
         self._cursor -= HISTORY
+        self._forgotten += HISTORY
+        self._forget(gone)
         if self._jump is not None:
             self._jump = self._jump._replace(passed=self._jump.passed - HISTORY, at=self._jump.at - HISTORY)
+
+    def _forget(self, gone: array[int]) -> None:
+        """Take fingerprints of records that have left the window away; of twins the next one is the first now."""
+        again = set()
+        for fingerprint in gone:
+            left = self._twins.get(fingerprint, 1) - 1
+            if left > 1:
+                self._twins[fingerprint] = left
+            else:
+                self._twins.pop(fingerprint, None)
+            if left:
+                again.add(fingerprint)
+            else:
+                again.discard(fingerprint)
+                del self._first[fingerprint]
+        for fingerprint in again:
+            del self._first[fingerprint]
+        for at, fingerprint in enumerate(self._fingerprints) if again else ():
+            if fingerprint in again:
+                self._first.setdefault(fingerprint, self._forgotten + at)
 
     def _map_progress(self) -> None:
         known = self.map

@@ -43,6 +43,7 @@ REASONS = {
     "not-yet-replicated": "records below the position are not copied yet",
     "not-yet-read": "the position lies beyond what has been read of this log",
     "before-map": "the position lies below the first offset that both logs were compared from",
+    "never-copied": "the record at the position, and maybe others behind it, was never copied, and the flow has passed it",
     "records-changed": "the flow changes records so that no copy is recognised",
     "no-map": "nothing is known of this partition yet",
 }
@@ -52,7 +53,8 @@ class Run(NamedTuple):
     """See the module's text.
 
     ``sure`` is False where a record of the run has a twin nearby and may be the wrong one of the two; ``gap_sure`` is False
-    where a record between this run and the one before may have a counterpart that could not be told from its twins.
+    where a record between this run and the one before may have a counterpart: one that could not be told from its twins, or that
+    was changed on its way.
     """
 
     source: int
@@ -69,6 +71,21 @@ class Resent(NamedTuple):
     end: int
     records: int
 
+
+class Hole(NamedTuple):
+    """Source records in ``[begin, end)``, ``records`` of them visible, that the flow should have copied and has passed.
+
+    ``gone`` is True where the target's log began later: their copies may have been deleted there.
+    """
+
+    begin: int
+    end: int
+    records: int
+    gone: bool = False
+
+
+HOLES_MAX = 100
+"""How many holes are kept; beyond it the two oldest become one."""
 
 RESENT_GAP_MAX = 1_000
 """Copies sent again within so many target offsets are noted as one: the list stays short."""
@@ -95,6 +112,11 @@ class OffsetMap:
         resent: what MM2 sent more than once.
         possible: pairs (source, target) that were taken back: the one may be the other's copy all the same.
         anchors: pairs of positions at which a move left a tail behind: whoever is at or past one side is past the other.
+        holes: what the flow should have copied and did not.
+        complete: every visible source record is copied: no transformation, no compaction. Not stored; holes count only then.
+        own: target records behind the last pair that have no counterpart, or none that could be told.
+        passed: source records behind the last pair that are known never to have a counterpart.
+        unrecognised: target records that were found to be equal to no source record.
         newest_ms: timestamp of the newest source record below `resolved_source`; -1 where there is none.
         first: number of the first run that is kept; those before it were dropped.
         changed_from: index of the first run that was changed or added since somebody set this (a store does).
@@ -111,6 +133,10 @@ class OffsetMap:
         self.resent: list[Resent] = []
         self.possible: list[tuple[int, int]] = []
         self.anchors: tuple[tuple[int, int], ...] = ()
+        self.holes: list[Hole] = []
+        self.complete = False
+        self.own = self.passed = 0
+        self.unrecognised = 0
         self.newest_ms = -1
         self.first = first
         self.changed_from = 0
@@ -202,6 +228,26 @@ class OffsetMap:
             one, other = self.resent[:2]
             self.resent[:2] = [Resent(min(one.source, other.source), other.end, one.records + other.records)]
 
+    def note_hole(self, hole: Hole) -> None:
+        """Note records that were passed."""
+        self.holes.append(hole)
+        if len(self.holes) > HOLES_MAX:
+            one, other = self.holes[:2]
+            self.holes[:2] = [Hole(one.begin, other.end, one.records + other.records, one.gone and other.gone)]
+
+    def fill_hole(self, source: int, following: int) -> None:
+        """Note that a copy of a passed record has come after all; only the first of a hole counts: copies come in order."""
+        for at, hole in enumerate(self.holes):
+            if hole.begin == source:
+                rest = Hole(following, hole.end, hole.records - 1, hole.gone)
+                self.holes[at : at + 1] = [rest] if rest.records > 0 and rest.begin < rest.end else []
+                return
+
+    @property
+    def lacking(self) -> list[Hole]:
+        """Return the holes that cannot be explained."""
+        return [hole for hole in self.holes if not hole.gone] if self.complete else []
+
     def resume_at(self, source: int, target: int) -> None:
         """Set how far both logs are compared, after the runs of a stored map were added."""
         self.resolved_source = self.source_read = source
@@ -235,6 +281,10 @@ class OffsetMap:
             return Unanswerable("before-map")
         if committed > self.resolved_source:
             return self._beyond(committed) if final else Unanswerable("not-yet-replicated")
+        if self.complete and not final:
+            for hole in self.holes:
+                if hole.begin <= committed < hole.end:
+                    return Unanswerable("before-map" if hole.gone else "never-copied")
         answer = self._answer(committed, self._sources, self._targets, self.begin_target, self.target_read, 0)
         answer = _no_later(answer, min((t for s, t in self.possible if s >= committed), default=None), "identical-records")
         return self._seen_again(committed, answer)
@@ -279,6 +329,9 @@ class OffsetMap:
         behind = max([behind, *(anchor[1 - side] for anchor in self.anchors if anchor[side] <= committed)])
         if (theirs and not self._sure[-1]) or not self.tail_sure:
             return self._floor(at, theirs, begin, max(behind, end))
+        if self.own and (self.passed or (side == 1 and self.resolved_source < self.source_read)):
+            # Records without a counterpart on both sides: those of the target may be changed copies of those of the source.
+            return _bounded(behind, end - behind)
         return Exact(Offset(behind), "behind the last record found on both sides" if theirs else "no record was replicated yet")
 
     def _floor(self, at: int, theirs: array[int], begin: int, end: int) -> Translation:
@@ -294,7 +347,7 @@ class OffsetMap:
         while after < len(theirs) and not self._sure[after]:
             after += 1
         reach = theirs[after] if after < len(theirs) else end
-        return Bounded(Offset(floor), max(0, reach - floor), "identical-records")
+        return _bounded(floor, reach - floor)
 
     def _beyond(self, committed: int) -> Translation:
         """The flow has ended: the position lies beyond what was copied, or beyond what was read of a dead source."""
@@ -303,6 +356,12 @@ class OffsetMap:
             # The target holds copies of records that were never read in the source: some may lie below the position.
             return Bounded(behind.offset, max(0, self.target_read - behind.offset), "source-not-read-to-the-position")
         return behind
+
+
+def _bounded(offset: int, repeats_max: int) -> Translation:
+    if repeats_max <= 0:
+        return Exact(Offset(offset), "no record lies between")
+    return Bounded(Offset(offset), repeats_max, "identical-records")
 
 
 def _no_later(answer: Translation, limit: int | None, reason: str) -> Translation:

@@ -6,12 +6,12 @@ is missing or garbled makes the map end before it: what is known is less then, n
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from mrc.core.model import Written, decode, encode
-from mrc.core.translation.offset_map import CHUNK_RUNS, OffsetMap, Resent, Run
+from mrc.core.translation.offset_map import CHUNK_RUNS, Hole, OffsetMap, Resent, Run
 
 
 class MapKey(Written, frozen=True, array_like=True):
@@ -22,8 +22,18 @@ class MapKey(Written, frozen=True, array_like=True):
     chunk: int
 
 
+class Anew(Written, frozen=True):
+    """That a map was begun anew in place of another one, when, and why."""
+
+    at_ms: int
+    why: str
+
+
 class Head(Written, frozen=True):
-    """What is known of a partition besides its runs; see `OffsetMap`. Topic ids: of the source's and the target's topic."""
+    """What is known of a partition besides its runs; see `OffsetMap`. Topic ids: of the source's and the target's topic.
+
+    ``sight`` says how the logs were looked at; empty: written before it was kept.
+    """
 
     source_topic_id: str
     target_topic_id: str
@@ -38,11 +48,24 @@ class Head(Written, frozen=True):
     possible: tuple[tuple[int, int], ...] = ()
     newest_ms: int = -1
     first: int = 0
+    holes: tuple[Hole, ...] = ()
+    unrecognised: int = 0
+    own: int = 0
+    passed: int = 0
+    sight: str = ""
+    anew: Anew | None = None
     version: Literal[1] = 1
 
 
 def encode_map(
-    topic: str, partition: int, known: OffsetMap, ids: tuple[str, str], *, first_before: int
+    topic: str,
+    partition: int,
+    known: OffsetMap,
+    ids: tuple[str, str],
+    *,
+    first_before: int,
+    sight: str = "",
+    anew: Anew | None = None,
 ) -> list[tuple[bytes, bytes | None]]:
     """Return the records to append: the chunks that have changed, the head, and tombstones of chunks that were dropped.
 
@@ -68,27 +91,44 @@ def encode_map(
         possible=tuple(known.possible),
         newest_ms=known.newest_ms,
         first=known.first,
+        holes=tuple(known.holes),
+        unrecognised=known.unrecognised,
+        own=known.own,
+        passed=known.passed,
+        sight=sight,
+        anew=anew,
     )
     gone = [(encode(MapKey(topic, partition, chunk)), None) for chunk in range(first_before // CHUNK_RUNS, dropped)]
     return [*records, (encode(MapKey(topic, partition, -1)), encode(head)), *gone]
 
 
-def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tuple[str, str]) -> tuple[OffsetMap | None, str]:
-    """Return the map as stored, and what was wrong with it (empty: nothing).
+class Decoded(NamedTuple):
+    """A map as stored; None when there is none, or none that can be used. ``wrong`` says what is wrong with it."""
 
-    An empty source id means that the source cannot be asked; the target's alone must agree then.
+    known: OffsetMap | None
+    wrong: str = ""
+    anew: Anew | None = None
 
-    None when there is none, when it cannot be used, or when it belongs to topics of the same names with other ids.
+
+def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tuple[str, str], sight: str = "") -> Decoded:
+    """Return the map as stored.
+
+    An empty source id means that the source cannot be asked; the target's alone must agree then. A map of topics of the same
+    names with other ids cannot be used, and none that was made by looking at the logs in another way.
     """
     raw = entries.get(encode(MapKey(topic, partition, -1)))
     if raw is None:
-        return None, ""
+        return Decoded(None)
     try:
         head = decode(raw, Head)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        return None, f"the head of the offset map cannot be read: {error}"
-    if head.target_topic_id != ids[1] or ids[0] not in ("", head.source_topic_id):
-        return None, "the topic was made anew since the offset map was stored"
+        return Decoded(None, f"the head of the offset map cannot be read: {error}")
+    if head.target_topic_id != ids[1]:
+        return Decoded(None, "the target's topic was made anew since the offset map was stored")
+    if ids[0] not in ("", head.source_topic_id):
+        return Decoded(None, "the source's topic was made anew since the offset map was stored")
+    if sight and head.sight and sight != head.sight:
+        return Decoded(None, f"the logs were compared as {head.sight} so far, and are {sight} by now")
     known = OffsetMap(head.begin_source, head.begin_target, head.first)
     runs, wrong = _runs(entries, topic, partition, head)
     for run in runs:
@@ -105,8 +145,11 @@ def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tup
     known.anchors = head.anchors
     known.possible = list(head.possible)
     known.newest_ms = head.newest_ms
+    known.holes = list(head.holes)
+    known.unrecognised = head.unrecognised
+    known.own, known.passed = head.own, head.passed
     known.changed_from = len(known)
-    return known, wrong
+    return Decoded(known, wrong, head.anew)
 
 
 def _runs(entries: dict[bytes, bytes], topic: str, partition: int, head: Head) -> tuple[list[Run], str]:

@@ -45,6 +45,9 @@ class History:
         filtered, twins, replays: whether the flow leaves some records out, some look the same, some may be copied again.
         early: the same two logs before anything was compacted; a translator may have read any part of them.
         starts: where both logs began when the translator began to read.
+        foreign: whether somebody else writes into the targets.
+        left: whether some move left a tail behind.
+        changed: whether some copies were changed on their way.
     """
 
     source: Log
@@ -56,6 +59,15 @@ class History:
     replays: bool
     early: tuple[Log, Log]
     starts: tuple[int, int]
+    foreign: bool
+    left: bool
+    changed: bool
+
+    @property
+    def torn(self) -> bool:
+        """Whether both logs hold records that the other lacks."""
+        here, there = ({record.identity for record in log.records} for log in (self.source, self.target))
+        return bool(here - there) and bool(there - here)
 
     @property
     def gone(self) -> bool:
@@ -72,6 +84,7 @@ class World:
     twins: float
     foreign: bool
     filters: bool
+    changes: int
     identity: int = 0
 
     def write(self, log: Log, stretch: int) -> None:
@@ -86,10 +99,15 @@ class World:
         """Whether the flow copies the record: by what it looks like, one and the same answer each time."""
         return not self.filters or face % 5 != 3
 
+    def carried(self, record: Written) -> int:
+        """Return what the record's copy looks like: of every so-manieth one not as the record does."""
+        changes = self.changes if self.twins == 0 else 0  # a changed record that looks like another one cannot be told from it
+        return 5_000_000 + record.identity if changes and record.identity % changes == 1 else record.face
+
 
 def history(seed: int) -> History:
     """Return a random history: stretches of moves there and back, tails left behind, markers, replays, twins, foreign writers,
-    filtered records, compaction, logs whose heads are gone.
+    filtered records, copies that were changed, compaction, logs whose heads are gone.
     """
     rng = random.Random(seed)
     world = World(
@@ -98,15 +116,19 @@ def history(seed: int) -> History:
         twins=rng.choice((0.0, 0.0, 0.3, 0.8)),
         foreign=rng.random() < 0.2,
         filters=rng.random() < 0.2,
+        changes=random.Random(f"changes {seed}").choice((0, 0, 0, 0, 3, 7, 15)),
     )
     here, there = Log(), Log()
     copied = begin = 0
     anchors: list[tuple[int, int]] = []
+    left = False
     for stretch in range(rng.choice((1, 1, 2, 3, 4))):
         if stretch:
             # A move: planned ones copy everything first, unplanned ones leave a tail behind.
             if rng.random() < 0.6:
                 copied = _copy(world, here, there, copied, here.end, replays=False)
+            else:
+                left = True
             here, there = there, here
             anchors = [(t, s) for s, t in anchors] + [(here.end, there.end)]
             copied = begin = here.end
@@ -128,7 +150,20 @@ def history(seed: int) -> History:
     starts = (rng.randrange(0, here.end + 1), rng.randrange(0, there.end + 1)) if rng.random() < 0.15 else (0, 0)
     for log, start in zip((here, there, *early), starts * 2, strict=True):
         log.records = [record for record in log.records if record.offset >= start]
-    return History(here, there, begin, anchors, world.filters, world.twins > 0, not world.exactly_once, early, starts)
+    return History(
+        here,
+        there,
+        begin,
+        anchors,
+        world.filters,
+        world.twins > 0,
+        not world.exactly_once,
+        early,
+        starts,
+        world.foreign,
+        left,
+        world.changes > 0 and world.twins == 0,
+    )
 
 
 def _compact(rng: random.Random, log: Log) -> None:
@@ -151,7 +186,7 @@ def _copy(world: World, source: Log, target: Log, position: int, upto: int, *, r
         upto = rng.randrange(position, upto + 1) if rng.random() < 0.5 else upto
     for record in source.records:
         if position <= record.offset < upto and world.passes(record.face):
-            target.append(record.identity, record.face)
+            target.append(record.identity, world.carried(record))
     if world.exactly_once and upto > position:
         target.marker()
     return max(position, upto)

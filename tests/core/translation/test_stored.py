@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from mrc.core.model import decode, encode
-from mrc.core.translation.offset_map import CHUNK_RUNS, RUNS_MAX, OffsetMap, Run
+from mrc.core.translation import offset_map
+from mrc.core.translation.offset_map import CHUNK_RUNS, OffsetMap, Run
 from mrc.core.translation.stored import MapKey, decode_map, encode_map
 from tests.core.translation.oracle import history
 from tests.core.translation.test_histories import align
@@ -38,7 +39,8 @@ class Topic:
         return len(records)
 
     def load(self) -> tuple[OffsetMap | None, str]:
-        return decode_map(self.entries, "orders", 0, IDS)
+        found = decode_map(self.entries, "orders", 0, IDS)
+        return found.known, found.wrong
 
 
 def same(one: OffsetMap, other: OffsetMap) -> bool:
@@ -76,18 +78,20 @@ def test_a_change_of_an_old_run_is_written_too() -> None:
     assert (wrong, back is not None and same(back, known)) == ("", True)
 
 
-def test_beyond_its_bound_a_map_forgets_the_oldest_and_says_so() -> None:
+def test_beyond_its_bound_a_map_forgets_the_oldest_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 20 * CHUNK_RUNS
+    monkeypatch.setattr(offset_map, "RUNS_MAX", most)
     known = OffsetMap(0, 0)
     topic = Topic()
-    for n in range(RUNS_MAX + 1):
+    for n in range(most + 1):
         known.add(Run(10 * n, 20 * n, 5))
-        if n == RUNS_MAX - 1:
-            known.resume_at(10 * RUNS_MAX, 20 * RUNS_MAX)
+        if n == most - 1:
+            known.resume_at(10 * most, 20 * most)
             topic.store(known)
-    known.resume_at(10 * RUNS_MAX + 5, 20 * RUNS_MAX + 5)
+    known.resume_at(10 * most + 5, 20 * most + 5)
     dropped = known.first
     assert dropped > 0
-    assert len(known) == RUNS_MAX + 1 - dropped
+    assert len(known) == most + 1 - dropped
     topic.store(known)
     chunks = {decode(key, MapKey).chunk for key in topic.entries}
     assert min(chunk for chunk in chunks if chunk >= 0) == dropped // CHUNK_RUNS
@@ -122,7 +126,7 @@ def test_a_map_of_topics_made_anew_is_not_used() -> None:
     topic = Topic()
     topic.store(OffsetMap(0, 0))
     for ids in (("other", "there"), ("here", "other"), ("", "other")):
-        back, wrong = decode_map(topic.entries, "orders", 0, ids)
+        back, wrong, _ = decode_map(topic.entries, "orders", 0, ids)
         assert back is None
         assert "made anew" in wrong
     assert decode_map(topic.entries, "orders", 0, ("", "there"))[0] is not None
