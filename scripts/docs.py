@@ -38,7 +38,9 @@ from mrc.core.failover.execution import (  # noqa: E402
     Phase,
     Resumed,
     Run,
+    Skipped,
     Started,
+    Superseded,
     Undid,
     Verified,
     handle,
@@ -234,6 +236,10 @@ def _event(kind: type[Event], run: Run) -> Event:
         return Approved(actor="")
     if kind is AbortAsked:
         return AbortAsked(actor="")
+    if kind is Skipped:
+        return Skipped(actor="")
+    if kind is Superseded:
+        return Superseded(actor="", by="")
     name, attempt = run.step.name, run.attempt
     about_steps: Mapping[type[Event], Event] = {
         Did: Did(name, attempt),

@@ -26,7 +26,9 @@ from mrc.core.failover.execution import (
     Failed,
     Resumed,
     Run,
+    Skipped,
     Started,
+    Superseded,
     Undid,
     Undo,
     Verified,
@@ -38,6 +40,9 @@ from mrc.core.failover.plan import Plan
 from mrc.core.inventory import Inventory
 from mrc.core.model import Region
 from mrc.ports import Check
+
+Asked = Approved | AbortAsked | Skipped
+"""What a person may ask of a running execution."""
 
 _PAUSE_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Pauses before the n-th try of an effect."""
@@ -59,18 +64,18 @@ class Mover:
         self._positions = positions
         self._observe = observe
         self._changed = changed
-        self._asked: collections.deque[Approved | AbortAsked] = collections.deque(maxlen=16)
+        self._asked: collections.deque[Asked] = collections.deque(maxlen=16)
         self._effects: collections.deque[Effect] = collections.deque()
         self._taking = threading.Lock()
         self.run: Run | None = None
 
     # -- called by the service, from any thread: they enqueue or write one transaction
 
-    def ask(self, event: Approved | AbortAsked) -> None:
+    def ask(self, event: Asked) -> None:
         """Enqueue a person's event after judging it against the present state.
 
         Raises:
-            MrcError: ``APPROVE_REFUSED``, ``ABORT_REFUSED`` or ``UNKNOWN_EXECUTION``; nothing changes then.
+            MrcError: ``APPROVE_REFUSED``, ``ABORT_REFUSED``, ``SKIP_REFUSED`` or ``UNKNOWN_EXECUTION``; nothing changes then.
         """
         run = self.run
         if run is None or run.phase in ENDED:
@@ -91,6 +96,24 @@ class Mover:
             now_ms = self._estate.clock.now_ms()
             run, effects = handle(Run(plan), Started(), now_ms)
             self._estate.store.begin(self._estate.leadership.check, plan, self._entry(0, Started(), now_ms), version)
+            self._take(run, effects)
+        return run
+
+    def supersede(self, old: str, plan: Plan) -> Run:
+        """End the running execution ``old``, whatever it does, and begin ``plan`` in its place.
+
+        Raises:
+            MrcError: as `begin`.
+        """
+        with self._taking:
+            store, now_ms = self._estate.store, self._estate.clock.now_ms()
+            event = Superseded(plan.actor, plan.id)
+            before = replay(store.plan(old), store.entries(old))
+            handle(before, event, now_ms)
+            run, effects = handle(Run(plan), Started(), now_ms)
+            last, first = self._entry(before.number, event, now_ms), self._entry(0, Started(), now_ms)
+            store.supersede(self._estate.leadership.check, before.plan, last, plan, first)
+            self._asked.clear()
             self._take(run, effects)
         return run
 
@@ -176,7 +199,7 @@ class Mover:
 
     # -- inside
 
-    def _listen(self, asked: Approved | AbortAsked, run: Run) -> None:
+    def _listen(self, asked: Asked, run: Run) -> None:
         """Accept a person's event, unless another one that came before it has taken its place away."""
         try:
             handle(run, asked, self._estate.clock.now_ms())

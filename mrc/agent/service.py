@@ -17,9 +17,10 @@ from mrc.agent import committing, explaining, inspection
 from mrc.agent.capture import FORBID_PLANNED
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.leadership import AgentNode, Leadership
+from mrc.agent.mover import Asked
 from mrc.core.errors import CODES, MrcError
 from mrc.core.failover.actions import ACTIONS
-from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Entry, Run, replay
+from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Entry, Run, Skipped, replay
 from mrc.core.failover.findings import findings
 from mrc.core.failover.flows import should_run
 from mrc.core.failover.plan import Plan, lint, make_plan
@@ -60,6 +61,8 @@ LoadRunbook = Callable[[str, str], tuple[Runbook, str]]
 T = TypeVar("T")
 
 _HISTORY_MAX = 200
+
+_REFUSED: Mapping[type[Asked], str] = {Approved: "APPROVE_REFUSED", AbortAsked: "ABORT_REFUSED", Skipped: "SKIP_REFUSED"}
 
 ZOOKEEPER_WAIT_S = 0.6
 """How long all of a status's questions to ZooKeeper may take: a client waits a second for it, and is to be told of the silence."""
@@ -311,12 +314,12 @@ class AgentService:
             raise MrcError("NOT_LEADER", message, where=leader.address if leader else "", retryable=True)
         return self._leading(rg)
 
-    def plan(self, rg: str, kind: str, target: str, attested: bool) -> PlanView:
+    def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool) -> PlanView:
         """Return what a move would do now, with every finding; touches nothing."""
         coordinator = self._mover_of(rg, target)
-        return self._plan_view(coordinator, self._kind(kind), attested)
+        return self._plan_view(coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss)
 
-    def _plan_view(self, coordinator: Coordinator, kind: MoveKind, attested: bool) -> PlanView:
+    def _plan_view(self, coordinator: Coordinator, kind: MoveKind, *, attested: bool, superseding: bool) -> PlanView:
         estate, target = coordinator.estate, self._region
         source = estate.unit.other(target)
         inventory = coordinator.observer.observe()
@@ -339,14 +342,16 @@ class AgentService:
             runbook_hash=digest,
             steps=steps,
             findings=lint(runbook)
-            + findings(inventory, kind, target, attested=attested)
+            + findings(inventory, kind, target, attested=attested, superseding=superseding)
             + _capture_findings(coordinator, kind)
             + objectives,
             expected_loss=losses,
             positions=captured.checkpoints,
         )
 
-    def start(self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool) -> ExecutionView:
+    def start(
+        self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool, allow_data_loss: bool
+    ) -> ExecutionView:
         """Start a move; the same token answers with the same execution."""
         coordinator = self._mover_of(rg, target)
         with self._starting:
@@ -355,13 +360,18 @@ class AgentService:
                 if (before.kind, before.target) != (kind, target):
                     raise MrcError("TOKEN_REUSED", f"token {token} started execution {before.id}", where=before.id)
                 return self.execution(before.id)
-            plan_view = self._plan_view(coordinator, self._kind(kind), attested)
+            if allow_data_loss and kind != "failover":
+                raise MrcError("BAD_REQUEST", "only a failover can take the place of a running move", where="allow_data_loss")
+            plan_view = self._plan_view(coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss)
             errors = [f for f in plan_view.findings if f.severity == "error"]
             if errors:
                 raise _refusal(errors)
-            return self._begin(coordinator, plan_view, token, actor, reason, attested)
+            old = coordinator.estate.store.current()[0] if allow_data_loss else ""
+            return self._begin(coordinator, plan_view, token, actor, reason, attested=attested, old=old)
 
-    def _begin(self, coordinator: Coordinator, view: PlanView, token: str, actor: str, reason: str, attested: bool) -> ExecutionView:
+    def _begin(
+        self, coordinator: Coordinator, view: PlanView, token: str, actor: str, reason: str, *, attested: bool, old: str
+    ) -> ExecutionView:
         now_ms = coordinator.estate.clock.now_ms()
         runbook, digest = self._load_runbook(view.replication_group, view.kind)
         plan = make_plan(
@@ -377,8 +387,9 @@ class AgentService:
             attested=attested,
             actor=actor,
             reason=reason,
+            supersedes=old,
         )
-        return execution_view(coordinator.mover.begin(plan), now_ms)
+        return execution_view(coordinator.mover.supersede(old, plan) if old else coordinator.mover.begin(plan), now_ms)
 
     def _by_token(self, coordinator: Coordinator, token: str) -> Plan | None:
         if not token:
@@ -433,10 +444,14 @@ class AgentService:
         """Ask an execution to undo its steps and end."""
         return self._ask(id, AbortAsked(actor=actor, reason=reason))
 
-    def _ask(self, execution: str, event: Approved | AbortAsked) -> ExecutionView:
+    def skip(self, id: str, actor: str, reason: str) -> ExecutionView:
+        """Let an execution go on without the step that waits."""
+        return self._ask(id, Skipped(actor=actor, reason=reason))
+
+    def _ask(self, execution: str, event: Asked) -> ExecutionView:
         coordinator, run = self._find(execution)
         if run.phase in ENDED:
-            code = "APPROVE_REFUSED" if isinstance(event, Approved) else "ABORT_REFUSED"
+            code = _REFUSED[type(event)]
             raise MrcError(code, f"execution {execution} has {run.phase}", where=execution)
         if isinstance(event, AbortAsked) and self._orphaned(run):
             if coordinator.mover.idle:

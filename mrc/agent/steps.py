@@ -153,7 +153,9 @@ def _reconcile_fence(work: Work, region: Region) -> None:
 
 def _preflight(work: Work) -> dict[str, str]:
     inventory = msgspec.structs.replace(work.observe(), execution="")
-    found = [f for f in findings(inventory, work.plan.kind, work.plan.target, attested=work.plan.attested) if f.severity == "error"]
+    plan = work.plan
+    against = findings(inventory, plan.kind, plan.target, attested=plan.attested, superseding=bool(plan.supersedes))
+    found = [f for f in against if f.severity == "error"]
     if found:
         raise MrcError("PLAN_REFUSED", "; ".join(f"{f.code}: {f.message}" for f in found))
     if work.plan.kind == "switchover":
@@ -420,7 +422,9 @@ def _forget_ends(work: Work) -> str:
 
 def _close_source(work: Work) -> dict[str, str]:
     opened, draining, closed, _ = _records(work.plan)
-    _set_record(work, (draining,) if work.plan.kind == "switchover" else (opened, draining), closed)
+    # A failover may take the place of a move to its source that died before it had opened it.
+    never_opened = ActiveRecord(work.plan.source, "closed", work.plan.epoch)
+    _set_record(work, (draining,) if work.plan.kind == "switchover" else (opened, draining, never_opened), closed)
     if work.plan.kind == "switchover":
         _reconcile_fence(work, work.plan.source)
     return {}
@@ -447,7 +451,8 @@ def _unclose_source(work: Work) -> str:
     record, _ = work.estate.require_record()
     if work.plan.kind == "failover":
         if not _same(record, opened):
-            _set_record(work, (closed,), ActiveRecord(work.plan.source, "open", Epoch(work.plan.epoch + 1)))
+            never_opened = ActiveRecord(work.plan.source, "closed", work.plan.epoch)
+            _set_record(work, (closed, draining, never_opened), ActiveRecord(work.plan.source, "open", Epoch(work.plan.epoch + 1)))
         return f"{work.plan.source} is the active region again"
     if _same(record, closed):
         _set_record(work, (closed,), draining)

@@ -69,8 +69,14 @@ class Store:
         return self._read(self.record_path, ActiveRecord)
 
     def put_record(self, lead: LeaderCheck, record: ActiveRecord, version: int) -> None:
-        """Replace the record. Raises ``STALE_TERM`` when it, or the leader, has changed meanwhile."""
-        self._commit([lead(), Put(self.record_path, encode(record), version)])
+        """Replace the record, for the running execution that it names.
+
+        Raises ``STALE_TERM`` when the record, the leader or the running execution has changed meanwhile.
+        """
+        current, current_version = self.current()
+        if current != record.execution:
+            raise MrcError("STALE_TERM", f"execution {record.execution} is not the running one", where=current or self.root)
+        self._commit([lead(), Check(f"{self.root}/current", current_version), Put(self.record_path, encode(record), version)])
 
     # -- fences and flows
 
@@ -109,6 +115,27 @@ class Store:
         ops: list[Op] = [
             lead(),
             Put(f"{self.root}/current", plan.id.encode(), current_version),
+            Create(path, encode(plan)),
+            Create(f"{path}/entries", b""),
+            Create(f"{path}/entries/{first.number:06d}", encode(first)),
+        ]
+        self._commit(ops)
+
+    def supersede(self, lead: LeaderCheck, old: Plan, last: Entry, plan: Plan, first: Entry) -> None:
+        """End the running execution with its last entry and begin another one in its place, in one transaction.
+
+        Raises ``STALE_TERM`` when the old execution, the record or the leader has changed meanwhile.
+        """
+        current, version = self.current()
+        found = self.record()
+        if current != old.id or found is None:
+            raise MrcError("STALE_TERM", f"execution {old.id} is not the running one any more", where=current or self.root)
+        path = f"{self.root}/executions/{plan.id}"
+        ops: list[Op] = [
+            lead(),
+            Check(self.record_path, found[1]),
+            Create(f"{self.root}/executions/{old.id}/entries/{last.number:06d}", encode(last)),
+            Put(f"{self.root}/current", plan.id.encode(), version),
             Create(path, encode(plan)),
             Create(f"{path}/entries", b""),
             Create(f"{path}/entries/{first.number:06d}", encode(first)),

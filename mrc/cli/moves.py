@@ -24,19 +24,26 @@ FOLLOW_S = 3600.0
 RECONNECT_S = 60.0
 """How long a command looks for an agent again while it follows an execution."""
 
-_ENDED = ("succeeded", "aborted", "unreadable")
+_ENDED = ("succeeded", "aborted", "superseded", "unreadable")
 
 _PERHAPS = "nobody has said whether the move was begun: `mrc history` shows it, and the same command with --token {token} answers with it"
 
 
-def _plan(call: Invocation, kind: str, region: str, *, attested: bool) -> PlanView:
+def _plan(call: Invocation, kind: str, region: str, *, attested: bool, instead: bool) -> PlanView:
     from mrc.control.client import Client
 
     settings = call.settings()
     name = call.group(settings).name
     with Client(settings) as client:
         found: PlanView = client.ask_leader(
-            region, "Plan", deadline_s=20.0, replication_group=name, kind=kind, target=region, attested=attested
+            region,
+            "Plan",
+            deadline_s=20.0,
+            replication_group=name,
+            kind=kind,
+            target=region,
+            attested=attested,
+            allow_data_loss=instead,
         )
     return _with_lines(found, settings)
 
@@ -89,8 +96,9 @@ def _plan_table(view: PlanView) -> RenderableType:
 @click.argument("kind", type=click.Choice(["switchover", "failover"]))
 @click.argument("region")
 @click.option("--attest-dead", is_flag=True, help="Plan as if a person had attested that the other region is dead.")
+@click.option("--allow-data-loss", is_flag=True, help="Plan a failover in the place of the move that is running.")
 @click.pass_context
-def plan(ctx: click.Context, kind: str, region: str, attest_dead: bool) -> int:
+def plan(ctx: click.Context, kind: str, region: str, attest_dead: bool, allow_data_loss: bool) -> int:
     """Show what a move to REGION would do now, with everything that stands against it. Touches nothing.
 
     Exit code 3 where a finding forbids the move.
@@ -100,19 +108,30 @@ def plan(ctx: click.Context, kind: str, region: str, attest_dead: bool) -> int:
       mrc plan switchover west
       mrc plan failover west --attest-dead
     """
-    view = _plan(invocation(ctx), kind, region, attested=attest_dead)
+    view = _plan(invocation(ctx), kind, region, attested=attest_dead, instead=allow_data_loss)
     emit(ctx, view, table=_plan_table)
     return Exit.FINDINGS if any(f.severity == "error" for f in view.findings) else Exit.OK
 
 
-def _move(ctx: click.Context, kind: str, region: str, *, attested: bool, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+def _move(
+    ctx: click.Context,
+    kind: str,
+    region: str,
+    *,
+    attested: bool,
+    yes: bool,
+    wait: bool,
+    reason: str,
+    token: str | None,
+    instead: bool = False,
+) -> int:
     """Show before, ask, start, follow, show after."""
     call = invocation(ctx)
     from mrc.control.client import Client
 
     settings = call.settings()
     name = call.group(settings).name
-    view = _plan(call, kind, region, attested=attested)
+    view = _plan(call, kind, region, attested=attested, instead=instead)
     errors = [f for f in view.findings if f.severity == "error"]
     if call.output == "table" and (errors or not yes):
         console(call).print(_plan_table(view))
@@ -133,6 +152,7 @@ def _move(ctx: click.Context, kind: str, region: str, *, attested: bool, yes: bo
                 token=token,
                 reason=reason,
                 attested=attested,
+                allow_data_loss=instead,
             )
         except KeyboardInterrupt:
             click.echo(f"\n{_PERHAPS.format(token=token)}", err=True)
@@ -239,19 +259,26 @@ def switchover(ctx: click.Context, region: str, yes: bool, wait: bool, reason: s
 @click.command()
 @click.argument("region")
 @click.option("--attest-dead", is_flag=True, help="You made sure that the other region is dead: mrc cannot prove it.")
+@click.option("--allow-data-loss", is_flag=True, help="End the move that is running as it stands, and fail over in its place.")
 @_YES
 @_WAIT
 @_REASON
 @_TOKEN
 @click.pass_context
-def failover(ctx: click.Context, region: str, attest_dead: bool, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+def failover(
+    ctx: click.Context, region: str, attest_dead: bool, allow_data_loss: bool, yes: bool, wait: bool, reason: str, token: str | None
+) -> int:
     """Open REGION after the active one has died. States the expected loss per partition before it asks.
+
+    A switchover whose source dies under it, or a move whose target dies after it was opened, can be ended by a failover
+    that takes its place (--allow-data-loss): nothing of it is undone, and what it had still to copy is lost to REGION.
 
     \b
     Examples:
       mrc failover west --attest-dead --reason "east burnt down"
+      mrc failover west --attest-dead --allow-data-loss --reason "east died in the middle of the switchover"
     """
-    return _move(ctx, "failover", region, attested=attest_dead, yes=yes, wait=wait, reason=reason, token=token)
+    return _move(ctx, "failover", region, attested=attest_dead, yes=yes, wait=wait, reason=reason, token=token, instead=allow_data_loss)
 
 
 def _executions(call: Invocation) -> list[ExecutionView]:
@@ -382,6 +409,22 @@ def abort(ctx: click.Context, execution: str | None, reason: str) -> None:
       mrc abort --reason "wrong region"
     """
     _ask(ctx, "Abort", execution, reason)
+
+
+@click.command()
+@click.argument("execution", required=False)
+@_REASON
+@click.pass_context
+def skip(ctx: click.Context, execution: str | None, reason: str) -> None:
+    """Let a waiting execution go on without the step that it waits for: routing, the canary, a command of yours.
+
+    A step that a later one needs is not skipped; what is left undone is written to the journal.
+
+    \b
+    Examples:
+      mrc skip --reason "the load balancer was changed by hand"
+    """
+    _ask(ctx, "Skip", execution, reason)
 
 
 @click.group()

@@ -151,12 +151,17 @@ METHODS: dict[str, Method] = {
         tuple[ForgottenView, ...],
         lambda s, r, _a: s.forget(r.replication_group, r.group, r.topic, r.dry_run),
     ),
-    "Plan": Method(pb.PlanRequest, pb.PlanResponse, PlanView, lambda s, r, _a: s.plan(r.replication_group, r.kind, r.target, r.attested)),
+    "Plan": Method(
+        pb.PlanRequest,
+        pb.PlanResponse,
+        PlanView,
+        lambda s, r, _a: s.plan(r.replication_group, r.kind, r.target, r.attested, r.allow_data_loss),
+    ),
     "StartMove": Method(
         pb.StartMoveRequest,
         pb.StartMoveResponse,
         ExecutionView,
-        lambda s, r, a: s.start(r.replication_group, r.kind, r.target, r.token, a, r.reason, r.attested),
+        lambda s, r, a: s.start(r.replication_group, r.kind, r.target, r.token, a, r.reason, r.attested, r.allow_data_loss),
     ),
     "GetExecution": Method(pb.GetExecutionRequest, pb.GetExecutionResponse, ExecutionView, lambda s, r, _a: s.execution(r.execution_id)),
     "ListExecutions": Method(
@@ -171,6 +176,7 @@ METHODS: dict[str, Method] = {
     ),
     "Approve": Method(pb.ApproveRequest, pb.ApproveResponse, ExecutionView, lambda s, r, a: s.approve(r.execution_id, a, r.reason)),
     "Abort": Method(pb.AbortRequest, pb.AbortResponse, ExecutionView, lambda s, r, a: s.abort(r.execution_id, a, r.reason)),
+    "Skip": Method(pb.SkipRequest, pb.SkipResponse, ExecutionView, lambda s, r, a: s.skip(r.execution_id, a, r.reason)),
     "ListDivergence": Method(
         pb.ListDivergenceRequest,
         pb.ListDivergenceResponse,

@@ -86,11 +86,24 @@ class Service(Protocol):
     def forget(self, rg: str, group: str, topic: str, dry_run: bool) -> tuple[ForgottenView, ...]:  # noqa: FBT001 - the API's field
         """Delete the checkpoints of a group that has no positions in the source any more."""
 
-    def plan(self, rg: str, kind: str, target: str, attested: bool) -> PlanView:  # noqa: FBT001 - the API's field
+    def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool) -> PlanView:  # noqa: FBT001 - the API's fields
         """Return what a move would do now."""
 
-    def start(self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool) -> ExecutionView:  # noqa: FBT001
-        """Start a move; the same token with the same request returns the same execution."""
+    def start(
+        self,
+        rg: str,
+        kind: str,
+        target: str,
+        token: str,
+        actor: str,
+        reason: str,
+        attested: bool,  # noqa: FBT001 - the API's fields
+        allow_data_loss: bool,  # noqa: FBT001
+    ) -> ExecutionView:
+        """Start a move; the same token with the same request returns the same execution.
+
+        A failover with ``allow_data_loss`` takes the place of the move that is running, which ends as it stands.
+        """
 
     def execution(self, id: str) -> ExecutionView:
         """Return an execution as it stands."""
@@ -112,6 +125,9 @@ class Service(Protocol):
 
     def abort(self, id: str, actor: str, reason: str) -> ExecutionView:
         """Ask an execution to undo what it did and end."""
+
+    def skip(self, id: str, actor: str, reason: str) -> ExecutionView:
+        """Let an execution go on without the step that waits."""
 
     def divergence(self, rg: str) -> tuple[DivergenceView, ...]:
         """Return what failovers have left behind, oldest first."""

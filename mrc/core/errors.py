@@ -94,6 +94,11 @@ CODES: dict[str, Code] = {
         "A failover needs a person's word that the source region is dead.",
         "Say so with --attest-dead after you made sure of it.",
     ),
+    "SKIP_REFUSED": Code(
+        "usage",
+        "The step cannot be skipped: it does not wait, or the move cannot do without it.",
+        "`mrc watch EXECUTION` shows what it waits for; approve, or abort.",
+    ),
     "ABORT_REFUSED": Code(
         "usage",
         "The execution has passed its point of no return, or has ended.",

@@ -310,7 +310,7 @@ class Agent:
         self.calls.append(f"forget {dry_run}")
         return tuple(ForgottenView(one.group, one.topic, one.partition, 1234, not dry_run) for one in self.checkpoints(rg, group, topic))
 
-    def plan(self, rg: str, kind: str, target: str, attested: bool) -> PlanView:
+    def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool = False) -> PlanView:
         self._lead()
         losses = (PartitionLossView("orders", 0, known(12)), PartitionLossView("orders", 1, GONE)) if kind == "failover" else ()
         steps = tuple(StepView(name, name, "planned", f"will {name}", 0, False, name == "open-target") for name in STEPS)
@@ -318,7 +318,9 @@ class Agent:
         found = self.world.findings
         return PlanView("orders", kind, source, target, 3, kind, "ab" * 32, steps, found, losses, (checkpoint(),))
 
-    def start(self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool) -> ExecutionView:
+    def start(
+        self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool, allow_data_loss: bool = False
+    ) -> ExecutionView:
         plan = self.plan(rg, kind, target, attested)
         if token in self.world.tokens:
             return self.world.executions[self.world.tokens[token].id]
@@ -366,6 +368,13 @@ class Agent:
         execution = self.execution(id)
         if execution.status != "waiting":
             raise MrcError("APPROVE_REFUSED", "it waits for nobody", where=id)
+        return self.world.put(msgspec.structs.replace(execution, status="running", waits_for=""))
+
+    def skip(self, id: str, actor: str, reason: str) -> ExecutionView:
+        self._lead()
+        execution = self.execution(id)
+        if execution.status != "waiting":
+            raise MrcError("SKIP_REFUSED", "it waits for nobody", where=id)
         return self.world.put(msgspec.structs.replace(execution, status="running", waits_for=""))
 
     def abort(self, id: str, actor: str, reason: str) -> ExecutionView:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mrc.core.errors import MrcError
-from mrc.core.failover.execution import ENDED, AbortAsked, Run
-from mrc.core.model import Region, TopicPartition
-from mrc.ports import Binding
-from mrc.sim.agents import SimAgent
+from mrc.core.failover.execution import ENDED, AbortAsked, Run, Skipped, replay
+from mrc.core.model import ActiveRecord, Epoch, Region, TopicPartition
+from mrc.ports import Binding, Check
+from mrc.sim.agents import SimAgent, contents
 from mrc.sim.world import EAST, PRODUCER, WEST
-from tests.sim.estate import BILLING, SHIPPING, Estate
+from tests.sim.estate import BILLING, RUNBOOKS, SHIPPING, Estate
 from tests.sim.test_service import service
 
 
@@ -252,3 +254,114 @@ def test_two_failovers_in_a_row_list_both_tails_where_a_partition_was_idle_betwe
     assert second.state == "listed"
     assert {tail.records for tail in second.tails} == {0}
     assert estate.world.replicators[WEST].status("mrc.orders.east-west").state == "RUNNING"
+
+
+def start(estate: Estate, target: Region, *, allow_data_loss: bool) -> str:
+    """Ask the leader of the target for a failover, as the command does; return the execution's id."""
+    answers = service(estate, target)
+    view = answers.start("orders", "failover", target, f"token {target}", "somebody", "", attested=True, allow_data_loss=allow_data_loss)
+    return view.id
+
+
+@pytest.mark.parametrize("step", ["fence-source", "drain", "stop-flow", "close-source", "move-positions"])
+def test_a_switchover_whose_source_dies_is_turned_into_a_failover(step: str) -> None:
+    estate = settled()
+    estate.replicating = step != "drain"
+    estate.begin("switchover", WEST)
+    run = until_step(estate, step)
+    old = run.plan.id
+    lose(estate, EAST)
+    estate.settle(10)
+    with pytest.raises(MrcError) as refused:
+        start(estate, WEST, allow_data_loss=False)
+    assert refused.value.code == "MOVE_IN_PROGRESS"
+    new = start(estate, WEST, allow_data_loss=True)
+    assert estate.finish(WEST).phase == "succeeded"
+    store = estate.leader(WEST).coordinator.estate.store
+    assert store.plan(new).supersedes == old
+    assert replay(store.plan(old), store.entries(old)).phase == "superseded"
+    assert (estate.applications.record().region, estate.applications.record().state) == (WEST, "open")
+    estate.replicating = True
+    regain(estate, EAST)
+    estate.settle(150)
+    ((ledger, _),) = store.ledgers()
+    assert ledger.state == "listed"
+    left = sum(tail.records for tail in ledger.tails)
+    estate.drain()
+    present = {value for tp in estate.world.tps() for value in contents(estate.world, WEST, tp)}
+    assert len(estate.applications.acked.keys() - present) <= left
+    assert all(present <= set(processed) for processed in estate.applications.processed.values())
+
+
+@pytest.mark.parametrize("step", ["open-target", "route", "reverse-flow", "canary"])
+def test_a_move_whose_target_dies_after_the_point_of_no_return_gives_way_to_a_failover_back(step: str) -> None:
+    estate = settled()
+    estate.begin("switchover", WEST)
+    run = until_step(estate, step)
+    lose(estate, WEST)
+    estate.settle(80)
+    new = start(estate, EAST, allow_data_loss=True)
+    assert estate.finish(EAST).phase == "succeeded"
+    store = estate.leader(EAST).coordinator.estate.store
+    assert replay(store.plan(run.plan.id), store.entries(run.plan.id)).phase == "superseded"
+    record = estate.applications.record()
+    assert (record.region, record.state, record.execution) == (EAST, "open", new)
+
+
+def test_an_execution_that_was_superseded_changes_nothing_more_when_its_agent_wakes() -> None:
+    estate = settled()
+    estate.begin("switchover", WEST)
+    until_step(estate, "open-target")
+    sleeper = estate.leader(WEST)
+    store, plan = sleeper.coordinator.estate.store, sleeper.coordinator.mover.run
+    assert plan is not None
+    found = store.record()
+    assert found is not None
+    lose(estate, WEST)
+    estate.settle(80)
+    start(estate, EAST, allow_data_loss=True)
+    # The dead agent's store, with a session that has come back: what it was about to do.
+    opened = ActiveRecord(WEST, "open", Epoch(found[0].epoch + 1), execution=plan.plan.id)
+    now = store.record()
+    assert now is not None
+    with pytest.raises(MrcError) as refused:
+        store.put_record(lambda: Check("/groups/orders/record", now[1]), opened, now[1])
+    assert refused.value.code == "STALE_TERM"
+    assert estate.finish(EAST).phase == "succeeded"
+
+
+def waiting(estate: Estate, runbook: Path) -> Run:
+    estate.begin("switchover", WEST, runbook=runbook)
+    for _ in range(300):
+        estate.round()
+        run = estate.run_of(WEST)
+        if run is not None and run.phase == "waiting":
+            return run
+    raise AssertionError("it never waited")
+
+
+def test_what_nothing_needs_can_be_skipped_and_the_journal_says_so(tmp_path: Path) -> None:
+    estate = settled()
+    estate.world.hook.failure = "the load balancer says nothing"
+    told = "  - {name: tell, action: command, parameters: {argv: [tell]}, timeout_s: 5, retries: 0}\n"
+    file = tmp_path / "switchover.yaml"
+    file.write_text((RUNBOOKS / "switchover.yaml").read_text() + told)
+    assert waiting(estate, file).step.name == "tell"
+    estate.leader(WEST).coordinator.mover.ask(Skipped("somebody", "done by hand"))
+    run = estate.finish(WEST)
+    assert run.phase == "succeeded"
+    assert run.evidence["tell"].startswith("skipped: ")
+
+
+def test_a_step_that_the_move_needs_is_not_skipped(tmp_path: Path) -> None:
+    estate = settled()
+    estate.replicating = False
+    estate.settle(3)
+    file = tmp_path / "switchover.yaml"
+    text = (RUNBOOKS / "switchover.yaml").read_text()
+    assert "timeout_s: 120, retries: 1" in text
+    file.write_text(text.replace("timeout_s: 120, retries: 1", "timeout_s: 1, retries: 0"))
+    assert waiting(estate, file).step.name == "drain"
+    with pytest.raises(MrcError) as refused:
+        estate.leader(WEST).coordinator.mover.ask(Skipped("somebody"))
+    assert refused.value.code == "SKIP_REFUSED"

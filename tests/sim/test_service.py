@@ -116,7 +116,7 @@ def test_without_a_quorum_status_is_answered_without_the_record_and_says_what_it
     assert (view.findings[0].code, view.findings[0].severity) == ("ZOOKEEPER_UNREACHABLE", "error")
     assert "east was open, epoch 1" in view.findings[0].message
     with pytest.raises(MrcError, match="ZOOKEEPER_UNREACHABLE"):
-        answers.plan("orders", "switchover", "west", attested=False)
+        answers.plan("orders", "switchover", "west", attested=False, allow_data_loss=False)
     estate.world.ensemble.quorum = True
     estate.settle(5)
     assert service(estate, WEST).status("orders").record is not None
@@ -126,7 +126,7 @@ def test_a_dead_source_is_the_cause_that_a_refusal_names(estate: Estate) -> None
     estate.world.lose(EAST)
     estate.settle(2)
     with pytest.raises(MrcError) as refused:
-        service(estate, WEST).start("orders", "switchover", "west", "token", "somebody", "", attested=False)
+        service(estate, WEST).start("orders", "switchover", "west", "token", "somebody", "", attested=False, allow_data_loss=False)
     assert refused.value.code == "CLUSTER_UNREACHABLE"
     assert "CONNECT_UNREACHABLE" in refused.value.message
     assert estate.leader(WEST).coordinator.estate.store.current()[0] == ""
@@ -170,7 +170,10 @@ def objectives(estate: Estate, rpo_s: float | None, rto_s: float | None) -> dict
     asked = dataclasses.replace(coordinator.estate, unit=msgspec.structs.replace(coordinator.estate.unit, rpo_s=rpo_s, rto_s=rto_s))
     coordinator.estate = asked
     answers = service(estate, WEST)
-    found = [*answers.plan("orders", "switchover", "west", attested=False).findings, *answers.status("orders").findings]
+    found = [
+        *answers.plan("orders", "switchover", "west", attested=False, allow_data_loss=False).findings,
+        *answers.status("orders").findings,
+    ]
     return {one.code: (one.severity, one.where) for one in found if one.code in ("RPO_EXCEEDED", "RTO_EXCEEDED")}
 
 

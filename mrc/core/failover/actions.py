@@ -26,8 +26,11 @@ class Action(Value, frozen=True):
         opens: after it there is no way back but another move (the point of no return).
         undo: what undoing it does; empty: there is nothing to undo, and ``why_no_undo`` says why.
         why_no_undo: see above.
+        skipping: what remains undone where a person skips the step; empty: the move cannot do without it.
         required: kinds of move that must have exactly one step of it.
-        parameters: allowed parameters and their kinds.
+        parameters: allowed parameters and their kinds; each must be given.
+        one_of: those of the parameters of which exactly one must be given.
+        custom: it does what an operator wants: it may stand anywhere, as often as wanted.
     """
 
     does: str
@@ -37,8 +40,11 @@ class Action(Value, frozen=True):
     opens: bool = False
     undo: str = ""
     why_no_undo: str = ""
+    skipping: str = ""
     required: frozenset[MoveKind] = frozenset()
     parameters: Mapping[str, ParameterKind] = {}
+    one_of: frozenset[str] = frozenset()
+    custom: bool = False
 
 
 def _facts(*names: str) -> frozenset[str]:
@@ -48,6 +54,7 @@ def _facts(*names: str) -> frozenset[str]:
 _BOTH: frozenset[MoveKind] = frozenset({"switchover", "failover"})
 _PLANNED: frozenset[MoveKind] = frozenset({"switchover"})
 _UNPLANNED: frozenset[MoveKind] = frozenset({"failover"})
+_ANYWHERE: Mapping[MoveKind, frozenset[str]] = {"switchover": _facts(), "failover": _facts()}
 
 ACTIONS: Mapping[str, Action] = {
     "preflight": Action(
@@ -131,24 +138,60 @@ ACTIONS: Mapping[str, Action] = {
         does="run the configured routing command, where there is one; clients that follow the record need none",
         needs={"switchover": _facts("target-open"), "failover": _facts("target-open")},
         gives=_facts("routed"),
+        skipping="clients that do not follow the record are not sent to the target",
         why_no_undo="it comes after the point of no return",
     ),
     "reverse-flow": Action(
         does="start the flow target -> source at the recorded ends, so that the old region follows",
         needs={"switchover": _facts("target-open", "ends-recorded")},
         gives=_facts("reversed"),
+        skipping="nobody has seen the old region follow; its leading agent starts the flow when it can",
         why_no_undo="it comes after the point of no return",
         required=_PLANNED,
     ),
     "canary": Action(
         does="write and read back a record in mrc's own topic of the target",
+        skipping="nobody has seen a record written in the target, nor its groups come",
         needs={"switchover": _facts("target-open"), "failover": _facts("target-open")},
         why_no_undo="it comes after the point of no return",
     ),
     "command": Action(
         does="run a command of the operator's (no shell; the execution's facts as JSON on standard input)",
-        needs={"switchover": _facts(), "failover": _facts()},
+        needs=_ANYWHERE,
         why_no_undo="mrc does not know what the command did",
         parameters={"argv": tuple},
+        custom=True,
+    ),
+    "http": Action(
+        does="send a request to an address of the operator's, the execution's facts as JSON body; any 2xx is success",
+        needs=_ANYWHERE,
+        why_no_undo="mrc does not know what the request did",
+        parameters={"method": str, "url": str},
+        custom=True,
+    ),
+    "wait-for": Action(
+        does="run a command of the operator's again and again until its exit code is 0 (no shell; facts on standard input)",
+        needs=_ANYWHERE,
+        why_no_undo="it only waits",
+        parameters={"argv": tuple},
+        custom=True,
+    ),
+    "pause": Action(
+        does="wait some seconds; an abort ends it",
+        needs=_ANYWHERE,
+        why_no_undo="it only waits",
+        parameters={"seconds": int},
+        custom=True,
+    ),
+    "notify": Action(
+        does="tell somebody, by a command or an address of the operator's; a failure is noted and stops nothing",
+        needs=_ANYWHERE,
+        why_no_undo="what was told cannot be untold",
+        parameters={"argv": tuple, "url": str},
+        one_of=frozenset({"argv", "url"}),
+        custom=True,
     ),
 }
+
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+"""Methods of `http` steps."""

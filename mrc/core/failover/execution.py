@@ -82,7 +82,21 @@ class Resumed(Written, frozen=True, tag="resumed"):
     """Another term goes on with the execution."""
 
 
-Event = Started | Did | Verified | Failed | Undid | Approved | AbortAsked | Resumed
+class Skipped(Written, frozen=True, tag="skipped"):
+    """A person asked to go on without the step that waits: one that nothing later needs (`Action.skipping`)."""
+
+    actor: str
+    reason: str = ""
+
+
+class Superseded(Written, frozen=True, tag="superseded"):
+    """A person began the failover ``by`` in this execution's place; what was done stays done, and nothing is undone."""
+
+    actor: str
+    by: str
+
+
+Event = Started | Did | Verified | Failed | Undid | Approved | AbortAsked | Resumed | Skipped | Superseded
 
 
 class Entry(Written, frozen=True):
@@ -124,8 +138,8 @@ Effect = Do | Verify | Undo
 
 # ---------------------------------------------------------------- state
 
-Phase = Literal["new", "doing", "verifying", "proving", "waiting", "undoing", "succeeded", "aborted"]
-ENDED: frozenset[Phase] = frozenset({"succeeded", "aborted"})
+Phase = Literal["new", "doing", "verifying", "proving", "waiting", "undoing", "succeeded", "aborted", "superseded"]
+ENDED: frozenset[Phase] = frozenset({"succeeded", "aborted", "superseded"})
 _ROUND = 100
 """Attempts are numbered round * _ROUND + try, so that a late result of an earlier round is never taken for a newer one."""
 
@@ -193,7 +207,7 @@ def handle(run: Run, event: Event, now_ms: int) -> Outcome:
     """Return the state after ``event`` and the effects to hand out once the event's entry is in the journal.
 
     Raises:
-        MrcError: ``APPROVE_REFUSED`` or ``ABORT_REFUSED`` for a person's event that has no place now.
+        MrcError: ``APPROVE_REFUSED``, ``ABORT_REFUSED`` or ``SKIP_REFUSED`` for a person's event that has no place now.
         InvariantViolation: for any other event that `TRANSITIONS` does not allow. The state is unchanged in both cases.
     """
     handler = TRANSITIONS.get((run.phase, type(event)))
@@ -202,6 +216,8 @@ def handle(run: Run, event: Event, now_ms: int) -> Outcome:
             raise MrcError("APPROVE_REFUSED", f"the execution is {run.phase}; nothing waits for approval", where=run.plan.id)
         if isinstance(event, AbortAsked):
             raise MrcError("ABORT_REFUSED", f"the execution is {run.phase}", where=run.plan.id)
+        if isinstance(event, Skipped):
+            raise MrcError("SKIP_REFUSED", f"the execution is {run.phase}; only a step that waits can be skipped", where=run.plan.id)
         raise InvariantViolation(f"{type(event).__name__} has no place while {run.phase}", where=run.plan.id)
     if isinstance(event, Did | Verified | Failed | Undid) and (event.step, event.attempt) != (run.step.name, run.attempt):
         raise InvariantViolation(
@@ -361,6 +377,30 @@ def _abort(run: Run, event: Event, now_ms: int) -> Outcome:
     return _undo_next(msgspec.structs.replace(run, phase="undoing", at=at, proving=(), waiting=None), now_ms)
 
 
+def _skip(run: Run, event: Event, now_ms: int) -> Outcome:
+    """Go on behind the step that waits; its facts are not given, so nothing that needs them can begin."""
+    assert isinstance(event, Skipped)  # noqa: S101
+    step = run.step
+    needed = frozenset().union(*(_needs(run, later) for later in run.plan.steps[run.at + 1 :])) & ACTIONS[step.action].gives
+    if run.waiting is None or run.waiting.back_to != "doing" or not ACTIONS[step.action].skipping or needed:
+        raise MrcError("SKIP_REFUSED", f"the move cannot do without step {step.name}", where=run.plan.id)
+    began = run.times.get(step.name, (now_ms, 0))[0]
+    after = msgspec.structs.replace(
+        run,
+        evidence={**run.evidence, step.name: f"skipped: {ACTIONS[step.action].skipping}"},
+        times={**run.times, step.name: (began, now_ms)},
+        at=run.at + 1,
+        approved=False,
+        waiting=None,
+        back_to="doing",
+    )
+    return _begin(after, now_ms)
+
+
+def _supersede(run: Run, event: Event, now_ms: int) -> Outcome:
+    return msgspec.structs.replace(run, phase="superseded", waiting=None, ended_at_ms=now_ms), ()
+
+
 def _undo_next(run: Run, now_ms: int) -> Outcome:
     at = run.at
     while at >= 0 and not ACTIONS[run.plan.steps[at].action].undo:
@@ -412,8 +452,10 @@ TRANSITIONS: Mapping[tuple[Phase, type[Event]], _Handler] = {
     ("proving", Resumed): _resume,
     ("waiting", Approved): _approve,
     ("waiting", AbortAsked): _abort,
+    ("waiting", Skipped): _skip,
     ("waiting", Resumed): _resume_waiting,
     ("undoing", Undid): _undid,
     ("undoing", Failed): _undo_failed,
     ("undoing", Resumed): _resume_undoing,
+    **dict.fromkeys(((phase, Superseded) for phase in ("new", "doing", "verifying", "proving", "waiting", "undoing")), _supersede),
 }

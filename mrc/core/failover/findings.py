@@ -12,9 +12,13 @@ from mrc.core.model import Known, Region, Unknown
 from mrc.core.views import FindingView
 
 
-def findings(inventory: Inventory, kind: MoveKind, target: Region, *, attested: bool) -> tuple[FindingView, ...]:
-    """Return everything that stands against moving the unit to ``target``, worst first."""
-    found = [*_request(inventory, kind, target, attested=attested)]
+def findings(inventory: Inventory, kind: MoveKind, target: Region, *, attested: bool, superseding: bool = False) -> tuple[FindingView, ...]:
+    """Return everything that stands against moving the unit to ``target``, worst first.
+
+    Args:
+        superseding: a failover takes the place of the move that is running, whatever the record says in its middle.
+    """
+    found = [*_request(inventory, kind, target, attested=attested, superseding=superseding and kind == "failover")]
     if not any(f.severity == "error" for f in found):
         source = inventory.unit.other(target)
         found += _target(inventory, target)
@@ -23,7 +27,7 @@ def findings(inventory: Inventory, kind: MoveKind, target: Region, *, attested: 
     return tuple(sorted(found, key=lambda f: order[f.severity]))
 
 
-def _request(inventory: Inventory, kind: MoveKind, target: Region, *, attested: bool) -> Iterator[FindingView]:
+def _request(inventory: Inventory, kind: MoveKind, target: Region, *, attested: bool, superseding: bool) -> Iterator[FindingView]:
     unit, record = inventory.unit, inventory.record
     if unit.mode != "active-passive":
         yield _error("MODE_NOT_SUPPORTED", f"{unit.name} is {unit.mode}")
@@ -34,9 +38,12 @@ def _request(inventory: Inventory, kind: MoveKind, target: Region, *, attested: 
         return
     if record.region == target and record.state == "open":
         yield _error("ALREADY_ACTIVE", f"{target} is the active region already, epoch {record.epoch}")
-    elif record.region == target or record.state == "closed":
+    elif (record.region == target or record.state == "closed") and not superseding:
         yield _error("MOVE_IN_PROGRESS", f"the record says {record.region} {record.state}; an execution must finish first")
-    if inventory.execution:
+    if inventory.execution and superseding:
+        message = f"execution {inventory.execution} is running; it ends as it stands, and this failover takes its place"
+        yield FindingView("MOVE_IN_PROGRESS", "warning", message, inventory.execution)
+    elif inventory.execution:
         yield _error("MOVE_IN_PROGRESS", f"execution {inventory.execution} is running")
     if kind == "failover" and not attested:
         yield _error("NOT_ATTESTED", "nobody has attested that the source is dead")

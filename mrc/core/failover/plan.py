@@ -36,6 +36,7 @@ class Plan(Written, frozen=True):
         token: idempotency token of the request; the same token answers with the same execution.
         attested: a person has said that the source is dead (failover).
         actor, reason: who asked, and why.
+        supersedes: id of the execution whose place a failover has taken; empty: none.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Plan(Written, frozen=True):
     attested: bool
     actor: str
     reason: str
+    supersedes: str = ""
     version: Literal[1] = 1
 
 
@@ -137,6 +139,7 @@ def make_plan(
     attested: bool,
     actor: str,
     reason: str,
+    supersedes: str = "",
 ) -> Plan:
     """Return the plan of a runbook that lints clean.
 
@@ -171,4 +174,5 @@ def make_plan(
         attested=attested,
         actor=actor,
         reason=reason,
+        supersedes=supersedes,
     )

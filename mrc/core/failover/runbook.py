@@ -1,13 +1,14 @@
-"""A runbook as people write it: the order of a move's steps, their parameters, time-outs and approvals.
+"""A runbook as people write it: a move's steps in order, their parameters, limits and approvals, and what people must know.
 
 Owns the shape only. Which actions exist and which orders are safe is the planner's and the linter's business.
-There are no loops and no expressions.
+There are no loops and no expressions; a condition is one word about what was seen when the move was planned.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from mrc.core.model import Written
@@ -19,6 +20,24 @@ Parameter = str | int | bool | tuple[str, ...]
 
 MoveKind = Literal["switchover", "failover"]
 
+OnFailure = Literal["ask", "undo", "go-on"]
+"""What becomes of a move whose step has failed as often as it may: a person is asked; it is undone; it goes on without the step."""
+
+Condition = Literal["source-reachable", "source-unreachable"]
+"""What must have been seen when the move was planned: Kafka of the region to be left answers, or does not."""
+
+
+class Approval(Written, frozen=True):
+    """Who must approve a step before it begins, and until when.
+
+    Attributes:
+        by: ``another``: not the person who started the move.
+        timeout_s: seconds after which nobody may approve any more and the move is undone; None: it waits for ever.
+    """
+
+    by: Literal["anybody", "another"] = "anybody"
+    timeout_s: Annotated[float, Meta(gt=0, le=604_800)] | None = None
+
 
 class RunbookStep(Written, frozen=True):
     """One step.
@@ -29,7 +48,13 @@ class RunbookStep(Written, frozen=True):
         parameters: what the action is told.
         timeout_s: how long one try may take, seconds.
         retries: tries after the first one, 0 to 10.
-        approval: whether a person must approve before the step begins.
+        approval_rule: the key ``approval``: whether a person must approve before the step begins; an `Approval` says who and until when.
+        on_failure: what happens after the last try.
+        only_if: leave the step out of the plan unless this was seen; None: never left out.
+        why: for people, Markdown, as the three below: what the step is for.
+        by_hand: how a person would do it without mrc.
+        check: how a person sees that it has worked.
+        risks: what can go wrong.
     """
 
     name: Name
@@ -37,7 +62,18 @@ class RunbookStep(Written, frozen=True):
     parameters: dict[str, Parameter] = {}
     timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 30.0
     retries: Annotated[int, Meta(ge=0, le=10)] = 2
-    approval: bool = False
+    approval_rule: bool | Approval = msgspec.field(default=False, name="approval")
+    on_failure: OnFailure = "ask"
+    only_if: Condition | None = None
+    why: str = ""
+    by_hand: str = ""
+    check: str = ""
+    risks: str = ""
+
+    @property
+    def approval(self) -> bool:
+        """Whether a person must approve before the step begins."""
+        return self.approval_rule is not False
 
 
 class Runbook(Written, frozen=True):
@@ -48,9 +84,18 @@ class Runbook(Written, frozen=True):
         kind: the kind of move that it describes.
         steps: at least one, in order.
         description: for people.
+        left_out: steps that the planner has left out, each with the reason (`mrc.core.failover.plan.as_seen`); never in a file.
     """
 
     runbook: Name
     kind: MoveKind
     steps: Annotated[tuple[RunbookStep, ...], Meta(min_length=1)]
     description: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+def approval_of(rule: bool | Approval) -> Approval | None:  # noqa: FBT001 - the value of the key
+    """Return what a step's ``approval`` asks for; None: nothing."""
+    if isinstance(rule, Approval):
+        return rule
+    return Approval() if rule else None

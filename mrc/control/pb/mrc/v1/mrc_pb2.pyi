@@ -785,6 +785,7 @@ class PlanRequest(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     ATTESTED_FIELD_NUMBER: _builtins.int
+    ALLOW_DATA_LOSS_FIELD_NUMBER: _builtins.int
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
@@ -793,6 +794,8 @@ class PlanRequest(_message.Message):
     """The region to move to."""
     attested: _builtins.bool
     """Whether a person says that the source is dead (failover)."""
+    allow_data_loss: _builtins.bool
+    """Whether the move that is running would be ended as it stands, and the failover take its place."""
     def __init__(
         self,
         *,
@@ -800,10 +803,11 @@ class PlanRequest(_message.Message):
         kind: _builtins.str = ...,
         target: _builtins.str = ...,
         attested: _builtins.bool = ...,
+        allow_data_loss: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attested", b"attested", "kind", b"kind", "replication_group", b"replication_group", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_data_loss", b"allow_data_loss", "attested", b"attested", "kind", b"kind", "replication_group", b"replication_group", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -845,6 +849,7 @@ class StartMoveRequest(_message.Message):
     ATTESTED_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_DATA_LOSS_FIELD_NUMBER: _builtins.int
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
@@ -857,6 +862,8 @@ class StartMoveRequest(_message.Message):
     """Idempotency token: chosen by the caller, at random, once per intended move. Required."""
     reason: _builtins.str
     """Why, in the operator's words; kept in the journal."""
+    allow_data_loss: _builtins.bool
+    """Whether the move that is running is ended as it stands, and the failover takes its place."""
     def __init__(
         self,
         *,
@@ -866,10 +873,11 @@ class StartMoveRequest(_message.Message):
         attested: _builtins.bool = ...,
         token: _builtins.str = ...,
         reason: _builtins.str = ...,
+        allow_data_loss: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attested", b"attested", "kind", b"kind", "reason", b"reason", "replication_group", b"replication_group", "target", b"target", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_data_loss", b"allow_data_loss", "attested", b"attested", "kind", b"kind", "reason", b"reason", "replication_group", b"replication_group", "target", b"target", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1182,6 +1190,56 @@ class AbortResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AbortResponse: _TypeAlias = AbortResponse  # noqa: Y015
+
+@_typing.final
+class SkipRequest(_message.Message):
+    """Skips the step that an execution waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """The execution's id."""
+    reason: _builtins.str
+    """Why, in the operator's words; kept in the journal."""
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkipRequest: _TypeAlias = SkipRequest  # noqa: Y015
+
+@_typing.final
+class SkipResponse(_message.Message):
+    """Answer to Skip."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def execution(self) -> Global___Execution:
+        """The execution after the request was taken down."""
+
+    def __init__(
+        self,
+        *,
+        execution: Global___Execution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkipResponse: _TypeAlias = SkipResponse  # noqa: Y015
 
 @_typing.final
 class ListDivergenceRequest(_message.Message):

@@ -145,6 +145,11 @@ class CoordinatorServiceStub:
                 request_serializer=mrc_dot_v1_dot_mrc__pb2.AbortRequest.SerializeToString,
                 response_deserializer=mrc_dot_v1_dot_mrc__pb2.AbortResponse.FromString,
                 _registered_method=True)
+        self.Skip = channel.unary_unary(
+                '/mrc.v1.CoordinatorService/Skip',
+                request_serializer=mrc_dot_v1_dot_mrc__pb2.SkipRequest.SerializeToString,
+                response_deserializer=mrc_dot_v1_dot_mrc__pb2.SkipResponse.FromString,
+                _registered_method=True)
         self.ListDivergence = channel.unary_unary(
                 '/mrc.v1.CoordinatorService/ListDivergence',
                 request_serializer=mrc_dot_v1_dot_mrc__pb2.ListDivergenceRequest.SerializeToString,
@@ -326,6 +331,14 @@ class CoordinatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Skip(self, request, context):
+        """Skip lets a waiting execution go on without the step that waits, where nothing later needs it. Leader of the target only.
+        UNKNOWN_EXECUTION, SKIP_REFUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDivergence(self, request, context):
         """ListDivergence lists what failovers have left behind, oldest first.
         """
@@ -445,6 +458,11 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     servicer.Abort,
                     request_deserializer=mrc_dot_v1_dot_mrc__pb2.AbortRequest.FromString,
                     response_serializer=mrc_dot_v1_dot_mrc__pb2.AbortResponse.SerializeToString,
+            ),
+            'Skip': grpc.unary_unary_rpc_method_handler(
+                    servicer.Skip,
+                    request_deserializer=mrc_dot_v1_dot_mrc__pb2.SkipRequest.FromString,
+                    response_serializer=mrc_dot_v1_dot_mrc__pb2.SkipResponse.SerializeToString,
             ),
             'ListDivergence': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDivergence,
@@ -1047,6 +1065,33 @@ class CoordinatorService:
             '/mrc.v1.CoordinatorService/Abort',
             mrc_dot_v1_dot_mrc__pb2.AbortRequest.SerializeToString,
             mrc_dot_v1_dot_mrc__pb2.AbortResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Skip(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mrc.v1.CoordinatorService/Skip',
+            mrc_dot_v1_dot_mrc__pb2.SkipRequest.SerializeToString,
+            mrc_dot_v1_dot_mrc__pb2.SkipResponse.FromString,
             options,
             channel_credentials,
             insecure,

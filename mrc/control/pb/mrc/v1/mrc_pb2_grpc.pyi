@@ -127,6 +127,10 @@ class CoordinatorServiceStub:
     """
     Abort: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.AbortRequest, _mrc_pb2.AbortResponse]
     """Abort asks an execution to undo what it did and end. Leader of the target only. UNKNOWN_EXECUTION, ABORT_REFUSED."""
+    Skip: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.SkipRequest, _mrc_pb2.SkipResponse]
+    """Skip lets a waiting execution go on without the step that waits, where nothing later needs it. Leader of the target only.
+    UNKNOWN_EXECUTION, SKIP_REFUSED.
+    """
     ListDivergence: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.ListDivergenceRequest, _mrc_pb2.ListDivergenceResponse]
     """ListDivergence lists what failovers have left behind, oldest first."""
 
@@ -208,6 +212,10 @@ class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
     """
     Abort: _aio.UnaryUnaryMultiCallable[_mrc_pb2.AbortRequest, _mrc_pb2.AbortResponse]  # type: ignore[assignment]
     """Abort asks an execution to undo what it did and end. Leader of the target only. UNKNOWN_EXECUTION, ABORT_REFUSED."""
+    Skip: _aio.UnaryUnaryMultiCallable[_mrc_pb2.SkipRequest, _mrc_pb2.SkipResponse]  # type: ignore[assignment]
+    """Skip lets a waiting execution go on without the step that waits, where nothing later needs it. Leader of the target only.
+    UNKNOWN_EXECUTION, SKIP_REFUSED.
+    """
     ListDivergence: _aio.UnaryUnaryMultiCallable[_mrc_pb2.ListDivergenceRequest, _mrc_pb2.ListDivergenceResponse]  # type: ignore[assignment]
     """ListDivergence lists what failovers have left behind, oldest first."""
 
@@ -418,6 +426,16 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mrc_pb2.AbortResponse, _abc.Awaitable[_mrc_pb2.AbortResponse]]:
         """Abort asks an execution to undo what it did and end. Leader of the target only. UNKNOWN_EXECUTION, ABORT_REFUSED."""
+
+    @_abc_1.abstractmethod
+    def Skip(
+        self,
+        request: _mrc_pb2.SkipRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mrc_pb2.SkipResponse, _abc.Awaitable[_mrc_pb2.SkipResponse]]:
+        """Skip lets a waiting execution go on without the step that waits, where nothing later needs it. Leader of the target only.
+        UNKNOWN_EXECUTION, SKIP_REFUSED.
+        """
 
     @_abc_1.abstractmethod
     def ListDivergence(
