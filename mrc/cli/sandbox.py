@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -344,10 +345,14 @@ def demo(ctx: click.Context, rate: float, report_file: Path | None, mm2_exactly_
     from mrc.sandbox.layout import Options
 
     run = Demo(ctx.obj, lambda line: click.echo(line, err=True), rate=rate, options=Options(mm2_exactly_once=mm2_exactly_once))
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.default_int_handler)
     try:
         verdict = run.run()
     finally:
         if not keep:
+            for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(one, signal.SIG_IGN)  # whoever asks twice is to find nothing left either
             run.sandbox.down()
     if report_file is not None:
         report_file.write_bytes(report(verdict))

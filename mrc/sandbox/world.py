@@ -203,7 +203,7 @@ class Sandbox:
 
     def _wipe(self) -> None:
         """Remove what the sandbox made, and the folder itself when nothing else is in it."""
-        for name in ("data", "etc", "logs", "secrets", "traffic"):
+        for name in ("data", "etc", "logs", "secrets", "tmp", "traffic", "demo-traffic"):
             shutil.rmtree(self.state.folder / name, ignore_errors=True)
         # Last: without it the rest is no sandbox, with it the ports are kept.
         for name in ("mrc.yaml", "sandbox.json", "lock"):
