@@ -110,10 +110,17 @@ class Store:
         return (node.data.decode(), node.version) if node else ("", 0)
 
     def begin(self, lead: LeaderCheck, plan: Plan, first: Entry, current_version: int) -> None:
-        """Write the plan, its first entry and make it the running one, in one transaction."""
+        """Write the plan, its first entry and make it the running one, in one transaction.
+
+        Raises ``STALE_TERM`` when the record is of another epoch than the plan, or has changed meanwhile.
+        """
+        found = self.record()
+        if found is None or found[0].epoch != plan.epoch:
+            raise MrcError("STALE_TERM", f"the plan is of epoch {plan.epoch}; plan again", where=self.record_path)
         path = f"{self.root}/executions/{plan.id}"
         ops: list[Op] = [
             lead(),
+            Check(self.record_path, found[1]),
             Put(f"{self.root}/current", plan.id.encode(), current_version),
             Create(path, encode(plan)),
             Create(f"{path}/entries", b""),

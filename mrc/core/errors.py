@@ -210,6 +210,11 @@ CODES: dict[str, Code] = {
         "A step did not finish in its time.",
         "See the step's evidence; approve to retry, or abort.",
     ),
+    "RECORD_UNEXPECTED": Code(
+        "world",
+        "The active-region record is not what the running move has left there: somebody else has written it.",
+        "`mrc status` shows the record; find out who wrote it, then abort, or approve once it is as the message wants it.",
+    ),
     "NOT_VERIFIED": Code(
         "world",
         "A step's effect could not be verified.",
@@ -252,8 +257,8 @@ CODES: dict[str, Code] = {
     ),
     "HOOK_FAILED": Code(
         "world",
-        "A routing command failed or took too long.",
-        "Read its last line; it may be run again by hand.",
+        "A command or a request of the operator's failed or took too long.",
+        "Read what it said last; it may be done again by hand.",
     ),
     # mrc is wrong
     "INVARIANT": Code(
