@@ -139,8 +139,7 @@ class Mover:
                 self._resume(plan.target)
                 return
             handle(run, asked, self._estate.clock.now_ms())
-            self._take(run, ())
-            self._accept(asked)
+            self._take_up(run, asked)
 
     @property
     def idle(self) -> bool:
@@ -160,9 +159,17 @@ class Mover:
             raise MrcError("RUNBOOK_INVALID", f"this agent does not know the action {unknown[0]}; it does not take over", where=current)
         run = replay(plan, self._estate.store.entries(current))
         self._asked.clear()
-        self._take(run, ())
-        self._accept(Resumed())
+        self._take_up(run, Resumed())
         return True
+
+    def _take_up(self, run: Run, event: Event) -> None:
+        """Go on with a replayed execution, once the journal holds that and why; else carry none, so that it is tried again."""
+        self._take(run, ())
+        try:
+            self._accept(event)
+        except MrcError:
+            self.drop()
+            raise
 
     def drop(self) -> None:
         """Forget everything: this agent does not lead any more."""

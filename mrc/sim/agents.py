@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.estate import Estate
@@ -12,11 +13,14 @@ from mrc.agent.store import Store
 from mrc.core.errors import MrcError
 from mrc.core.inventory import Position, Unit
 from mrc.core.model import ActiveRecord, Epoch, GroupId, Offset, Region, TopicPartition, decode, encode
-from mrc.ports import Create
+from mrc.ports import Clock, Create
 from mrc.sim.kills import Killed, KillSwitch
 from mrc.sim.world import CONSUMER, EAST, PRODUCER, WEST, World, connector
 
 REPLICATION_GROUP = "orders"
+
+Wire = Callable[[Any, str, Region], Any]
+"""(port, kind of port, region) -> the port with the same methods."""
 
 
 def unit(world: World) -> Unit:
@@ -51,23 +55,25 @@ class SimAgent:
         switch: its kill switch.
     """
 
-    def __init__(self, world: World, region: Region, name: str) -> None:
+    def __init__(self, world: World, region: Region, name: str, *, clock: Clock | None = None, wire: Wire | None = None) -> None:
+        """Wire an agent; ``clock`` is its own where it has one, ``wire`` gives each port as the agent reaches it."""
         self.world = world
         self.name = name
         self.switch = KillSwitch()
         self.tree = world.tree()
         self.alive = True
-        tree = self.switch.watch(self.tree)
+        wire = wire or (lambda port, name, where: self.switch.watch(port))
+        tree = wire(self.tree, "zookeeper", region)
         self.leadership = Leadership(tree, region, AgentNode(name, f"{name}:0", "sim"))
         estate = Estate(
             unit=unit(world),
             region=region,
-            clusters={name: self.switch.watch(cluster) for name, cluster in world.clusters.items()},
-            replicators={name: self.switch.watch(replicator) for name, replicator in world.replicators.items()},
+            clusters={at: wire(cluster, "kafka", at) for at, cluster in world.clusters.items()},
+            replicators={at: wire(replicator, "connect", at) for at, replicator in world.replicators.items()},
             store=Store(tree, REPLICATION_GROUP),
             leadership=self.leadership,
-            clock=world.clock,
-            hook=self.switch.watch(world.hook),
+            clock=clock or world.clock,
+            hook=wire(world.hook, "hook", region),
         )
         self.coordinator = Coordinator(estate, name)
         self.moving = False

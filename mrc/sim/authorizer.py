@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
+
 from mrc.ports import Binding
 
 _IMPLIES_DESCRIBE = frozenset({"read", "write", "delete", "alter", "describe", "all"})
@@ -11,7 +13,7 @@ class Authorizer:
     """A cluster's bindings and who passes them.
 
     Attributes:
-        bindings: in force at once, on every broker.
+        bindings: as the cluster's metadata has them.
         super_users: principals that nothing refuses.
         everyone_if_none: Kafka's ``allow.everyone.if.no.acl.found``.
     """
@@ -21,11 +23,12 @@ class Authorizer:
         self.super_users: set[str] = {"User:admin", "User:mrc"}
         self.everyone_if_none = False
 
-    def allows(self, principal: str, operation: str, resource: str, name: str) -> bool:
-        """Whether ``principal`` may do ``operation`` (Kafka's `StandardAuthorizer`)."""
+    def allows(self, principal: str, operation: str, resource: str, name: str, bindings: AbstractSet[Binding] | None = None) -> bool:
+        """Whether ``principal`` may do ``operation`` (Kafka's `StandardAuthorizer`); ``bindings`` are a broker's own, where it is late."""
         if principal in self.super_users:
             return True
-        about = [binding for binding in self.bindings if binding.resource == resource and _names(binding, name)]
+        known = self.bindings if bindings is None else bindings
+        about = [binding for binding in known if binding.resource == resource and _names(binding, name)]
         mine = [binding for binding in about if binding.principal in (principal, "User:*")]
         if any(binding.permission == "deny" and binding.operation in (operation, "all") for binding in mine):
             return False

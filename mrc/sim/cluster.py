@@ -14,6 +14,12 @@ from mrc.sim.clock import FakeClock
 from mrc.sim.log import Headers, PartitionLog, Record
 from mrc.sim.reader import FakeCommits, FakeReader
 
+BROKERS = 2
+"""Brokers of a cluster that may know of changed ACLs at different times."""
+
+LATE_MAX_S = 60.0
+"""The longest that a broker may be late."""
+
 _PROBE_AHEAD_MS = 10 * 365 * 86_400_000
 _DEFAULTS = {
     "cleanup.policy": "delete",
@@ -52,6 +58,8 @@ class FakeCluster:
         contents: topics by name.
         members_of: consumer groups by id.
         others: protocols of other groups by id.
+        late_s: by broker, how long changed ACLs take to be in force there; brokers that are not named have them at once.
+            The broker of a partition is its number modulo `BROKERS`.
     """
 
     def __init__(self, region: str, clock: FakeClock, probe_principal: str = "User:probe") -> None:
@@ -65,6 +73,8 @@ class FakeCluster:
         self.members_of: dict[GroupId, Group] = {}
         self.others: dict[GroupId, str] = {}
         self.committed: list[Commit] = []
+        self.late_s: dict[int, float] = {}
+        self._before: list[tuple[float, frozenset[Binding]]] = []
         self._made = 0
         self._transactions = 0
 
@@ -136,11 +146,13 @@ class FakeCluster:
     def add_bindings(self, bindings: Iterable[Binding]) -> None:
         """See `Cluster.add_bindings`."""
         self._reach()
+        self._remember()
         self.acls.bindings |= set(bindings)
 
     def remove_bindings(self, bindings: Iterable[Binding]) -> None:
         """See `Cluster.remove_bindings`."""
         self._reach()
+        self._remember()
         self.acls.bindings -= set(bindings)
 
     def broker_settings(self) -> dict[str, str]:
@@ -217,7 +229,7 @@ class FakeCluster:
     ) -> Offset:
         """Append as an application and return the offset. Raises ``AUTHORIZATION_FAILED`` where an ACL refuses."""
         log = self.log(tp)
-        if not self.acls.allows(principal, "write", "topic", tp.topic):
+        if not self.acls.allows(principal, "write", "topic", tp.topic, self._in_force(tp)):
             raise self._error("AUTHORIZATION_FAILED", f"{principal} may not write {tp.topic}")
         now_ms = self.clock.now_ms() if timestamp_ms is None else timestamp_ms
         return Offset(log.append(Record(key, value, now_ms, headers), transaction))
@@ -271,7 +283,21 @@ class FakeCluster:
         bounded = config["message.timestamp.type"] == "CreateTime" and int(config["message.timestamp.after.max.ms"]) < _PROBE_AHEAD_MS
         if not bounded or not self.probe_principal or not self.acls.allows(self.probe_principal, "describe", "topic", tp.topic):
             return "unverifiable"
-        return "writable" if self.acls.allows(self.probe_principal, "write", "topic", tp.topic) else "refused"
+        return "writable" if self.acls.allows(self.probe_principal, "write", "topic", tp.topic, self._in_force(tp)) else "refused"
+
+    def _remember(self) -> None:
+        """Keep what was in force until now, for brokers that are late."""
+        now_s = self.clock.monotonic_s()
+        self._before = [change for change in self._before if now_s - change[0] <= LATE_MAX_S]
+        self._before.append((now_s, frozenset(self.acls.bindings)))
+
+    def _in_force(self, tp: TopicPartition) -> frozenset[Binding] | None:
+        """Return the bindings by which a partition's broker judges; None where it knows the newest."""
+        late_s = self.late_s.get(tp.partition % BROKERS, 0.0)
+        if not late_s:
+            return None
+        seen_s = self.clock.monotonic_s() - late_s
+        return next((before for changed_s, before in self._before if changed_s > seen_s), None)
 
     def _exists(self, tp: TopicPartition) -> bool:
         return tp.topic in self.contents and tp.partition < len(self.contents[tp.topic].logs)

@@ -85,6 +85,10 @@ class PartitionLog:
                 self._aborted.add(transaction)
             self.append(None, transaction)
 
+    def holds(self, offset: int, value: bytes) -> bool:
+        """Whether the record at an offset is still the one with this value."""
+        return any(e.record is not None and e.record.value == value for e in reversed(self.entries) if e.offset == offset)
+
     def stable_end(self) -> int:
         """Return the last stable offset: where the first open transaction begins, else the end."""
         return min(self._open.values(), default=self.end)
@@ -113,6 +117,12 @@ class PartitionLog:
         """Forget what lies below ``start`` (retention, delete-records)."""
         self.start = max(self.start, min(start, self.end))
         self.entries = [entry for entry in self.entries if entry.offset >= self.start]
+
+    def cut(self, end: int) -> None:
+        """Lose the records from ``end`` on, as disks do that were not flushed when the power failed."""
+        self.entries = [entry for entry in self.entries if entry.offset < end]
+        self.end = max(self.start, min(self.end, end))
+        self._open = {transaction: first for transaction, first in self._open.items() if first < self.end}
 
     def compact(self) -> None:
         """Keep the last record per key and every marker."""

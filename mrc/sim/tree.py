@@ -54,6 +54,7 @@ class TreeStore:
         for handle in self._handles:
             if not handle.reachable and self.clock.monotonic_s() - handle.heard_s > self.session_timeout_s:
                 handle.expire()
+                handle.heard_s = float("inf")  # nothing is left to expire until it is heard again
 
     def replace(self, nodes: dict[str, Stored]) -> None:
         """Make ``nodes`` the tree and tell the watchers of what differs."""

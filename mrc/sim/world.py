@@ -31,6 +31,7 @@ class World:
         policy: MM2's replication policy.
         exactly_once: whether MM2 copies in transactions.
         active: the region that is open first.
+        clock: the world's; a `FakeClock` where none is given.
 
     Attributes:
         clock: the only time there is.
@@ -48,11 +49,12 @@ class World:
         policy: Policy = "identity",
         exactly_once: bool = False,
         active: Region = EAST,
+        clock: FakeClock | None = None,
     ) -> None:
         self.policy: Policy = policy
         self.partitions = dict({"orders": 3, "payments": 4} if topics is None else topics)
         self.groups = tuple(GroupId(group) for group in groups)
-        self.clock = FakeClock()
+        self.clock = clock or FakeClock()
         self.hook = FakeHook()
         self.ensemble = TreeStore(self.clock)
         self.clusters = {region: FakeCluster(region, self.clock, PROBE) for region in (EAST, WEST)}

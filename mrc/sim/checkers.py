@@ -1,0 +1,272 @@
+"""Judges of a run. They know the world and what clients saw, and nothing of the code that they judge.
+
+What mrc wrote (the record, journals, ledgers) they read as JSON. Each promise has a code:
+
+- ``TWO_OPEN``: two regions were open in one epoch, or an epoch fell or was passed over;
+- ``LATE_ACK``: in a planned move the source acknowledged a record after the target's first acknowledgement;
+- ``LOST``: an acknowledged record is neither in the active region nor in a ledger;
+- ``SKIPPED``: a group has not processed a record that the active region has;
+- ``STUCK``: an execution neither ended nor says what it waits for;
+- ``NOT_AS_RECORDED``: at rest a fence, a flow or the mirror is not what the record wants;
+- ``JOURNAL``: an older term wrote after a newer one, or entries are missing;
+- ``AGENT_WRONG``: an agent found itself to be wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from mrc.core.model import Flow, GroupId, Region, TopicPartition
+from mrc.sim.log import PartitionLog
+from mrc.sim.workload import Ack, Consumer, Observed
+from mrc.sim.world import CONSUMER, EAST, PROBE, PRODUCER, WEST, World, connector
+
+_ROOT = "/groups/orders"
+_SAID_MAX = 5
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """A broken promise.
+
+    Attributes:
+        code: see the module.
+        at_s: when it was found, virtual seconds.
+    """
+
+    code: str
+    message: str
+    at_s: float
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """A value of the record, and when it was written."""
+
+    order: int
+    at_s: float
+    region: Region
+    state: str
+    epoch: int
+    execution: str
+
+
+class Evidence:
+    """What a run leaves behind for its judges.
+
+    Attributes:
+        openings: every value that the record had.
+        groups: the consumer groups.
+        truncated: regions that came back with shorter logs.
+        destroyed: values that no region has any more because a log came back shorter.
+        trimmed: values that retention took from the beginning of a log.
+        holes: [region, from, until] orders between which somebody else, or an agent that woke up late, had a fence open.
+    """
+
+    def __init__(self, world: World, observed: Observed) -> None:
+        self.world = world
+        self.observed = observed
+        self.openings: list[Opening] = []
+        self.groups: tuple[GroupId, ...] = ()
+        self.truncated: set[Region] = set()
+        self.destroyed: set[bytes] = set()
+        self.trimmed: set[bytes] = set()
+        self.holes: list[list[Any]] = []
+
+    def in_hole(self, ack: Ack) -> bool:
+        """Whether a record was acknowledged through such a hole."""
+        return any(region == ack.region and begin <= ack.order <= (end or ack.order) for region, begin, end in self.holes)
+
+    def json(self, path: str) -> Any:
+        """Return what a node holds; None where there is none or it is empty."""
+        node = self.world.ensemble.nodes.get(path)
+        return msgspec.json.decode(node.data) if node is not None and node.data else None
+
+    def below(self, path: str) -> list[str]:
+        """Return the paths of a node's children, sorted."""
+        return sorted(p for p in self.world.ensemble.nodes if p.startswith(path + "/") and "/" not in p.removeprefix(path + "/"))
+
+    def ledgers(self) -> list[dict[str, Any]]:
+        """Return the divergence ledger."""
+        return [self.json(path) for path in self.below(f"{_ROOT}/ledger")]
+
+    def reported(self, region: Region, tp: TopicPartition, offset: int) -> bool:
+        """Whether a ledger says of a record of a region that the other one lacks it."""
+        for ledger in self.ledgers():
+            if ledger["region"] == region:
+                for tail in ledger["tails"]:
+                    if (tail["topic"], tail["partition"]) == (tp.topic, tp.partition):
+                        if ledger["state"] == "listed":
+                            found = tail["begin"] <= offset < tail["end"]
+                        else:
+                            # A region that came back shorter than its mirror is left to a person, with all that it holds.
+                            found = offset > tail["last_source"] or region in self.truncated
+                        if found:
+                            return True
+        return False
+
+
+def values(log: PartitionLog) -> list[bytes]:
+    """Return the values of a log's visible records, in order."""
+    return [value for _, value in _visible(log)]
+
+
+def _visible(log: PartitionLog) -> Iterator[tuple[int, bytes]]:
+    for entry in log.visible(log.start, log.end):
+        if entry.record is not None and entry.record.value is not None:
+            yield entry.offset, entry.record.value
+
+
+def _log(world: World, region: Region, tp: TopicPartition) -> PartitionLog:
+    return world.clusters[region].contents[tp.topic].logs[tp.partition]
+
+
+def _other(region: Region) -> Region:
+    return WEST if region == EAST else EAST
+
+
+def _some(found: list[str]) -> str:
+    more = f" and {len(found) - _SAID_MAX} more" if len(found) > _SAID_MAX else ""
+    return ", ".join(found[:_SAID_MAX]) + more
+
+
+# ---------------------------------------------------------------- in the order of things
+
+
+def order(evidence: Evidence) -> list[Violation]:
+    """Judge what must hold of the order in which things happened."""
+    return [*_epochs(evidence), *_late(evidence), *_journals(evidence)]
+
+
+def _epochs(evidence: Evidence) -> Iterator[Violation]:
+    opened: dict[int, Region] = {}
+    last = 0
+    for one in evidence.openings:
+        if one.epoch < last or one.epoch > last + 1:
+            yield Violation("TWO_OPEN", f"epoch {one.epoch} came after {last}", one.at_s)
+        last = one.epoch
+        if one.state == "open" and opened.setdefault(one.epoch, one.region) != one.region:
+            yield Violation("TWO_OPEN", f"{opened[one.epoch]} and {one.region} were both open in epoch {one.epoch}", one.at_s)
+
+
+def _late(evidence: Evidence) -> Iterator[Violation]:
+    opens = [one for one in evidence.openings if one.state == "open"]
+    for index in range(1, len(opens)):
+        before, after = opens[index - 1], opens[index]
+        until = opens[index + 1].order if index + 1 < len(opens) else float("inf")
+        if before.region == after.region or _kind(evidence, after.execution) != "switchover":
+            continue
+        first = next((a.order for a in evidence.observed.acks if a.region == after.region and a.order > after.order), None)
+        if first is None:
+            continue
+        late = [a for a in evidence.observed.acks if a.region == before.region and first < a.order < until and not evidence.in_hole(a)]
+        if late:
+            said = _some([f"{a.value.decode()} at {a.at_s:.2f} s" for a in late])
+            yield Violation(
+                "LATE_ACK", f"{before.region} acknowledged after {after.region} had in epoch {after.epoch}: {said}", late[0].at_s
+            )
+
+
+def _kind(evidence: Evidence, execution: str) -> str:
+    plan = evidence.json(f"{_ROOT}/executions/{execution}")
+    return str(plan["kind"]) if plan else ""
+
+
+def _journals(evidence: Evidence) -> Iterator[Violation]:
+    for path in evidence.below(f"{_ROOT}/executions"):
+        # Terms of the two regions are unlike numbers; an execution is undone from its source at most once, at its end.
+        last: dict[str, int] = {}
+        for number, entry_path in enumerate(evidence.below(f"{path}/entries")):
+            entry = evidence.json(entry_path)
+            region = str(entry["agent"]).partition("-")[0]
+            if entry["number"] != number:
+                yield Violation("JOURNAL", f"{entry_path} holds entry {entry['number']}", 0.0)
+            if entry["term"] < last.get(region, 0):
+                yield Violation("JOURNAL", f"term {entry['term']} wrote {entry_path} after term {last[region]}", 0.0)
+            last[region] = entry["term"]
+
+
+# ---------------------------------------------------------------- at rest
+
+
+def executions(evidence: Evidence, waits_for: str, at_s: float) -> list[Violation]:
+    """Judge that the running execution, if there is one, says what it waits for."""
+    node = evidence.world.ensemble.nodes.get(f"{_ROOT}/current")
+    if node is None or not node.data or waits_for:
+        return []
+    return [Violation("STUCK", f"execution {node.data.decode()} neither ended nor says what it waits for", at_s)]
+
+
+def at_rest(evidence: Evidence, consumers: list[Consumer], at_s: float) -> list[Violation]:
+    """Judge what must hold when nothing moves any more."""
+    record = evidence.json(f"{_ROOT}/record")
+    active = Region(record["region"])
+    if record["state"] != "open":
+        return []
+    present = {tp: values(_log(evidence.world, active, tp)) for tp in evidence.world.tps()}
+    all_present = {value for found in present.values() for value in found}
+    found = [*_lost(evidence, all_present), *_skipped(evidence, active, consumers), *_as_recorded(evidence, active)]
+    return [msgspec.structs.replace(one, at_s=at_s) for one in found]
+
+
+def _lost(evidence: Evidence, present: set[bytes]) -> Iterator[Violation]:
+    gone = present | evidence.trimmed | evidence.destroyed
+    lost = [a for a in evidence.observed.acks if a.value not in gone and not evidence.reported(a.region, a.tp, a.offset)]
+    if lost := [a for a in lost if not evidence.in_hole(a)]:
+        yield Violation(
+            "LOST",
+            f"{len(lost)} acknowledged: " + _some([f"{a.value.decode()} ({a.region} {a.tp}@{a.offset}, {a.at_s:.2f} s)" for a in lost]),
+            0.0,
+        )
+
+
+def _skipped(evidence: Evidence, active: Region, consumers: list[Consumer]) -> Iterator[Violation]:
+    for consumer in consumers:
+        skipped = []
+        for tp in evidence.world.tps():
+            log = _log(evidence.world, active, tp)
+            for offset, value in _visible(log):
+                if value not in consumer.processed and not evidence.reported(active, tp, offset):
+                    skipped.append(f"{value.decode()} ({tp}@{offset})")
+        if skipped:
+            yield Violation("SKIPPED", f"{consumer.group} in {active}: {len(skipped)}: {_some(skipped)}", 0.0)
+
+
+def missing_denies(world: World, region: Region) -> list[str]:
+    """Return the refusals that a region which is not open must have and has not."""
+    cluster = world.clusters[region]
+    wanted = {("topic", topic, principal, "write") for topic in world.partitions for principal in (PRODUCER, PROBE)}
+    wanted |= {("group", group, CONSUMER, "read") for group in world.groups}
+    return sorted(" ".join(one) for one in wanted - _denies(cluster.acls.bindings))
+
+
+def _denies(bindings: Any) -> set[tuple[str, str, str, str]]:
+    return {(b.resource, b.name, b.principal, b.operation) for b in bindings if b.permission == "deny"}
+
+
+def _as_recorded(evidence: Evidence, active: Region) -> Iterator[Violation]:
+    world, standby = evidence.world, _other(active)
+    if ours := _denies(world.clusters[active].acls.bindings):
+        yield Violation("NOT_AS_RECORDED", f"{active} is open and still refuses: {_some(sorted(map(' '.join, ours)))}", 0.0)
+    if missing := missing_denies(world, standby):
+        yield Violation("NOT_AS_RECORDED", f"{standby} does not refuse: {_some(missing)}", 0.0)
+    back = world.replicators[active].status(connector(Flow(standby, active)))
+    if back.state != "STOPPED":
+        yield Violation("NOT_AS_RECORDED", f"the flow out of the standby is {back.state}", 0.0)
+    if standby in evidence.truncated and any(one["region"] == standby and one["state"] == "open" for one in evidence.ledgers()):
+        return  # it came back shorter than its mirror: nobody may copy into it until a person has decided
+    there = world.replicators[standby].status(connector(Flow(active, standby)))
+    if there.state != "RUNNING" or not all(task == "RUNNING" for task in there.tasks):
+        yield Violation("NOT_AS_RECORDED", f"the flow into {standby} is {there.state} {there.trace}", 0.0)
+        return
+    lacks = []
+    for tp in world.tps():
+        mirror = set(values(_log(world, standby, tp))) | evidence.trimmed
+        lacks += [
+            f"{value.decode()} ({tp})"
+            for offset, value in _visible(_log(world, active, tp))
+            if value not in mirror and not evidence.reported(active, tp, offset)
+        ]
+    if lacks:
+        yield Violation("NOT_AS_RECORDED", f"{standby} lacks {len(lacks)} records of {active}: {_some(lacks)}", 0.0)
