@@ -278,14 +278,23 @@ class Replicator(Protocol):
         """Set where a STOPPED connector starts. Raises ``CONNECT_REFUSED`` when it runs."""
 
 
-# ---------------------------------------------------------------- routing, time, ids
+# ---------------------------------------------------------------- hooks, time, ids
 
 
 class Hook(Protocol):
-    """A command that redirects clients, as configured."""
+    """What operators have mrc do: the routing command, and the custom steps of runbooks. Both may be done more than once."""
 
     def run(self, argv: Sequence[str], facts: Mapping[str, str], timeout_s: float) -> str:
-        """Run ``argv`` (no shell) with ``facts`` as JSON on standard input; return its output. It may run more than once."""
+        """Run ``argv`` (no shell) with ``facts`` as JSON on standard input; return its output.
+
+        Raises ``HOOK_FAILED`` for an exit code other than 0, and where there is none within ``timeout_s``.
+        """
+
+    def send(self, method: str, url: str, facts: Mapping[str, str], timeout_s: float) -> str:
+        """Send ``facts`` as JSON body (GET: no body) to an http or https address; return the answer's text, its beginning if it is long.
+
+        Raises ``HOOK_FAILED`` for a status that is not 2xx, a redirect too, and where there is none within ``timeout_s``.
+        """
 
 
 class Clock(Protocol):

@@ -10,13 +10,10 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import get_args
 
 import click
-import msgspec
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
@@ -24,36 +21,13 @@ if str(ROOT) not in sys.path:
 
 from mrc.cli.exits import MEANINGS  # noqa: E402 - needs the path above
 from mrc.cli.main import cli  # noqa: E402
-from mrc.config.runbook import load_runbook  # noqa: E402
-from mrc.core.errors import CODES, MrcError  # noqa: E402
+from mrc.core.errors import CODES, InvariantViolation  # noqa: E402
+from mrc.core.failover import diagram  # noqa: E402
 from mrc.core.failover.actions import ACTIONS, Action  # noqa: E402
-from mrc.core.failover.execution import (  # noqa: E402
-    ENDED,
-    TRANSITIONS,
-    AbortAsked,
-    Approved,
-    Did,
-    Event,
-    Failed,
-    Phase,
-    Resumed,
-    Run,
-    Skipped,
-    Started,
-    Superseded,
-    Undid,
-    Verified,
-    handle,
-)
-from mrc.core.failover.plan import Plan, make_plan  # noqa: E402
-from mrc.core.failover.runbook import Runbook  # noqa: E402
-from mrc.core.model import Epoch, Region  # noqa: E402
 
 METRICS = ROOT / "mrc" / "telemetry" / "metrics.py"
-RUNBOOKS = ROOT / "runbooks"
 
 HOW = "made by `make docs`; changed in the code, never here"
-STATES_MAX = 10_000
 
 Row = tuple[str, ...]
 
@@ -164,104 +138,11 @@ def explained(text: str) -> tuple[list[str], list[str]]:
 
 
 def states() -> str:
-    """Return the Mermaid diagram of an execution's phases: where every row of `TRANSITIONS` leads, found by taking all of them."""
-    edges: dict[tuple[Phase, Phase], list[str]] = {}
-    for (phase, kind), ends in sorted(destinations().items(), key=_in_order_of_rows):
-        for end in sorted(ends, key=get_args(Phase).index):
-            edges.setdefault((phase, end), []).append(_tag(kind))
-    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> new"]
-    lines += [f"    {begin} --> {end} : {', '.join(labels)}" for (begin, end), labels in edges.items()]
-    lines += [f"    {end} --> [*]" for end in get_args(Phase) if end in ENDED]
-    return "\n".join([*lines, "```"])
-
-
-def destinations() -> dict[tuple[Phase, type[Event]], set[Phase]]:
-    """Return, per row of `TRANSITIONS`, the phases that it can lead to. Raises `Stale` for a row that no execution ever takes."""
-    found: dict[tuple[Phase, type[Event]], set[Phase]] = {}
-    runs = deque(Run(plan) for plan in plans())
-    seen: set[object] = {_situation(run) for run in runs}
-    while runs:
-        run = runs.popleft()
-        for phase, kind in TRANSITIONS:
-            if phase != run.phase:
-                continue
-            try:
-                after, _ = handle(run, _event(kind, run), 0)
-            except MrcError as error:
-                if error.kind == "bug":
-                    raise
-                continue  # refused, such as an abort after the point of no return
-            found.setdefault((phase, kind), set()).add(after.phase)
-            if _situation(after) not in seen:
-                seen.add(_situation(after))
-                runs.append(after)
-        if len(seen) > STATES_MAX:
-            raise Stale("the mover has more states than can be drawn")
-    never = [f"{phase}/{_tag(kind)}" for phase, kind in TRANSITIONS if (phase, kind) not in found]
-    if never:
-        raise Stale(f"no execution ever takes {', '.join(never)}")
-    return found
-
-
-def plans() -> Iterator[Plan]:
-    """Yield a plan per shipped runbook, with one retry a step and an approval before every other one."""
-    for path in sorted(RUNBOOKS.glob("*.yaml")):
-        book, digest = load_runbook(path)
-        steps = tuple(
-            msgspec.structs.replace(step, retries=1, approval=number % 2 == 1, name=f"step-{number}")
-            for number, step in enumerate(book.steps)
-        )
-        yield make_plan(
-            Runbook(book.runbook, book.kind, steps),
-            digest,
-            execution="",
-            replication_group="",
-            source=Region("east"),
-            target=Region("west"),
-            epoch=Epoch(1),
-            now_ms=0,
-            token="",
-            attested=True,
-            actor="",
-            reason="",
-        )
-
-
-def _event(kind: type[Event], run: Run) -> Event:
-    if kind is Started:
-        return Started()
-    if kind is Resumed:
-        return Resumed()
-    if kind is Approved:
-        return Approved(actor="")
-    if kind is AbortAsked:
-        return AbortAsked(actor="")
-    if kind is Skipped:
-        return Skipped(actor="")
-    if kind is Superseded:
-        return Superseded(actor="", by="")
-    name, attempt = run.step.name, run.attempt
-    about_steps: Mapping[type[Event], Event] = {
-        Did: Did(name, attempt),
-        Verified: Verified(name, attempt),
-        Failed: Failed(name, attempt, "NOT_VERIFIED", ""),
-        Undid: Undid(name, attempt),
-    }
-    return about_steps[kind]
-
-
-def _situation(run: Run) -> object:
-    """What decides what can happen next; times, evidence and the number of rounds do not."""
-    asked = run.waiting and run.waiting.back_to
-    return run.plan.kind, run.phase, run.at, run.attempt % 100, run.opened, run.approved, run.proving, run.back_to, asked
-
-
-def _in_order_of_rows(item: tuple[tuple[Phase, type[Event]], set[Phase]]) -> int:
-    return list(TRANSITIONS).index(item[0])
-
-
-def _tag(kind: type[Event]) -> str:
-    return str(kind.__struct_config__.tag)
+    """Return the diagram of an execution's phases, drawn from the table of transitions."""
+    try:
+        return f"```mermaid\n{diagram.machine()}\n```"
+    except InvariantViolation as error:
+        raise Stale(str(error)) from error
 
 
 def actions() -> str:

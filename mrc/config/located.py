@@ -143,6 +143,9 @@ class Document:
                 return
             kind, constraint = _bare(next(one for one in get_args(kind) if one is not types.NoneType))
         origin = get_origin(kind)
+        if origin in (Union, types.UnionType) and isinstance(value, dict):
+            # Of several forms the mapping is meant, where there is one.
+            kind = next((one for one in get_args(kind) if isinstance(one, type) and issubclass(one, msgspec.Struct)), kind)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             self._struct(value, kind, key, unwritten)
         elif origin is dict and isinstance(value, dict):

@@ -19,7 +19,7 @@ def load_runbook(path: Path) -> tuple[Runbook, str]:
     """
     document = read(path, missing="RUNBOOK_INVALID", invalid="RUNBOOK_INVALID")
     if not document.problems:
-        document.examine(Runbook)
+        document.examine(Runbook, unwritten=("left_out",))
     if document.problems:
         raise refuse("RUNBOOK_INVALID", document.sorted_problems)
     runbook = build(document.data, Runbook, path.parent)

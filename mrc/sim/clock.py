@@ -39,15 +39,35 @@ class FakeHook:
     Attributes:
         runs: the facts of each successful run, in order.
         failure: when not empty, why every run fails.
+        failing: how many of the next runs fail.
+        requests: method, address and facts of each request that somebody answered, in order.
+        statuses: what an address answers; 200 where it is not named, and with 0 nobody is there.
     """
 
     def __init__(self) -> None:
         self.runs: list[dict[str, str]] = []
         self.failure = ""
+        self.failing = 0
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.statuses: dict[str, int] = {}
 
     def run(self, argv: Sequence[str], facts: Mapping[str, str], timeout_s: float) -> str:
         """See `Hook.run`."""
+        where = argv[0] if argv else ""
         if self.failure:
-            raise MrcError("HOOK_FAILED", self.failure, where=argv[0] if argv else "")
+            raise MrcError("HOOK_FAILED", self.failure, where=where)
+        if self.failing:
+            self.failing -= 1
+            raise MrcError("HOOK_FAILED", "exit code 1: not yet", where=where)
         self.runs.append(dict(facts))
+        return ""
+
+    def send(self, method: str, url: str, facts: Mapping[str, str], timeout_s: float) -> str:
+        """See `Hook.send`."""
+        status = self.statuses.get(url, 200)
+        if not url.startswith(("http://", "https://")) or not status:
+            raise MrcError("HOOK_FAILED", "nobody is there", where=url, retryable=not status)
+        self.requests.append((method, url, {} if method == "GET" else dict(facts)))
+        if not 200 <= status < 300:
+            raise MrcError("HOOK_FAILED", f"status {status}", where=url, retryable=status >= 500)
         return ""

@@ -17,6 +17,7 @@ ACTS = frozenset(
         "resume",
         "set_positions",
         "run",
+        "send",
     }
 )
 """Methods of ports that change something outside; all others only read."""

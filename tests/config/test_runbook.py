@@ -9,6 +9,7 @@ import pytest
 
 from mrc.config import load, load_runbook, runbook_folder
 from mrc.core.errors import MrcError
+from mrc.core.failover.runbook import Approval
 from tests.config.example import line_of, write_example
 
 EXAMPLE = """\
@@ -48,6 +49,14 @@ def test_a_good_runbook_loads_with_its_defaults_and_the_hash_of_its_bytes(tmp_pa
         ("{name: call", "{name: fence-source", "steps[1].name", "twice"),
         ("times: 2", "times: 2.5", "steps[1].parameters.times", "text"),
         ("    action: fence-source\n", "", "steps[0].action", "missing"),
+        ("approval: true", "approval: {by: anyone}", "steps[1].approval.by", "allowed: anybody, another"),
+        ("approval: true", "approval: {from: another}", "steps[1].approval.from", "unknown key; allowed: by, timeout_s"),
+        ("approval: true", "approval: {timeout_s: 0}", "steps[1].approval.timeout_s", "more than 0"),
+        ("approval: true", "approval: [another]", "steps[1].approval", "true or false or a mapping"),
+        ("approval: true", "on_failure: retry", "steps[1].on_failure", "allowed: ask, undo, go-on"),
+        ("approval: true", "only_if: source-reachabel", "steps[1].only_if", "did you mean source-reachable?"),
+        ("approval: true", "why: [because]", "steps[1].why", "expected text"),
+        ("description: Move.", "left_out: [a]", "left_out", "unknown key"),
     ],
 )
 def test_an_error_names_file_line_and_key(old: str, new: str, key: str, said: str, tmp_path: Path) -> None:
@@ -57,6 +66,26 @@ def test_an_error_names_file_line_and_key(old: str, new: str, key: str, said: st
     line = line_of(new, path) if new else line_of("- name: fence-source", path)
     assert caught.value.code == "RUNBOOK_INVALID"
     assert caught.value.where == f"{path}:{line} {key}"
+
+
+def test_what_is_said_about_a_step_is_read_as_it_is_written(tmp_path: Path) -> None:
+    said = """\
+    approval: {by: another, timeout_s: 600}
+    on_failure: undo
+    only_if: source-unreachable
+    why: Because.
+    by_hand: |
+      Do it:
+
+          kafka-topics.sh --list
+    check: Look.
+    risks: None.
+"""
+    fence = load_runbook(write(tmp_path, EXAMPLE.replace("    timeout_s: 30\n", said)))[0].steps[0]
+    assert (fence.approval, fence.approval_rule) == (True, Approval(by="another", timeout_s=600))
+    assert (fence.on_failure, fence.only_if) == ("undo", "source-unreachable")
+    assert (fence.why, fence.check, fence.risks) == ("Because.", "Look.", "None.")
+    assert fence.by_hand == "Do it:\n\n    kafka-topics.sh --list\n"
 
 
 def test_a_missing_runbook_is_an_error_of_the_runbook(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Redirecting clients by the operator's own command."""
+"""What operators have mrc do: commands to run, addresses to call."""
 
 from mrc.adapters.routing.command import CommandHook
 

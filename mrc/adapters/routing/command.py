@@ -1,4 +1,7 @@
-"""A hook is one command, run without a shell, told the facts on standard input, and ended with its children when it takes too long."""
+"""A command is run without a shell, told the facts on standard input, and ended with its children when it takes too long.
+
+Requests are made by `mrc.adapters.routing.http`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mrc.adapters.routing import http
 from mrc.core.errors import MrcError
 from mrc.core.model import encode
 
@@ -50,6 +54,10 @@ class CommandHook:
             lines = errors.decode(errors="replace").strip().splitlines()
             raise _failed(argv, f"exit code {process.returncode}: {lines[-1] if lines else 'nothing on standard error'}")
         return output.decode(errors="replace")
+
+    def send(self, method: str, url: str, facts: Mapping[str, str], timeout_s: float) -> str:
+        """See `Hook.send`."""
+        return http.send(method, url, facts, timeout_s)
 
 
 def _failed(argv: Sequence[str], why: str, *, retryable: bool = False) -> MrcError:
