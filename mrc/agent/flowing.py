@@ -36,7 +36,7 @@ def reconcile(estate: Estate, lead: LeaderCheck) -> str:
         return f"stopped {connector}"
     found = estate.store.flow_start(flow)
     if found is not None and not found[0].applied and found[0].epoch <= record.epoch:
-        _list_divergence(estate, lead)
+        list_divergence(estate, lead)
         return _apply(estate, flow, found[0], found[1], lead)
     if status.state == "STOPPED":
         lead()
@@ -73,12 +73,20 @@ def _apply(estate: Estate, flow: Flow, start: FlowStart, version: int, lead: Lea
 # ---------------------------------------------------------------- a region's return
 
 
-def _list_divergence(estate: Estate, lead: LeaderCheck) -> None:
-    """Complete this region's open ledger entries, once its fence is proved; the reversed flow appends behind the tails."""
+def list_divergence(estate: Estate, lead: LeaderCheck, sight: Sight | None = None) -> None:
+    """Complete this region's open ledger entries, once its fence is proved; the reversed flow appends behind the tails.
+
+    Args:
+        sight: how this region's log is looked at; where it is left out, both regions are asked.
+
+    Raises:
+        MrcError: world errors, retryable while the fence does not hold yet; ``NOT_VERIFIED`` as `list_tails`.
+    """
     for ledger, version in estate.store.ledgers():
         if ledger.region == estate.region and ledger.state == "open":
             fencing.require_fenced(estate, estate.region, still=True)
-            listed = list_tails(ledger, estate.clusters[estate.region], estate.sights(Flow(ledger.region, ledger.target)).source)
+            sight = sight or estate.sights(Flow(ledger.region, ledger.target)).source
+            listed = list_tails(ledger, estate.clusters[estate.region], sight)
             estate.store.put_ledger(lead, listed, version)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from mrc.agent import fencing
+from mrc.agent import fencing, flowing
 from mrc.agent.estate import Estate
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.failover import fence
@@ -347,6 +347,13 @@ def _record_ends(work: Work) -> dict[str, str]:
 
 
 def _write_ledger(work: Work, tps: list[TopicPartition], ends: dict[TopicPartition, Offset]) -> None:
+    try:
+        # A target that is failed back to so soon that its own tails were not listed yet: they are no copies of the source's records.
+        flowing.list_divergence(work.estate, work.lead, work.positions.sights.target)
+    except MrcError as error:
+        if error.retryable:
+            raise
+        # Its log came back shorter than its mirror. That stays in its own entry, and must not keep the last region from being opened.
     last = _last_mirrored(work, tps, ends)
     mirrored = work.positions.last_mirrored()
     tails = []

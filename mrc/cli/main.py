@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("mrc.cli.config:config", "The configuration: check it, or make one."),
     "agent": ("mrc.cli.agent:agent", "Run an agent of a region."),
     "sandbox": ("mrc.cli.sandbox:sandbox", "Two real regions on this machine."),
+    "sim": ("mrc.cli.sim:sim", "Simulate moves in a world in which things go wrong."),
     "version": ("mrc.cli.version:version", "Versions of the command line and of the agents."),
     "completion": ("mrc.cli.completion:completion", "Print the completion script of a shell."),
 }

@@ -17,9 +17,6 @@ from mrc.sim.reader import FakeCommits, FakeReader
 BROKERS = 2
 """Brokers of a cluster that may know of changed ACLs at different times."""
 
-LATE_MAX_S = 60.0
-"""The longest that a broker may be late."""
-
 _PROBE_AHEAD_MS = 10 * 365 * 86_400_000
 _DEFAULTS = {
     "cleanup.policy": "delete",
@@ -58,7 +55,7 @@ class FakeCluster:
         contents: topics by name.
         members_of: consumer groups by id.
         others: protocols of other groups by id.
-        late_s: by broker, how long changed ACLs take to be in force there; brokers that are not named have them at once.
+        late_s: by broker, how long ACLs changed from now on take to be in force there; brokers that are not named have them at once.
             The broker of a partition is its number modulo `BROKERS`.
     """
 
@@ -74,7 +71,7 @@ class FakeCluster:
         self.others: dict[GroupId, str] = {}
         self.committed: list[Commit] = []
         self.late_s: dict[int, float] = {}
-        self._before: list[tuple[float, frozenset[Binding]]] = []
+        self._before: list[tuple[dict[int, float], frozenset[Binding]]] = []
         self._made = 0
         self._transactions = 0
 
@@ -286,18 +283,25 @@ class FakeCluster:
         return "writable" if self.acls.allows(self.probe_principal, "write", "topic", tp.topic, self._in_force(tp)) else "refused"
 
     def _remember(self) -> None:
-        """Keep what was in force until now, for brokers that are late."""
+        """Keep what was in force until now, and until when, for brokers that are late. No broker ever unlearns what it knew."""
         now_s = self.clock.monotonic_s()
-        self._before = [change for change in self._before if now_s - change[0] <= LATE_MAX_S]
-        self._before.append((now_s, frozenset(self.acls.bindings)))
+        self._before = [change for change in self._before if max(change[0].values()) > now_s]
+        if self.late_s:
+            last = self._before[-1][0] if self._before else {}
+            known_s = {broker: max(now_s + late_s, last.get(broker, 0.0)) for broker, late_s in self.late_s.items()}
+            self._before.append((known_s, frozenset(self.acls.bindings)))
 
     def _in_force(self, tp: TopicPartition) -> frozenset[Binding] | None:
         """Return the bindings by which a partition's broker judges; None where it knows the newest."""
-        late_s = self.late_s.get(tp.partition % BROKERS, 0.0)
-        if not late_s:
+        if not self._before:
             return None
-        seen_s = self.clock.monotonic_s() - late_s
-        return next((before for changed_s, before in self._before if changed_s > seen_s), None)
+        now_s, broker = self.clock.monotonic_s(), tp.partition % BROKERS
+        return next((before for known_s, before in self._before if known_s.get(broker, 0.0) > now_s), None)
+
+    def catch_up(self) -> None:
+        """Let every broker know of every ACL."""
+        self.late_s.clear()
+        self._before.clear()
 
     def _exists(self, tp: TopicPartition) -> bool:
         return tp.topic in self.contents and tp.partition < len(self.contents[tp.topic].logs)

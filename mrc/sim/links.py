@@ -100,7 +100,7 @@ class AgentProcess(Process):
         if fate is not None and not fate.after:
             self._stop(fate)
         if act:
-            self._trace(self.name, f"{where} {name} {_told(args)}")
+            self._trace(self.name, f"{where} {name} {_told(name, args)}")
         result = do(*args, **kwargs)
         if fate is not None and fate.after:
             self._stop(fate)
@@ -150,8 +150,13 @@ def _gated(process: AgentProcess, method: Callable[..., Any], name: str, kind: s
     return call
 
 
-def _told(args: tuple[Any, ...]) -> str:
-    """Return an act's arguments, the same text for the same values whatever order a set has."""
+def _told(name: str, args: tuple[Any, ...]) -> str:
+    """Return an act's arguments, the same text for the same values whatever order a set has.
+
+    So has a batch of keyed records, each with a key of its own: the capture writes them in the order of a set.
+    """
+    if name == "append":
+        return f"{args[0]} {sorted(map(_word, args[1]))}"
     return " ".join(_word(arg) for arg in args)
 
 

@@ -656,7 +656,7 @@ class Simulation:
             return
         for tp in self.world.tps():
             log = self.world.clusters[standby].log(tp)
-            start = self._rng.randint(log.start, log.end)
+            start = self._rng.randint(log.start, max(log.start, log.end - 3))
             self.evidence.trimmed |= {e.record.value for e in log.entries if e.offset < start and e.record is not None and e.record.value}
             log.trim(start)
 
@@ -677,7 +677,7 @@ class Simulation:
         self.world.ensemble.quorum = True
         self._region_cut = {EAST: 0, WEST: 0}
         for region, cluster in self.world.clusters.items():
-            cluster.late_s.clear()
+            cluster.catch_up()
             self._return(region, truncated=False)
             self.world.replicators[region].reachable = True
             self.world.replicators[region].stop_takes_s = 0.0

@@ -1,0 +1,58 @@
+"""What the simulation has found, each as the shortest story that shows it. The seeds themselves are in `seeds.txt`."""
+
+from __future__ import annotations
+
+import pytest
+
+from mrc.core.errors import MrcError
+from mrc.core.failover.execution import AbortAsked
+from mrc.sim.world import EAST, WEST
+from tests.sim.estate import Estate
+from tests.sim.test_accidents import lose, regain, settled
+
+
+def test_a_move_whose_beginning_and_whose_taking_up_were_both_never_answered_goes_on_all_the_same() -> None:
+    estate = settled()
+    leader = estate.leader(WEST)
+    estate.begin("switchover", WEST)
+    leader.coordinator.mover.drop()  # as if the answer of ZooKeeper had been lost
+    leader.tree.replies_to_lose = 1
+    assert estate.finish(WEST).phase == "succeeded"
+
+
+def test_an_abort_from_the_source_whose_answer_is_lost_leaves_nothing_half_taken_up() -> None:
+    estate = settled()
+    estate.replicating = False
+    estate.begin("switchover", WEST)
+    estate.settle(5)
+    plan = estate.leader(WEST).coordinator.mover.run
+    assert plan is not None
+    for name in ("west-a", "west-b"):
+        estate.agents[name].alive = False
+        estate.agents[name].tree.expire()
+    east = estate.leader(EAST)
+    east.tree.replies_to_lose = 1
+    with pytest.raises(MrcError):
+        east.coordinator.mover.adopt(plan.plan, AbortAsked("test"))
+    assert east.coordinator.mover.idle, "it can be asked again"
+
+
+def test_a_region_that_is_failed_back_to_before_its_own_tail_was_listed_tells_it_from_the_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    estate = Estate()
+    estate.settle(30)
+    estate.replicating = False
+    estate.round()
+    lose(estate, EAST)
+    assert estate.move("failover", WEST, attested=True).phase == "succeeded"
+    regain(estate, EAST)
+    for name in ("east-a", "east-b"):
+        monkeypatch.setattr(estate.agents[name].coordinator, "flow_tick", lambda: "")  # had no turn yet
+    estate.settle(5)
+    lose(estate, WEST)
+    assert estate.move("failover", EAST, attested=True).phase == "succeeded"
+    monkeypatch.undo()
+    regain(estate, WEST)
+    estate.replicating = True
+    estate.settle(40)
+    states = {ledger.region: ledger.state for ledger, _ in estate.leader(EAST).coordinator.estate.store.ledgers()}
+    assert states == {EAST: "listed", WEST: "listed"}
