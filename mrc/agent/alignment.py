@@ -18,7 +18,7 @@ from mrc.core.translation.aligner import Aligner
 from mrc.core.translation.changed import Changed, changed
 from mrc.core.translation.offset_map import OffsetMap
 from mrc.core.translation.sight import Sights
-from mrc.core.translation.stored import Anew, Decoded, decode_map, encode_map
+from mrc.core.translation.stored import Anew, Decoded, decode_map, encode_map, stored_isolation
 from mrc.ports import COMMITTED, Batch, Reader
 
 RETRY_S = 1.0
@@ -141,7 +141,11 @@ class Alignment:
             self._source_failed(error)
             here = {}
         self._half_known = not here
-        self.sights = self.estate.sights_of(self.flow, here, there)
+        isolation = stored_isolation(stored)
+        self.sights = self.estate.sights_of(self.flow, here, there, isolation)
+        if self.flow not in self.estate.settings and not isolation:
+            message = "Connect has not said yet how the flow reads its source, so nothing is compared"
+            raise MrcError("CONNECT_UNREACHABLE", message, where=self.estate.connector(self.flow), retryable=True)
         self._shape = _shape(here, there), self.sights, self._transforms
         self._refreshed_at_s = self.estate.clock.monotonic_s()
         pairs: dict[TopicPartition, Pair] = {}

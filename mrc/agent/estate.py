@@ -55,17 +55,18 @@ class Estate:
         names = tuple(target_topic(unit.policy, flow.source, topic) for topic in unit.topics)
         return self.sights_of(flow, self.clusters[flow.source].topics(unit.topics), self.clusters[flow.target].topics(names))
 
-    def sights_of(self, flow: Flow, here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo]) -> Sights:
+    def sights_of(self, flow: Flow, here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo], isolation: str = "") -> Sights:
         """The same from topics that were described already; a side that does not answer is empty, and the other decides.
 
-        While Connect does not answer, what it said last holds.
+        While Connect does not answer, what it said last holds; before it has said anything, ``isolation``.
         """
         try:
             self.settings[flow] = self.replicators[flow.target].settings(self.connector(flow))
         except MrcError as error:
             if error.kind == "bug":
                 raise
-        return sights(self.unit.policy, flow.source, here, there, self.settings.get(flow, {}))
+        unheard = {"source.consumer.isolation.level": isolation} if isolation else {}
+        return sights(self.unit.policy, flow.source, here, there, self.settings.get(flow, unheard))
 
     def partitions(self, region: Region) -> list[TopicPartition]:
         """Return all partitions of the unit's topics in a region. Raises ``UNKNOWN_TOPIC`` when one does not exist."""

@@ -204,13 +204,15 @@ def test_a_typo_in_the_configuration_is_named_with_its_line_and_what_is_allowed(
 
 
 def test_an_unsafe_runbook_is_refused_with_file_and_line(world: World) -> None:
-    lines = world.runbook.read_text().splitlines()
-    opening = next(line for line in lines if "open-target" in line and line.startswith("  - "))
-    lines.remove(opening)
-    at = 1 + next(n for n, line in enumerate(lines) if "action: preflight" in line)
-    lines.insert(at, opening)
+    text = world.runbook.read_text()
+    begins = text.index("  - name: open-target\n")
+    opening = text[begins : text.index("  - name: route\n")]
+    without = text.replace(opening, "")
+    after = without.index("  - name: fence-source\n")
+    unsafe = without[:after] + opening + without[after:]
+    at = unsafe[:after].count("\n")
     with world.ground.unchanged():
-        with written(world.runbook, "\n".join(lines)):
+        with written(world.runbook, unsafe):
             error = refused(mrc(world.sandbox, "switchover", "west", "--yes"), "RUNBOOK_INVALID", 2)
             assert "unsafe order: open-target needs closed, positions-moved, source-settled first" in error["message"]
             assert f"{world.runbook}:{at + 1} step open-target" in error["where"]
@@ -231,7 +233,7 @@ def _line_of(path: Path, part: str) -> int:
 def waiting_at_the_fence(world: World) -> Iterator[None]:
     """Let switchovers ask a person before they touch anything."""
     text = world.runbook.read_text()
-    asking = text.replace("action: fence-source,", "action: fence-source, approval: true,")
+    asking = text.replace("    action: fence-source\n", "    action: fence-source\n    approval: true\n")
     assert asking != text
     with written(world.runbook, asking):
         yield

@@ -152,6 +152,17 @@ def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tup
     return Decoded(known, wrong, head.anew)
 
 
+def stored_isolation(entries: dict[bytes, bytes]) -> str:
+    """Return the isolation level with which the source was read for the stored maps; empty where none says."""
+    for key, raw in entries.items():
+        try:
+            if decode(key, MapKey).chunk == -1 and (sight := decode(raw, Head).sight):
+                return sight.partition(",")[0]
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            continue
+    return ""
+
+
 def _runs(entries: dict[bytes, bytes], topic: str, partition: int, head: Head) -> tuple[list[Run], str]:
     runs: list[Run] = []
     count, dropped = head.runs, head.first // CHUNK_RUNS

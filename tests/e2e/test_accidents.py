@@ -1,0 +1,198 @@
+"""Accidents in the middle of moves on real Kafka, MirrorMaker 2 and ZooKeeper; what it cost is counted from the traffic's logs.
+
+The tests share one sandbox and move its unit to and fro; the last two leave it with a region dead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from mrc.sandbox.layout import Options
+from mrc.sandbox.traffic import Traffic
+from mrc.sandbox.world import Sandbox
+from tests.e2e.running import eventually, leader, mrc, ready, refusal, said, state
+
+pytestmark = pytest.mark.server
+
+SESSION_S = 4.0
+"""Of the sandbox's agents."""
+
+
+@pytest.fixture(scope="module")
+def estate() -> Iterator[tuple[Sandbox, Traffic]]:
+    folder = state("accidents")
+    sandbox, traffic = Sandbox(folder), Traffic(folder, folder / "traffic")
+    try:
+        sandbox.up(Options())
+        sandbox.start_agents()
+        traffic.start(500.0, groups={"billing": 0.0, "shipping": 1.0})
+        ready(sandbox, "west")
+        yield sandbox, traffic
+    finally:
+        sandbox.down()
+
+
+def begun(sandbox: Sandbox, target: str) -> str:
+    """Start a switchover and return its id; nobody follows it."""
+    done = mrc(sandbox, "switchover", target, "--yes", "--no-wait")
+    assert done.returncode == 4, done.stderr
+    return str(json.loads(done.stdout)["id"])
+
+
+def execution(sandbox: Sandbox, id: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(one for one in said(sandbox, "history") if one["id"] == id)
+    return found
+
+
+def until_step(sandbox: Sandbox, id: str, step: str, *states: str) -> None:
+    """Return as soon as a step is in one of these states."""
+
+    def reached() -> bool:
+        return next(s["state"] for s in execution(sandbox, id)["steps"] if s["name"] == step) in states
+
+    eventually(reached, 60, lambda: execution(sandbox, id))
+
+
+def ended(sandbox: Sandbox, id: str, status: str, timeout_s: float = 120.0) -> None:
+    eventually(lambda: execution(sandbox, id)["status"] == status, timeout_s, lambda: execution(sandbox, id))
+
+
+def pid(sandbox: Sandbox, part: str) -> int:
+    found = next(one.pid for one in sandbox.status() if one.part == part)
+    assert found is not None
+    return found
+
+
+def record(sandbox: Sandbox) -> tuple[str, str]:
+    found = said(sandbox, "status")["record"]
+    return found["region"], found["state"]
+
+
+def fence(sandbox: Sandbox, region: str) -> str:
+    return str(next(one["fence"]["state"] for one in said(sandbox, "status")["regions"] if one["region"] == region))
+
+
+def values(sandbox: Sandbox, region: str, tp: tuple[str, int]) -> set[bytes | None]:
+    """Return the values of a partition's visible records."""
+    consumer = Consumer(
+        {
+            **sandbox.client_config(region, "admin"),
+            "group.id": "test-accidents",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+        }
+    )
+    found: set[bytes | None] = set()
+    try:
+        consumer.assign([TopicPartition(*tp, 0)])
+        until_s = time.monotonic() + 30
+        while time.monotonic() < until_s:
+            for message in consumer.consume(10_000, 0.5):
+                if message.error() is not None:
+                    return found
+                found.add(message.value())
+        raise AssertionError(f"{region} {tp} could not be read to its end")
+    finally:
+        consumer.close()
+
+
+def test_a_transaction_that_is_open_across_the_fence_is_waited_for_and_none_of_it_is_lost(estate: tuple[Sandbox, Traffic]) -> None:
+    sandbox, traffic = estate
+    producer = Producer(
+        {**sandbox.client_config("east", "producer"), "transactional.id": "traffic-across", "transaction.timeout.ms": 60_000}
+    )
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce("orders", b"{}", b"across", 0)
+    assert producer.flush(15) == 0
+    id = begun(sandbox, "west")
+    until_step(sandbox, id, "fence-source", "running", "doing", "verifying")
+    time.sleep(3)
+    assert record(sandbox) == ("east", "draining")
+    assert execution(sandbox, id)["status"] in ("running", "doing", "verifying")
+    producer.commit_transaction(30)  # the DENY is for Write; who ends a transaction needs it no more
+    ended(sandbox, id, "succeeded")
+    assert record(sandbox) == ("west", "open")
+    assert b"across" in values(sandbox, "west", ("orders", 0))
+    assert traffic.wait_acked(200, 30.0, region="west")
+
+
+def test_a_leader_that_sleeps_through_two_sessions_wakes_as_nobody_and_the_world_is_as_the_journal_says(
+    estate: tuple[Sandbox, Traffic],
+) -> None:
+    sandbox, traffic = estate
+    ready(sandbox, "east")
+    sleeper = leader(sandbox, "east")
+    asleep = pid(sandbox, sleeper)
+    id = begun(sandbox, "east")
+    until_step(sandbox, id, "fence-source", "running", "doing", "verifying", "done")
+    os.kill(asleep, signal.SIGSTOP)
+    try:
+        began_s = time.monotonic()
+        ended(sandbox, id, "succeeded")
+        time.sleep(max(0.0, 2 * SESSION_S - (time.monotonic() - began_s)))
+    finally:
+        os.kill(asleep, signal.SIGCONT)
+    entries = said(sandbox, "history", id)
+    assert {entry["agent"] for entry in entries} > {sleeper}
+    time.sleep(SESSION_S)
+    assert said(sandbox, "history", id) == entries
+    assert record(sandbox) == ("east", "open")
+    assert leader(sandbox, "east") != sleeper
+    eventually(lambda: (fence(sandbox, "east"), fence(sandbox, "west")) == ("open", "fenced"), 15)
+    assert traffic.wait_acked(200, 30.0, region="east")
+
+
+def test_a_zookeeper_server_may_die_in_the_middle_of_a_move(estate: tuple[Sandbox, Traffic]) -> None:
+    sandbox, traffic = estate
+    ready(sandbox, "west")
+    id = begun(sandbox, "west")
+    os.kill(pid(sandbox, "witness-zookeeper"), signal.SIGKILL)
+    ended(sandbox, id, "succeeded")
+    assert record(sandbox) == ("west", "open")
+    assert traffic.wait_acked(200, 30.0, region="west")
+
+
+def test_a_switchover_whose_source_dies_under_it_gives_way_to_a_failover_and_the_region_comes_home(
+    estate: tuple[Sandbox, Traffic],
+) -> None:
+    sandbox, traffic = estate
+    sandbox.up()  # the ZooKeeper server that was killed
+    ready(sandbox, "east")
+    id = begun(sandbox, "east")
+    until_step(sandbox, id, "fence-source", "running", "doing", "verifying", "done")
+    sandbox.kill("west")
+    refused = mrc(sandbox, "failover", "east", "--attest-dead", "--yes")
+    if execution(sandbox, id)["status"] == "succeeded":
+        pytest.fail("the move was quicker than the kill: the test has tested nothing")
+    assert refusal(refused)["code"] == "MOVE_IN_PROGRESS"
+    done = mrc(sandbox, "failover", "east", "--attest-dead", "--allow-data-loss", "--yes", "--reason", "west died under the switchover")
+    assert done.returncode == 0, done.stderr
+    assert execution(sandbox, id)["status"] == "superseded"
+    assert record(sandbox) == ("east", "open")
+    assert traffic.wait_acked(200, 30.0, region="east")
+    sandbox.start("west")
+    sandbox.start_agents("west")
+    eventually(lambda: {one["state"] for one in said(sandbox, "divergence", "show")} == {"listed"}, 60)
+    ready(sandbox, "west")
+    assert fence(sandbox, "west") == "fenced"
+
+
+def test_all_that_was_acknowledged_is_there_or_listed_and_nothing_was_skipped(estate: tuple[Sandbox, Traffic]) -> None:
+    sandbox, traffic = estate
+    traffic.stop_producers()
+    assert traffic.drain(60.0)
+    listed = sum(r["records"] for one in said(sandbox, "divergence", "show") for r in one["ranges"])
+    verdict = traffic.judge([], active="east", drained=True)
+    assert verdict.lost_after <= listed
+    log = traffic.logs()
+    assert log.acked
