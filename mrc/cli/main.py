@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "abort": ("mrc.cli.moves:abort", "End an execution and undo what it did."),
     "skip": ("mrc.cli.moves:skip", "Let a waiting execution go on without the step that waits."),
     "divergence": ("mrc.cli.moves:divergence", "Records that one region has and the other never got."),
-    "runbook": ("mrc.cli.runbook:runbook", "Runbooks: list, show, lint."),
+    "runbook": ("mrc.cli.runbook:runbook", "Runbooks: list, show, lint, render, diagram."),
     "config": ("mrc.cli.config:config", "The configuration: check it, or make one."),
     "agent": ("mrc.cli.agent:agent", "Run an agent of a region."),
     "sandbox": ("mrc.cli.sandbox:sandbox", "Two real regions on this machine."),

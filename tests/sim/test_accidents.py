@@ -359,8 +359,8 @@ def test_a_step_that_the_move_needs_is_not_skipped(tmp_path: Path) -> None:
     estate.settle(3)
     file = tmp_path / "switchover.yaml"
     text = (RUNBOOKS / "switchover.yaml").read_text()
-    assert "timeout_s: 120, retries: 1" in text
-    file.write_text(text.replace("timeout_s: 120, retries: 1", "timeout_s: 1, retries: 0"))
+    assert "    timeout_s: 120\n    retries: 1\n" in text
+    file.write_text(text.replace("    timeout_s: 120\n    retries: 1\n", "    timeout_s: 1\n    retries: 0\n"))
     assert waiting(estate, file).step.name == "drain"
     with pytest.raises(MrcError) as refused:
         estate.leader(WEST).coordinator.mover.ask(Skipped("somebody"))
