@@ -16,8 +16,10 @@ from mrc.agent.mover import Mover
 from mrc.agent.observer import Observer
 from mrc.agent.syncing import LiveSync
 from mrc.core.errors import MrcError
-from mrc.core.failover.execution import ENDED, Run
-from mrc.core.model import Flow, Region
+from mrc.core.failover.execution import ENDED, AbortAsked, Run
+from mrc.core.failover.plan import as_seen
+from mrc.core.failover.runbook import Runbook, approval_of
+from mrc.core.model import Flow, Known, Region
 from mrc.core.views import FenceView, FindingView
 
 FENCE_PROOF_EVERY_S = 10.0
@@ -62,6 +64,11 @@ class Coordinator:
     def noticed(self) -> tuple[FindingView, ...]:
         """Return what the capture and the live sync have noticed that an operator should know."""
         return self.capture.findings() + self.sync.findings()
+
+    def as_seen(self, runbook: Runbook) -> Runbook:
+        """Return a runbook for a move to this region, with its conditions judged by what the observer saw last."""
+        source = self.observer.region(self.estate.unit.other(self.estate.region))
+        return as_seen(runbook, source_reachable=isinstance(source.kafka, Known))
 
     # -- pumps
 
@@ -121,6 +128,7 @@ class Coordinator:
         if not self.leads:
             return False
         try:
+            self._end_lapsed()
             return self.mover.step()
         except MrcError as error:
             if error.code not in ("LEASE_LOST", "STALE_TERM", "ZOOKEEPER_UNREACHABLE"):
@@ -129,6 +137,15 @@ class Coordinator:
             self._resumed = False
             self.mover.drop()
             raise
+
+    def _end_lapsed(self) -> None:
+        """Ask to abort a move that waits for an approval which nobody may give any more."""
+        run = self.mover.run
+        if run is None or run.waiting is None or run.waiting.code or not run.abortable:
+            return
+        approval = approval_of(run.step.approval_rule)
+        if approval is not None and approval.lapsed(self.estate.clock.now_ms() - run.waiting.since_ms):
+            self.mover.ask(AbortAsked("mrc", f"nobody has approved step {run.step.name} within {approval.timeout_s:g} s"))
 
     def moving(self) -> bool:
         """Whether an execution is running here."""

@@ -106,8 +106,8 @@ CODES: dict[str, Code] = {
     ),
     "APPROVE_REFUSED": Code(
         "usage",
-        "The execution waits for nobody's approval.",
-        "`mrc watch` shows what it waits for.",
+        "The execution waits for nobody's approval, or not for this person's.",
+        "`mrc watch` shows what it waits for, and for whom.",
     ),
     "TOKEN_REUSED": Code(
         "usage",

@@ -22,6 +22,7 @@ from mrc.agent.service import AgentService
 from mrc.config.settings import AgentSettings, Settings
 from mrc.control.server import Server
 from mrc.core.errors import MrcError
+from mrc.core.failover.runbook import Runbook
 from mrc.core.model import Region
 from mrc.ports import RENEW_EVERY_S
 from mrc.telemetry.logs import configure_logs
@@ -47,6 +48,7 @@ class Agent:
         self._threads: list[threading.Thread] = []
         self._wakes: list[threading.Event] = []
         self.failed = False
+        self._settings = settings
         self.reach: Reach = reach(settings, region, me, __version__)
         self.coordinators = {name: Coordinator(estate, me.id) for name, estate in self.reach.estates.items()}
         self.service = AgentService(
@@ -55,7 +57,7 @@ class Agent:
             self.reach.leadership,
             self.reach.peers,
             self.coordinators,
-            partial(runbook, settings),
+            self._runbook,
         )
 
     def start(self) -> None:
@@ -81,6 +83,11 @@ class Agent:
         for coordinator in self.coordinators.values():
             coordinator.capture.close()
         self.reach.close()
+
+    def _runbook(self, replication_group: str, kind: str) -> tuple[Runbook, str]:
+        """Return the runbook of a kind of move as it is now: without the steps that what was seen last makes needless."""
+        book, digest = runbook(self._settings, replication_group, kind)
+        return self.coordinators[replication_group].as_seen(book), digest
 
     def _wake_on_record(self, name: str, coordinator: Coordinator) -> Callable[[], threading.Event]:
         """Return a maker of events that are set whenever the active-region record changes."""

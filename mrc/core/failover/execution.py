@@ -1,9 +1,9 @@
 """The mover as a value machine: ``handle(state, event, now) -> (state, entries, effects)``.
 
 Theory of operation. An execution walks its plan's steps in order. A step is *done* by one effect (`Do`) and *verified* by
-another (`Verify`) from fresh observation; a failure is retried a bounded number of times, then a person is asked. Until a
-step that opens a region has been begun, an abort undoes the finished steps backwards. Effects may be carried out
-more than once: whoever resumes an execution repeats the effect whose result is not in the journal.
+another (`Verify`) from fresh observation; a failure is retried a bounded number of times, then a person is asked, or what the
+step's ``on_failure`` says is done. Until a step that opens a region has been begun, an abort undoes the finished steps backwards.
+Effects may be carried out more than once: whoever resumes an execution repeats the effect whose result is not in the journal.
 
 Every accepted event becomes one journal entry, before its effects are handed out; replaying the entries through
 `handle` gives the state. After a resume every proof that expires is proved again (`Action.proof`) before the walk goes on.
@@ -22,6 +22,7 @@ import msgspec
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.failover.actions import ACTIONS
 from mrc.core.failover.plan import Plan, PlanStep
+from mrc.core.failover.runbook import approval_of
 from mrc.core.model import Value, Written
 
 # ---------------------------------------------------------------- events (and, with a header, journal entries)
@@ -145,12 +146,13 @@ _ROUND = 100
 
 
 class Waiting(Value, frozen=True):
-    """What a waiting execution asks a person: approval of a step (``code`` empty), or what to do about a failure."""
+    """What a waiting execution asks a person: approval of a step (``code`` empty, ``since_ms`` set), or what to do about a failure."""
 
     step: str
     code: str
     message: str
     back_to: Phase
+    since_ms: int = 0
 
 
 class Run(Value, frozen=True):
@@ -263,8 +265,9 @@ def _begin(run: Run, now_ms: int) -> Outcome:
     if run.at == len(run.plan.steps):
         return msgspec.structs.replace(run, phase="succeeded", ended_at_ms=now_ms), ()
     step = run.plan.steps[run.at]
-    if step.approval and not run.approved:
-        waiting = Waiting(step.name, "", f"approval of step {step.name}", "doing")
+    asked = approval_of(step.approval_rule)
+    if asked is not None and not run.approved:
+        waiting = Waiting(step.name, "", f"approval of step {step.name}{asked.asks(run.plan.actor)}", "doing", now_ms)
         return msgspec.structs.replace(run, phase="waiting", waiting=waiting), ()
     attempt = _next_round(run)
     began = run.times.get(step.name, (now_ms, 0))[0]
@@ -300,14 +303,26 @@ def _verified(run: Run, event: Event, now_ms: int) -> Outcome:
 
 
 def _failed(run: Run, event: Event, now_ms: int) -> Outcome:
-    """Try again from the step's beginning (a new proof needs a new effect), or ask a person."""
+    """Try again from the step's beginning (a new proof needs a new effect); after the last try do what the step says."""
     assert isinstance(event, Failed)  # noqa: S101
-    evidence = {**run.evidence, run.step.name: f"{event.code}: {event.message}"}
-    if run.attempt % _ROUND < run.step.retries:
-        again = msgspec.structs.replace(run, phase="doing", attempt=run.attempt + 1, evidence=evidence)
-        return again, (Do(run.step, again.attempt),)
-    waiting = Waiting(run.step.name, event.code, event.message, "doing")
-    return msgspec.structs.replace(run, phase="waiting", waiting=waiting, evidence=evidence), ()
+    step, said = run.step, f"{event.code}: {event.message}"
+    after = msgspec.structs.replace(run, evidence={**run.evidence, step.name: said})
+    if run.attempt % _ROUND < step.retries:
+        again = msgspec.structs.replace(after, phase="doing", attempt=run.attempt + 1)
+        return again, (Do(step, again.attempt),)
+    if step.on_failure == "undo" and not run.opened:
+        return _abort(after, event, now_ms)
+    if step.on_failure == "go-on":
+        passed = msgspec.structs.replace(
+            run,
+            evidence={**run.evidence, step.name: f"the move went on without it: {said}"},
+            times={**run.times, step.name: (run.times[step.name][0], now_ms)},
+            at=run.at + 1,
+            approved=False,
+        )
+        return _begin(passed, now_ms)
+    waiting = Waiting(step.name, event.code, event.message, "doing")
+    return msgspec.structs.replace(after, phase="waiting", waiting=waiting), ()
 
 
 def _proved(run: Run, event: Event, now_ms: int) -> Outcome:
@@ -363,6 +378,11 @@ def _approve(run: Run, event: Event, now_ms: int) -> Outcome:
     """Go on: begin the approved step, or give the failed one another round of tries; proofs are repeated first."""
     if run.waiting is None:
         raise InvariantViolation("waiting for nothing", where=run.plan.id)
+    asked = None if run.waiting.code else approval_of(run.step.approval_rule)
+    if asked is not None and isinstance(event, Approved):
+        why = asked.refusal(event.actor, run.plan.actor, now_ms - run.waiting.since_ms)
+        if why:
+            raise MrcError("APPROVE_REFUSED", why, where=f"step {run.step.name}")
     if run.waiting.back_to == "undoing":
         return _undo_next(msgspec.structs.replace(run, waiting=None), now_ms)
     after = msgspec.structs.replace(run, waiting=None, approved=True, phase="doing", back_to="doing")

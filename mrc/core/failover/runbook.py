@@ -38,6 +38,23 @@ class Approval(Written, frozen=True):
     by: Literal["anybody", "another"] = "anybody"
     timeout_s: Annotated[float, Meta(gt=0, le=604_800)] | None = None
 
+    def lapsed(self, waited_ms: int) -> bool:
+        """Whether nobody may approve any more."""
+        return self.timeout_s is not None and waited_ms > self.timeout_s * 1000
+
+    def refusal(self, actor: str, starter: str, waited_ms: int) -> str:
+        """Return why ``actor`` may not approve; empty where they may."""
+        if self.lapsed(waited_ms):
+            return f"it had to be approved within {self.timeout_s:g} s; the move is undone"
+        if self.by == "another" and actor == starter:
+            return f"somebody else than {starter}, who began the move, has to approve it"
+        return ""
+
+    def asks(self, starter: str) -> str:
+        """Return what is asked for beyond anybody's word, in words that follow "approval of step NAME"; empty: nothing."""
+        who = f" by somebody else than {starter}" if self.by == "another" else ""
+        return who if self.timeout_s is None else f"{who} within {self.timeout_s:g} s, else the move is undone"
+
 
 class RunbookStep(Written, frozen=True):
     """One step.
