@@ -229,7 +229,7 @@ class Mover:
             deadline_s=clock.monotonic_s() + effect.step.timeout_s,
             positions=self._positions,
             observe=self._observe,
-            interrupted=lambda: bool(self._asked),
+            interrupted=lambda: bool(self._asked) or self.run is not run,  # asked for, or in another execution's place by now
         )
         name, attempt = effect.step.name, effect.attempt
         try:

@@ -652,9 +652,9 @@ def _listed(coordinator: Coordinator, execution: str) -> ExecutionView:
 
 def execution_view(run: Run, now_ms: int) -> ExecutionView:
     """Return what is shown of an execution."""
-    status: Literal["running", "waiting", "undoing", "succeeded", "aborted"]
+    status: Literal["running", "waiting", "undoing", "succeeded", "aborted", "superseded"]
     match run.phase:
-        case "waiting" | "undoing" | "succeeded" | "aborted":
+        case "waiting" | "undoing" | "succeeded" | "aborted" | "superseded":
             status = run.phase
         case _:
             status = "running"
@@ -684,7 +684,9 @@ def _step_view(run: Run, index: int, now_ms: int) -> StepView:
     began, ended = run.times.get(step.name, (0, 0))
     state = "planned"
     if ended:
-        state = "done"
+        state = "skipped" if run.evidence.get(step.name, "").startswith("skipped: ") else "done"
+    elif began and run.phase == "superseded":
+        state = "left"
     elif began and run.phase == "aborted":
         state = "undone"
     elif began and index == run.at:

@@ -389,7 +389,8 @@ class StepView(Value, frozen=True):
     """A step of a plan or an execution.
 
     Attributes:
-        state: ``planned``, ``running``, ``done``, ``verifying``, ``waiting``, ``failed``, ``undone`` or ``skipped``.
+        state: ``planned``, ``running``, ``done``, ``verifying``, ``waiting``, ``failed``, ``undone``, ``skipped`` or
+            ``left`` (where it was when another execution took the place).
         evidence: the last observed evidence, or what it will do in a plan.
         elapsed_ms: time spent in it so far.
     """
@@ -431,7 +432,8 @@ class ExecutionView(Value, frozen=True):
     """One run of a plan.
 
     Attributes:
-        status: ``running``, ``waiting`` (approval, or paused and asking), ``undoing``, ``succeeded``, ``aborted``; in a list
+        status: ``running``, ``waiting`` (approval, or paused and asking), ``undoing``, ``succeeded``, ``aborted``,
+            ``superseded`` (a failover took its place); in a list
             also ``unreadable``, where its plan or journal is garbled.
         waits_for: what it waits for, with the code of the failure where there was one; empty while it runs; what is garbled, and where.
     """

@@ -65,13 +65,15 @@ def ends(sandbox: Sandbox, region: str) -> dict[tuple[str, int], int]:
 
 def commit(sandbox: Sandbox, region: str, group: str, positions: dict[tuple[str, int], int]) -> None:
     rows = [TopicPartition(topic, partition, offset) for (topic, partition), offset in positions.items()]
-    asked = admin(sandbox, region).alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, rows)], request_timeout=15)
+    client = admin(sandbox, region)  # is needed until it has answered
+    asked = client.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, rows)], request_timeout=15)
     for future in asked.values():
         assert all(row.error is None for row in future.result(timeout=20).topic_partitions)
 
 
 def committed(sandbox: Sandbox, region: str, group: str) -> dict[tuple[str, int], int]:
-    asked = admin(sandbox, region).list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=15)
+    client = admin(sandbox, region)
+    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=15)
     rows = asked[group].result(timeout=20).topic_partitions
     return {(row.topic, row.partition): row.offset for row in rows if row.offset >= 0}
 

@@ -365,3 +365,23 @@ def test_a_step_that_the_move_needs_is_not_skipped(tmp_path: Path) -> None:
     with pytest.raises(MrcError) as refused:
         estate.leader(WEST).coordinator.mover.ask(Skipped("somebody"))
     assert refused.value.code == "SKIP_REFUSED"
+
+
+def test_a_failover_does_not_wait_for_the_effect_whose_place_it_takes() -> None:
+    estate = settled()
+    estate.replicating = False
+    estate.settle(3)
+    clock, asked_at_s, others = estate.world.clock, [], estate.world.clock.meanwhile
+
+    def meanwhile() -> None:
+        others()
+        run = estate.run_of(WEST) if estate.leader(WEST).moving else None  # in the middle of an effect
+        if not asked_at_s and run is not None and (run.phase, run.step.name) == ("verifying", "drain"):
+            asked_at_s.append(clock.monotonic_s())
+            start(estate, WEST, allow_data_loss=True)
+
+    clock.meanwhile = meanwhile
+    estate.begin("switchover", WEST)
+    run = estate.finish(WEST)
+    assert (run.plan.kind, run.phase) == ("failover", "succeeded")
+    assert clock.monotonic_s() - asked_at_s[0] < 20

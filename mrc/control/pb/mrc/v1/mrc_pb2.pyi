@@ -2640,7 +2640,9 @@ class Step(_message.Message):
     action: _builtins.str
     """What it does."""
     state: _builtins.str
-    """"planned", "running", "done", "verifying", "waiting", "failed", "undoing", "undone" or "skipped"."""
+    """"planned", "running", "done", "verifying", "waiting", "failed", "undoing", "undone", "skipped" or "left" (where
+    it was when another execution took the place).
+    """
     evidence: _builtins.str
     """The last observed evidence; in a plan, what it will do."""
     elapsed_ms: _builtins.int
@@ -2801,8 +2803,8 @@ class Execution(_message.Message):
     target: _builtins.str
     """The region it moves to."""
     status: _builtins.str
-    """"running", "waiting" (for an approval, or paused and asking), "undoing", "succeeded" or "aborted"; in a list also
-    "unreadable", where the plan or the journal is garbled: then only id, replication_group and waits_for are set.
+    """"running", "waiting" (for an approval, or paused and asking), "undoing", "succeeded", "aborted" or "superseded" (a failover took
+    its place); in a list also "unreadable", where the plan or the journal is garbled: then only id, replication_group and waits_for are set.
     """
     waits_for: _builtins.str
     """What it waits for, with the code of the failure where there was one; empty while it runs; where it is unreadable,
