@@ -64,7 +64,7 @@ def sim(ctx: click.Context, seed: int | None, span: str | None, shrinks: bool, l
       mrc sim --seeds 1..500
       mrc sim --seeds 1..5000 --shrink --output json
       mrc sim --seed 17
-      mrc sim --seed 17 --leave-out 0,3 --trace 2>trace.txt
+      mrc sim --seed 17 --leave-out 0,3 --trace
     """
     if (seed is None) == (span is None):
         raise MrcError("BAD_REQUEST", "give either --seed or --seeds", where="mrc sim")

@@ -8,7 +8,7 @@ What mrc wrote (the record, journals, ledgers) they read as JSON. Each promise h
 - ``SKIPPED``: a group has not processed a record that the active region has;
 - ``STUCK``: an execution neither ended nor says what it waits for;
 - ``NOT_AS_RECORDED``: at rest a fence, a flow or the mirror is not what the record wants;
-- ``JOURNAL``: an older term wrote after a newer one, or entries are missing;
+- ``JOURNAL``: an older term wrote after a newer one, two agents wrote in one term, or entries are missing;
 - ``AGENT_WRONG``: an agent found itself to be wrong.
 """
 
@@ -78,6 +78,10 @@ class Evidence:
         """Whether a record was acknowledged through such a hole."""
         return any(region == ack.region and begin <= ack.order <= (end or ack.order) for region, begin, end in self.holes)
 
+    def strays(self) -> set[bytes]:
+        """Return the values that came through such holes: nobody copies, moves or reports them, and nothing is promised of them."""
+        return {ack.value for ack in self.observed.acks if self.in_hole(ack)} if self.holes else set()
+
     def json(self, path: str) -> Any:
         """Return what a node holds; None where there is none or it is empty."""
         node = self.world.ensemble.nodes.get(path)
@@ -100,8 +104,8 @@ class Evidence:
                         if ledger["state"] == "listed":
                             found = tail["begin"] <= offset < tail["end"]
                         else:
-                            # A region that came back shorter than its mirror is left to a person, with all that it holds.
-                            found = offset > tail["last_source"] or region in self.truncated
+                            # Where a region came back shorter than its mirror, what both hold is left to a person.
+                            found = offset > tail["last_source"] or bool(self.truncated)
                         if found:
                             return True
         return False
@@ -174,6 +178,7 @@ def _kind(evidence: Evidence, execution: str) -> str:
 
 
 def _journals(evidence: Evidence) -> Iterator[Violation]:
+    holders: dict[tuple[str, int], str] = {}
     for path in evidence.below(f"{_ROOT}/executions"):
         # Terms of the two regions are unlike numbers; an execution is undone from its source at most once, at its end.
         last: dict[str, int] = {}
@@ -185,6 +190,10 @@ def _journals(evidence: Evidence) -> Iterator[Violation]:
             if entry["term"] < last.get(region, 0):
                 yield Violation("JOURNAL", f"term {entry['term']} wrote {entry_path} after term {last[region]}", 0.0)
             last[region] = entry["term"]
+            holder = holders.setdefault((region, entry["term"]), entry["agent"])
+            if holder != entry["agent"]:
+                yield Violation("JOURNAL", f"{holder} and {entry['agent']} both wrote in term {entry['term']}", 0.0)
+                return
 
 
 # ---------------------------------------------------------------- at rest
@@ -222,12 +231,13 @@ def _lost(evidence: Evidence, present: set[bytes]) -> Iterator[Violation]:
 
 
 def _skipped(evidence: Evidence, active: Region, consumers: list[Consumer]) -> Iterator[Violation]:
+    strays = evidence.strays()
     for consumer in consumers:
-        skipped = []
+        skipped, known = [], consumer.processed | strays
         for tp in evidence.world.tps():
             log = _log(evidence.world, active, tp)
             for offset, value in _visible(log):
-                if value not in consumer.processed and not evidence.reported(active, tp, offset):
+                if value not in known and not evidence.reported(active, tp, offset):
                     skipped.append(f"{value.decode()} ({tp}@{offset})")
         if skipped:
             yield Violation("SKIPPED", f"{consumer.group} in {active}: {len(skipped)}: {_some(skipped)}", 0.0)
@@ -254,15 +264,18 @@ def _as_recorded(evidence: Evidence, active: Region) -> Iterator[Violation]:
     back = world.replicators[active].status(connector(Flow(standby, active)))
     if back.state != "STOPPED":
         yield Violation("NOT_AS_RECORDED", f"the flow out of the standby is {back.state}", 0.0)
-    if standby in evidence.truncated and any(one["region"] == standby and one["state"] == "open" for one in evidence.ledgers()):
-        return  # it came back shorter than its mirror: nobody may copy into it until a person has decided
+    shaken = bool(evidence.truncated or evidence.strays())
+    if shaken and any(one["region"] == standby and one["state"] == "open" for one in evidence.ledgers()):
+        # A region came back shorter than its mirror, or somebody else wrote into a mirror: the two logs do not tell where the tail
+        # begins, and nobody may copy until a person has decided.
+        return
     there = world.replicators[standby].status(connector(Flow(active, standby)))
     if there.state != "RUNNING" or not all(task == "RUNNING" for task in there.tasks):
         yield Violation("NOT_AS_RECORDED", f"the flow into {standby} is {there.state} {there.trace}", 0.0)
         return
     lacks = []
     for tp in world.tps():
-        mirror = set(values(_log(world, standby, tp))) | evidence.trimmed
+        mirror = set(values(_log(world, standby, tp))) | evidence.trimmed | evidence.strays()
         lacks += [
             f"{value.decode()} ({tp})"
             for offset, value in _visible(_log(world, active, tp))

@@ -9,7 +9,7 @@ import msgspec
 from mrc.core.model import Region
 from mrc.sim.world import EAST, WEST
 
-CHAOS_S = 40.0
+CHAOS_S = 34.0
 """How long things happen; after that everything is healed and has to come to rest."""
 
 AGENTS = ("east-a", "east-b", "west-a", "west-b")

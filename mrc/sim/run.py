@@ -35,13 +35,13 @@ from mrc.sim.world import EAST, WEST, World, connector
 REST_MAX_S = 240.0
 """How long after the healing everything may take to come to rest."""
 
-LOOK_EVERY_S = 4.0
+LOOK_EVERY_S = 3.0
 TRACE_MAX = 200_000
 
 _RECORD = f"/groups/{REPLICATION_GROUP}/record"
 _CURRENT = f"/groups/{REPLICATION_GROUP}/current"
 
-PERIODS = {"lead": 0.6, "observe": 3.0, "fence": 1.0, "flow": 1.0, "capture": 0.4, "sync": 2.0, "move": 0.25}
+PERIODS = {"lead": 0.8, "observe": 4.0, "fence": 1.0, "flow": 1.2, "capture": 0.6, "sync": 2.0, "move": 0.3}
 """Seconds between two turns of an agent's pumps, about."""
 
 
@@ -305,11 +305,11 @@ class Simulation:
         )
         self.evidence.groups = tuple(c.group for c in self._consumers)
         for producer in self._producers:
-            self._work(f"produce {producer.name}", partial(self._write, producer), 0.5)
+            self._work(f"produce {producer.name}", partial(self._write, producer), 0.6)
         for consumer in self._consumers:
-            self._work(f"consume {consumer.group}", consumer.turn, 0.6)
+            self._work(f"consume {consumer.group}", consumer.turn, 0.7)
         for flow in self.world.flows:
-            self._work(f"copy {flow}", partial(self._copy, flow), 0.4)
+            self._work(f"copy {flow}", partial(self._copy, flow), 0.5)
 
     def _write(self, producer: Producer, rng: random.Random) -> int:
         adopted = self._adopted = self._adopted or not checkers.missing_denies(self.world, WEST)
@@ -412,9 +412,9 @@ class Simulation:
         return bool(current and current.data) or self.record().state != "open" or bool(self._open)
 
     def _waiting(self) -> str:
-        """Return what the running execution says that it waits for."""
-        waits = [run.waiting.message for agent in self.agents.values() if (run := agent.run) and run.phase not in ENDED and run.waiting]
-        return "; ".join(waits)
+        """Return what the running execution says that it waits for, or how the step that it tries again has failed last."""
+        runs = [run for agent in self.agents.values() if (run := agent.run) and run.phase not in ENDED]
+        return "; ".join(run.waiting.message if run.waiting else run.evidence.get(run.step.name, "") for run in runs)
 
     # -- what happens
 
@@ -555,9 +555,8 @@ class Simulation:
         self.world.regain(region)
         for connector_ in self.world.replicators[region].connectors.values():
             connector_.held = dict(connector_.stored)
-        record = self.record()
-        if truncated and record.state == "open" and record.region != region:
-            self._truncate(region)
+        if truncated and any(ledger["region"] == region and ledger["state"] == "open" for ledger in self.evidence.ledgers()):
+            self._truncate(region)  # a mirror that loses copies is another matter: nothing was promised of it
 
     def _truncate(self, region: Region) -> None:
         cluster, other = self.world.clusters[region], self.world.clusters[_other(region)]
