@@ -371,7 +371,8 @@ def test_a_failover_does_not_wait_for_the_effect_whose_place_it_takes() -> None:
     estate = settled()
     estate.replicating = False
     estate.settle(3)
-    clock, asked_at_s, others = estate.world.clock, [], estate.world.clock.meanwhile
+    asked_at_s: list[float] = []
+    clock, others = estate.world.clock, estate.world.clock.meanwhile
 
     def meanwhile() -> None:
         others()
