@@ -149,6 +149,7 @@ def _across_groups(settings: Settings) -> Iterator[Finding]:
         [((top, number, "topics", index), topic) for number, group in groups for index, topic in enumerate(group.topics)],
         "topic",
     )
+    yield from _spanning(settings)
     yield from _unique(
         [
             ((top, number, "flows", index, "connector"), flow.connector)
@@ -157,6 +158,17 @@ def _across_groups(settings: Settings) -> Iterator[Finding]:
         ],
         "connector",
     )
+
+
+def _spanning(settings: Settings) -> Iterator[Finding]:
+    """A consumer group moves as a whole: one that reads topics of two replication groups would be moved by half."""
+    home: dict[str, str] = {}
+    for number, group in enumerate(settings.replication_groups):
+        for index, name in enumerate(group.groups):
+            first = home.setdefault(name, group.name)
+            if first != group.name:
+                key = ("replication_groups", number, "groups", index)
+                yield key, f"consumer group {name} belongs to {first} already; one that reads topics of both moves with both: make them one"
 
 
 def _unique(named: Iterable[tuple[Key, str]], noun: str) -> Iterator[Finding]:

@@ -277,6 +277,7 @@ def test_one_of_several_replication_groups_must_be_named(tmp_path: Path) -> None
     path = write_example(tmp_path)
     start = path.read_text().index("  - name: orders")
     second = path.read_text()[start:].replace("orders", "stock").replace("payments", "shelves")
+    second = second.replace("billing", "depot").replace("shipping", "packing")
     path.write_text(path.read_text() + second)
     settings = load(path)
     assert settings.replication_group("stock").topics == ("stock", "shelves")
@@ -290,5 +291,15 @@ def test_a_third_region_is_named_once_and_may_belong_to_another_replication_grou
     path = write_example(tmp_path, {"replication_groups:": THIRD})
     start = path.read_text().index("  - name: orders")
     second = path.read_text()[start:].replace("orders", "stock").replace("payments", "shelves").replace("west", "north")
+    second = second.replace("billing", "depot").replace("shipping", "packing")
     path.write_text(path.read_text() + second)
     assert check(path)[1] == ()
+
+
+def test_a_consumer_group_of_two_replication_groups_is_refused(tmp_path: Path) -> None:
+    path = write_example(tmp_path, {})
+    start = path.read_text().index("  - name: orders")
+    path.write_text(path.read_text() + path.read_text()[start:].replace("orders", "stock").replace("payments", "shelves"))
+    first = check(path)[1][0]
+    assert first.key == "replication_groups[1].groups[0]"
+    assert "belongs to orders already" in first.message
