@@ -8,7 +8,8 @@ What mrc wrote (the record, journals, ledgers) they read as JSON. Each promise h
 - ``SKIPPED``: a group has not processed a record that the active region has;
 - ``STUCK``: an execution neither ended nor says what it waits for;
 - ``NOT_AS_RECORDED``: at rest a fence, a flow or the mirror is not what the record wants;
-- ``JOURNAL``: an older term wrote after a newer one, two agents wrote in one term, or entries are missing;
+- ``JOURNAL``: an older term wrote after a newer one, two agents wrote in one term, entries are missing, or a resumed
+  execution went on before it had proved again what had been proved;
 - ``AGENT_WRONG``: an agent found itself to be wrong.
 """
 
@@ -22,10 +23,13 @@ import msgspec
 from mrc.core.model import Flow, GroupId, Region, TopicPartition
 from mrc.sim.log import PartitionLog
 from mrc.sim.workload import Ack, Consumer, Observed
-from mrc.sim.world import CONSUMER, EAST, PROBE, PRODUCER, WEST, World, connector
+from mrc.sim.world import CONSUMER, PROBE, PRODUCER, World, connector, other
 
 _ROOT = "/groups/orders"
 _SAID_MAX = 5
+
+PROOFS = frozenset({"fence-source", "release-groups", "stop-flow"})
+"""Actions whose verification expires when another agent takes over: what they saw may not hold any more."""
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -126,10 +130,6 @@ def _log(world: World, region: Region, tp: TopicPartition) -> PartitionLog:
     return world.clusters[region].contents[tp.topic].logs[tp.partition]
 
 
-def _other(region: Region) -> Region:
-    return WEST if region == EAST else EAST
-
-
 def _some(found: list[str]) -> str:
     more = f" and {len(found) - _SAID_MAX} more" if len(found) > _SAID_MAX else ""
     return ", ".join(found[:_SAID_MAX]) + more
@@ -182,6 +182,7 @@ def _journals(evidence: Evidence) -> Iterator[Violation]:
     for path in evidence.below(f"{_ROOT}/executions"):
         # Terms of the two regions are unlike numbers; an execution is undone from its source at most once, at its end.
         last: dict[str, int] = {}
+        events: list[dict[str, Any]] = []
         for number, entry_path in enumerate(evidence.below(f"{path}/entries")):
             entry = evidence.json(entry_path)
             region = str(entry["agent"]).partition("-")[0]
@@ -190,10 +191,34 @@ def _journals(evidence: Evidence) -> Iterator[Violation]:
             if entry["term"] < last.get(region, 0):
                 yield Violation("JOURNAL", f"term {entry['term']} wrote {entry_path} after term {last[region]}", 0.0)
             last[region] = entry["term"]
+            events.append(entry["event"])
             holder = holders.setdefault((region, entry["term"]), entry["agent"])
             if holder != entry["agent"]:
                 yield Violation("JOURNAL", f"{holder} and {entry['agent']} both wrote in term {entry['term']}", 0.0)
                 return
+        if unproved := _unproved(evidence.json(path)["steps"], events):
+            yield Violation("JOURNAL", f"{path} was resumed and went on with {unproved} was proved again", 0.0)
+
+
+def _unproved(steps: list[dict[str, Any]], events: list[dict[str, Any]]) -> str:
+    """Return a step that was gone on with after a resume before every earlier proof was proved again; empty where none was."""
+    proofs = {step["name"] for step in steps if step["action"] in PROOFS}
+    opens = {step["name"] for step in steps if step["action"] == "open-target"}
+    proved: set[str] = set()
+    again: set[str] = set()
+    for event in events:
+        kind, step = event["type"], event.get("step", "")
+        if kind == "abort-asked" or (kind == "verified" and step in opens):
+            return ""
+        if kind in ("did", "verified") and again and step not in proved:
+            return f"{step} before {', '.join(sorted(again))}"
+        if kind == "resumed":
+            again = set(proved)
+        elif kind in ("verified", "skipped"):
+            again.discard(step)
+            if kind == "verified" and step in proofs:
+                proved.add(step)
+    return ""
 
 
 # ---------------------------------------------------------------- at rest
@@ -233,7 +258,8 @@ def _lost(evidence: Evidence, present: set[bytes]) -> Iterator[Violation]:
 def _skipped(evidence: Evidence, active: Region, consumers: list[Consumer]) -> Iterator[Violation]:
     strays = evidence.strays()
     for consumer in consumers:
-        skipped, known = [], consumer.processed | strays
+        # What retention took from one region before a group had read it, the group has passed when it comes home.
+        skipped, known = [], consumer.processed | strays | evidence.trimmed
         for tp in evidence.world.tps():
             log = _log(evidence.world, active, tp)
             for offset, value in _visible(log):
@@ -256,7 +282,7 @@ def _denies(bindings: Any) -> set[tuple[str, str, str, str]]:
 
 
 def _as_recorded(evidence: Evidence, active: Region) -> Iterator[Violation]:
-    world, standby = evidence.world, _other(active)
+    world, standby = evidence.world, other(active)
     if ours := _denies(world.clusters[active].acls.bindings):
         yield Violation("NOT_AS_RECORDED", f"{active} is open and still refuses: {_some(sorted(map(' '.join, ours)))}", 0.0)
     if missing := missing_denies(world, standby):

@@ -298,6 +298,11 @@ class FakeCluster:
         now_s, broker = self.clock.monotonic_s(), tp.partition % BROKERS
         return next((before for known_s, before in self._before if known_s.get(broker, 0.0) > now_s), None)
 
+    def up_to_date(self) -> bool:
+        """Whether every broker knows of every ACL."""
+        now_s = self.clock.monotonic_s()
+        return all(known_s <= now_s for known, _ in self._before for known_s in known.values())
+
     def catch_up(self) -> None:
         """Let every broker know of every ACL."""
         self.late_s.clear()

@@ -56,7 +56,10 @@ class AgentProcess(Process):
         fates: what is to happen to it.
     """
 
-    def __init__(self, name: str, scheduler: Scheduler, trace: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, name: str, scheduler: Scheduler, trace: Callable[[str, str], None], woke_late: Callable[[Region], None] = lambda where: None
+    ) -> None:
+        """Make one; ``woke_late`` is told the region in which it acts on Kafka with a request from before its lease ran out."""
         super().__init__(name)
         self.tree: FakeTree | None = None
         self.cut: set[tuple[str, Region]] = set()
@@ -64,6 +67,7 @@ class AgentProcess(Process):
         self.fates: list[Fate] = []
         self._scheduler = scheduler
         self._trace = trace
+        self._woke_late = woke_late
 
     def wire(self, port: Any, kind: str, where: Region) -> Any:
         """Return ``port`` as this process reaches it."""
@@ -99,6 +103,8 @@ class AgentProcess(Process):
         fate = self._due(act=act) if self.fates else None
         if fate is not None and not fate.after:
             self._stop(fate)
+            if act and where.startswith("kafka") and self.tree is not None and self.tree.lease_s() <= 0:
+                self._woke_late(Region(where.partition(" ")[2]))
         if act:
             self._trace(self.name, f"{where} {name} {_told(name, args)}")
         result = do(*args, **kwargs)

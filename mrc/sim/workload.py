@@ -150,7 +150,8 @@ class Producer:
 class Consumer:
     """The one member of a group: it processes, commits, and goes where the record says.
 
-    ``auto.offset.reset`` is ``latest``, the setting that skips, so a position that is missing or out of range is not forgiven.
+    ``auto.offset.reset`` is ``latest``, the setting that skips, so a position that is missing or out of range is not forgiven,
+    once the group has committed any.
 
     Attributes:
         processed: every value that it processed.
@@ -169,7 +170,7 @@ class Consumer:
         self._tps = place.world.tps()
         self._joined: Region | None = None
         self._positions: dict[TopicPartition, int] = {}
-        self._ever = False
+        self._committed = False
 
     def gone(self, region: Region) -> None:
         """The region has died: whoever was there is no member any more."""
@@ -197,9 +198,8 @@ class Consumer:
         self._positions = {}
         for tp in self._tps:
             log = cluster.log(tp)
-            begin = committed[tp].offset if tp in committed else -1 if self._ever else 0
+            begin = committed[tp].offset if tp in committed else -1 if self._committed else 0
             self._positions[tp] = begin if log.start <= begin <= log.end else log.end
-        self._ever = True
 
     def _leave(self, region: Region) -> None:
         if not self.place.reaches(region):
@@ -230,5 +230,6 @@ class Consumer:
         positions = {tp: Position(Offset(offset)) for tp, offset in self._positions.items()}
         try:
             self.place.world.clusters[region].commit_as_member(CONSUMER, self.group, positions)
+            self._committed = True
         except MrcError:
             return

@@ -95,8 +95,7 @@ class World:
 
     def _allowed(self, region: Region) -> set[Binding]:
         """Return the ACLs that an estate like this has before mrc adds any."""
-        other = WEST if region == EAST else EAST
-        names = {*self.partitions, *(target_topic(self.policy, other, topic) for topic in self.partitions)}
+        names = {*self.partitions, *(target_topic(self.policy, other(region), topic) for topic in self.partitions)}
         found = {
             Binding("topic", name, "literal", principal, operation, "allow")
             for name in names
@@ -108,3 +107,8 @@ class World:
 def connector(flow: Flow, replication_group: str = "orders") -> str:
     """Return the name of a flow's connector."""
     return f"mrc.{replication_group}.{flow.source}-{flow.target}"
+
+
+def other(region: Region) -> Region:
+    """Return the world's other region."""
+    return WEST if region == EAST else EAST
