@@ -94,7 +94,7 @@ def settled(sandbox: Sandbox) -> None:
         wanted = {(g, *tp): offset for g in ("billing", "shipping") for tp, offset in committed(sandbox, "east", g).items()}
         return bool(wanted) and all(key in found and found[key]["source_offset"] == offset for key, offset in wanted.items())
 
-    eventually(answered, 30, lambda: mrc(sandbox, "offsets", "list", output="text").stdout)
+    eventually(answered, 30, lambda: mrc(sandbox, "offsets", "list", output="table").stdout)
 
 
 def event_at(sandbox: Sandbox, region: str, tp: tuple[str, int], offset: int) -> bytes | None:
@@ -160,7 +160,7 @@ def test_explain_sets_the_two_records_side_by_side_and_counts_what_mirrormaker_w
             assert one["mm2"]["rereads"]["value"] == max(0, safe - offset)
             rereads += int(one["mm2"]["rereads"]["value"])
     assert rereads > 0, "MirrorMaker is exact here: the comparison shows nothing"
-    text = mrc(sandbox, "offsets", "explain", "shipping", "--topic", chosen[0]["source"]["topic"], "--partition", "0", output="text")
+    text = mrc(sandbox, "offsets", "explain", "shipping", "--topic", chosen[0]["source"]["topic"], "--partition", "0", output="table")
     assert text.returncode == 0
     assert "MirrorMaker" in text.stdout
 
@@ -177,7 +177,12 @@ def test_diff_finds_the_group_that_was_put_beyond_what_it_has_read(sandbox: Sand
     consumer = Consumer({**sandbox.client_config("west", "admin"), "group.id": "shipping", "enable.auto.commit": False})
     try:
         consumer.subscribe([tp[0]])  # a member: mrc leaves the group alone now
-        eventually(lambda: consumer.poll(0.1) is None and bool(consumer.assignment()), 30)
+
+        def joined() -> bool:
+            consumer.poll(0.1)
+            return bool(consumer.assignment())
+
+        eventually(joined, 30)
         consumer.commit(offsets=[TopicPartition(*tp, beyond)], asynchronous=False)
         done = mrc(sandbox, "offsets", "diff", "--group", "shipping")
         assert done.returncode == 3, done.stdout
