@@ -191,11 +191,12 @@ class Mover:
             return True
         if not self._effects:
             return False
-        effect = self._effects.popleft()
+        run, effect = self.run, self._effects.popleft()
         pause = _PAUSE_S[min(effect.attempt % 100, len(_PAUSE_S) - 1)]
         if pause:
             self._estate.clock.sleep(pause)
-        run = self.run
+        if self.run is not run:
+            return True  # another execution has taken its place meanwhile: the effect must not be carried out any more
         event = self._perform(run, effect)
         if self.run is not run or self._asked:
             # Somebody took the execution up again meanwhile. Or a person's event comes first: it decides what becomes of the step,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from mrc.config.runbook import load_runbook
 from mrc.core.errors import MrcError
-from mrc.core.failover.execution import AbortAsked
+from mrc.core.failover.execution import AbortAsked, Do
+from mrc.core.failover.plan import make_plan
 from mrc.sim.world import EAST, WEST
-from tests.sim.estate import Estate
-from tests.sim.test_accidents import lose, regain, settled
+from tests.sim.estate import RUNBOOKS, Estate
+from tests.sim.test_accidents import lose, regain, settled, until_step
 
 
 def test_a_move_whose_beginning_and_whose_taking_up_were_both_never_answered_goes_on_all_the_same() -> None:
@@ -56,3 +58,44 @@ def test_a_region_that_is_failed_back_to_before_its_own_tail_was_listed_tells_it
     estate.settle(40)
     states = {ledger.region: ledger.state for ledger, _ in estate.leader(EAST).coordinator.estate.store.ledgers()}
     assert states == {EAST: "listed", WEST: "listed"}
+
+
+def test_an_effect_whose_execution_is_superseded_before_it_is_tried_again_is_not_carried_out() -> None:
+    estate = settled()
+    estate.replicating = False
+    estate.begin("switchover", WEST)
+    before = until_step(estate, "drain")
+    leader = estate.leader(WEST)
+    mover = leader.coordinator.mover
+    mover._effects.clear()
+    mover._effects.append(Do(before.step, before.attempt + 1))  # a further try, before which it waits
+    book, digest = load_runbook(RUNBOOKS / "failover.yaml")
+    plan = make_plan(
+        book,
+        digest,
+        execution="9",
+        replication_group="orders",
+        source=EAST,
+        target=WEST,
+        epoch=before.plan.epoch,
+        now_ms=estate.world.clock.now_ms(),
+        token="",
+        attested=True,
+        actor="test",
+        reason="",
+        supersedes=before.plan.id,
+    )
+    waited: list[str] = []
+
+    def meanwhile() -> None:
+        if not waited:
+            waited.append("once")
+            mover.supersede(before.plan.id, plan)
+
+    estate.world.clock.meanwhile = meanwhile
+    assert mover.step()
+    assert waited
+    assert mover.run is not None
+    assert mover.run.plan.id == "9"
+    assert (mover.run.phase, mover.run.step.name) == ("doing", "preflight"), "it goes on with what has taken its place"
+    assert mover.step()
