@@ -79,7 +79,7 @@ def happenings(seed: int) -> tuple[Happening, ...]:
         # Half of them in the seconds after a move has begun, when most is at stake.
         begun_s = rng.choice(found).at_s
         when_s = begun_s + rng.uniform(-0.5, 5.0) if rng.random() < 0.6 else rng.uniform(1.0, CHAOS_S - 3)
-        found.append(_fault(rng, kind, max(0.5, when_s)))
+        found.append(_fault(rng, kind, min(max(0.5, when_s), CHAOS_S - 1)))
     return tuple(sorted(found, key=lambda one: (one.at_s, one.kind, one.where)))
 
 
@@ -113,7 +113,7 @@ def _fault(rng: random.Random, kind: str, at_s: float) -> Happening:
         "region-kill": Happening(at_s, kind, region, long_s, flag=seldom),
         "transaction": Happening(at_s, kind, rng.choice(("active", "active", EAST, WEST)), long_s, flag=seldom),
         "clock-jump": Happening(at_s, kind, agent, calls=rng.choice((-1, 1)) * rng.randint(1_000, 7_200_000)),
-        "acls-late": Happening(at_s, kind, rng.choice(("active", region)), long_s, calls=calls % 2),
+        "acls-late": Happening(at_s, kind, rng.choice(("active", region)), 1.0 + long_s / 4, calls=calls % 2),
         "group-idle": Happening(at_s, kind, rng.choice(("billing", "shipping")), 2 * long_s),
         "group-stays": Happening(at_s, kind, rng.choice(("billing", "shipping")), 2 * long_s),
     }

@@ -14,6 +14,7 @@ import pytest
 
 from mrc.agent import fencing, steps
 from mrc.agent.leadership import Leadership
+from mrc.agent.mover import Mover
 from mrc.core.failover import execution
 
 
@@ -59,6 +60,9 @@ BUGS: dict[str, Bug] = {
         fencing, "require_fenced", "proof = prove(estate, region, still=still)", 'proof = Proof("fenced", "")', 8, "LOST"
     ),
     "the last stable offset is forgotten": Bug(fencing, "prove", "tuple(tp for tp in tps if stable[tp] < after[tp])", "()", 66, "LATE_ACK"),
+    "an execution is resumed without proving again": Bug(
+        execution, "_resume", "tuple(index for index, step in enumerate(steps) if ACTIONS[step.action].proof)", "()", 37, "JOURNAL"
+    ),
     "positions are not clamped to the target's log": Bug(
         steps, "_wanted_positions", "Offset(max(starts[tp], min(position.offset, ends[tp])))", "position.offset", 82, "SKIPPED"
     ),
@@ -69,5 +73,15 @@ BUGS: dict[str, Bug] = {
         "except Conflict:\n            self._session, self.term = session, self.current_term()\n            return True",
         1,
         "JOURNAL",
+    ),
+    # What follows was in the code, and the simulation has found it.
+    "an execution whose taking up was not answered is left to nobody": Bug(Mover, "_take_up", "self.drop()", "pass", 26, "STUCK"),
+    "a tail of the target's own is taken for copies": Bug(
+        steps,
+        "_write_ledger",
+        "flowing.list_divergence(work.estate, work.lead, work.positions.sights.target)",
+        "pass",
+        45,
+        "NOT_AS_RECORDED",
     ),
 }
