@@ -140,8 +140,8 @@ def batch_table(batch: Batch) -> Table:
         for outcome, command in zip(batch.failed, batch.replay, strict=True)
         for violation in outcome.violations[:1]
     ]
-    title = f"{batch.seeds} seeds in {batch.seconds:g} s, {batch.seeds_per_minute:g} a minute; {len(batch.failed)} failed"
-    return grid((">seed", "code", "broken", "replay"), rows, title=title)
+    summary = f"{batch.seeds} seeds in {batch.seconds:g} s, {batch.seeds_per_minute:g} a minute; {len(batch.failed)} failed"
+    return grid((">seed", "code", summary, "replay"), rows)
 
 
 def _span(text: str) -> tuple[int, int]:
