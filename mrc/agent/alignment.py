@@ -141,7 +141,7 @@ class Alignment:
             self._source_failed(error)
             here = {}
         self._half_known = not here
-        isolation = stored_isolation(stored)
+        isolation = stored_isolation(stored, self.estate.unit.topics)
         self.sights = self.estate.sights_of(self.flow, here, there, isolation)
         if self.flow not in self.estate.settings and not isolation:
             message = "Connect has not said yet how the flow reads its source, so nothing is compared"

@@ -6,6 +6,7 @@ is missing or garbled makes the map end before it: what is known is less then, n
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -152,11 +153,12 @@ def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tup
     return Decoded(known, wrong, head.anew)
 
 
-def stored_isolation(entries: dict[bytes, bytes]) -> str:
-    """Return the isolation level with which the source was read for the stored maps; empty where none says."""
+def stored_isolation(entries: dict[bytes, bytes], topics: Collection[str]) -> str:
+    """Return the isolation level with which the source was read for the stored maps of these topics; empty where none says."""
     for key, raw in entries.items():
         try:
-            if decode(key, MapKey).chunk == -1 and (sight := decode(raw, Head).sight):
+            place = decode(key, MapKey)
+            if place.chunk == -1 and place.topic in topics and (sight := decode(raw, Head).sight):
                 return sight.partition(",")[0]
         except (msgspec.DecodeError, msgspec.ValidationError):
             continue

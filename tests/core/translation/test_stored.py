@@ -13,7 +13,7 @@ import pytest
 from mrc.core.model import decode, encode
 from mrc.core.translation import offset_map
 from mrc.core.translation.offset_map import CHUNK_RUNS, OffsetMap, Run
-from mrc.core.translation.stored import MapKey, decode_map, encode_map
+from mrc.core.translation.stored import MapKey, decode_map, encode_map, stored_isolation
 from tests.core.translation.oracle import history
 from tests.core.translation.test_histories import align
 
@@ -164,3 +164,20 @@ def test_a_version_or_field_that_is_not_known_is_said_and_not_passed_over(chunk:
     back, wrong = topic.load()
     assert re.match(f"(the )?{said}", wrong)
     assert back is None or back.runs() == []
+
+
+def test_how_the_source_was_read_is_told_by_maps_of_the_asked_topics_only() -> None:
+    entries: dict[bytes, bytes] = {b"garbled": b"{"}
+    for topic, sight in (("theirs", "read_committed, with timestamps"), ("orders", "read_uncommitted, with timestamps")):
+        for key, value in encode_map(topic, 0, OffsetMap(0, 0), IDS, first_before=0, sight=sight):
+            entries[key] = value or b""
+    assert stored_isolation(entries, ("orders",)) == "read_uncommitted"
+    assert stored_isolation(entries, ("payments",)) == ""
+
+
+def test_a_map_made_by_looking_in_another_way_is_not_used_and_says_so() -> None:
+    entries = {key: value or b"" for key, value in encode_map("orders", 0, OffsetMap(0, 0), IDS, first_before=0, sight="read_committed, x")}
+    found = decode_map(entries, "orders", 0, IDS, "read_uncommitted, x")
+    assert found.known is None
+    assert "read_committed, x so far" in found.wrong
+    assert decode_map(entries, "orders", 0, IDS, "read_committed, x").known is not None
