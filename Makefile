@@ -36,7 +36,7 @@ lint: python
 	@scripts/lint
 
 check: lint
-	@exec scripts/test -q -m "not server"
+	@MRC_HISTORIES=4000 MRC_SIM_SEEDS=60 exec scripts/test -q -m "not server"
 
 test: setup lint
 	@scripts/test -q
@@ -48,7 +48,7 @@ e2e: setup
 	@exec scripts/test -v -m server $(if $(K),-k "$(K)")
 
 demo: setup
-	@exec $(BIN)/python -m mrc sandbox demo $(if $(REPORT),--report "$(REPORT)")
+	@exec scripts/demo $(if $(REPORT),--report "$(REPORT)")
 
 fmt: python
 	@$(BIN)/ruff format --quiet .
