@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.case import VARIANTS, Case, Check, Place, Variant, both
+from tests.conformance.case import RUN, Case, Check, Place, Variant, both
 from tests.conformance.cases import CASES
 from tests.conformance.logs import records
 from tests.conformance.running import GARBLED, Run, wrong
@@ -16,7 +16,7 @@ from tests.conformance.want import EXACT, REASONS
 
 pytestmark = pytest.mark.server
 
-in_each_variant = pytest.mark.parametrize("done", VARIANTS, indirect=True, scope="session")
+in_each_variant = pytest.mark.parametrize("done", RUN, indirect=True, scope="session")
 
 
 def _marks(xfail: Mapping[Variant, str], variant: Variant) -> tuple[pytest.MarkDecorator, ...]:
@@ -24,7 +24,7 @@ def _marks(xfail: Mapping[Variant, str], variant: Variant) -> tuple[pytest.MarkD
 
 
 def _parameters(things: Callable[[Case], Iterable[Place | Check]]) -> Iterator[Any]:
-    for variant in VARIANTS:
+    for variant in RUN:
         for case in CASES:
             for thing in things(case):
                 if variant in thing.variants:
@@ -32,7 +32,7 @@ def _parameters(things: Callable[[Case], Iterable[Place | Check]]) -> Iterator[A
 
 
 def _cases() -> Iterator[Any]:
-    for variant in VARIANTS:
+    for variant in RUN:
         for case in CASES:
             yield pytest.param(variant, case, id=f"{variant}-{case.name}", marks=_marks(case.sweep_xfail, variant))
 
