@@ -1,6 +1,6 @@
 """Put the comparison of translators into docs/offset-translation.md, from the last run of the conformance tests.
 
-Usage: ``python scripts/conformance_table.py [build/conformance.json]``, after ``make e2e K=conformance`` has run both variants.
+Usage: ``python scripts/conformance_table.py [build/conformance.json]``, after ``MRC_CONFORMANCE=all make e2e K=conformance``.
 What stands between the markers ``<!-- conformance: begin -->`` and ``<!-- conformance: end -->`` is made anew.
 """
 
