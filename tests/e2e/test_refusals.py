@@ -340,9 +340,9 @@ def test_a_garbled_active_region_record_is_named_and_left_alone(world: World) ->
     world.ground.zookeeper.set(RECORD, garbled)
     try:
         finding = findings(world.sandbox)["GARBLED_RECORD"]
-        assert (finding["severity"], finding["where"]) == ("error", "ZooKeeper /groups/orders/record")
+        assert (finding["severity"], finding["where"]) == ("error", "ZooKeeper /mrc/groups/orders/record")
         error = refused(mrc(world.sandbox, "switchover", "west", "--yes"), "GARBLED_RECORD", 1)
-        assert error["where"] == "ZooKeeper /groups/orders/record"
+        assert error["where"] == "ZooKeeper /mrc/groups/orders/record"
         refused(mrc(world.sandbox, "offsets", "list"), "GARBLED_RECORD", 1)
         assert world.ground.zookeeper.get(RECORD)[0] == garbled
         assert world.ground.acls() == acls
