@@ -489,9 +489,7 @@ class Capture:
         end = self._ends.get(tp)
         if down is not None or end is None:
             since_ms = self._alignment.source_down_since_ms if down else now_ms
-            unknown = Unknown(
-                down.code.lower().replace("_", "-") if down else "not-read-yet", str(down) if down else "not read yet", since_ms
-            )
+            unknown = Unknown(down.reason if down else "not-read-yet", str(down) if down else "not read yet", since_ms)
             return PartitionLagView(tp.topic, tp.partition, unknown, unknown, unknown, replicated)
         behind = aligner.pending_source + max(0, end.value - aligner.source_position)
         oldest_ms = aligner.oldest_pending_ms

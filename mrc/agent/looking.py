@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import takewhile
 from typing import TypeVar
 
+from mrc.agent.verifying import visible_from
 from mrc.core.errors import MrcError
 from mrc.core.model import GroupId, Known, Offset, Reading, TopicPartition, Unknown
 from mrc.core.translation.shown import shown
@@ -26,9 +28,6 @@ HEADERS_MAX = 20
 
 _SILENT = ("cluster-unreachable", "authentication-failed")
 
-_POLLS_MAX = 25
-_POLL_S = 0.2
-
 
 def ask(read: Callable[[], T], now_ms: int) -> Reading[T]:
     """Return what ``read`` returns, or why it failed. A bug passes out of it."""
@@ -42,7 +41,7 @@ def ask(read: Callable[[], T], now_ms: int) -> Reading[T]:
 
 def unknown(error: MrcError, now_ms: int) -> Unknown:
     """Return a failure as a reading."""
-    return Unknown(error.code.lower().replace("_", "-"), str(error), now_ms)
+    return Unknown(error.reason, str(error), now_ms)
 
 
 def around(cluster: Cluster, tp: TopicPartition, offset: Offset, sight: Sight) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
@@ -70,19 +69,7 @@ def _count(cluster: Cluster, tp: TopicPartition, span: tuple[int, int], sight: S
     high = min(span[1], cluster.ends([tp], sight.isolation)[tp])
     if high <= low:
         return 0
-    reader = cluster.reader({tp: Offset(low)}, sight)
-    found = silent = 0
-    try:
-        while silent < _POLLS_MAX:
-            batches = reader.poll(COUNTED_MAX, _POLL_S)
-            silent = 0 if any(batch.records for batch in batches) else silent + 1
-            for batch in batches:
-                found += sum(seen.offset < high for seen in batch.records)
-                if batch.position >= high or batch.at_end:
-                    return found
-    finally:
-        reader.close()
-    raise MrcError("CLUSTER_UNREACHABLE", "the records could not be counted in time", where=str(tp), retryable=True)
+    return sum(1 for _ in takewhile(lambda seen: seen.offset < high, visible_from(cluster, tp, Offset(low), sight, COUNTED_MAX)))
 
 
 def committed(positions: Reading[dict[TopicPartition, Position]], tp: TopicPartition, now_ms: int) -> Reading[float]:

@@ -95,7 +95,7 @@ class Observer:
             return Known(read(), now_ms)
         except MrcError as error:
             since_ms = before.since_ms if isinstance(before, Unknown) else now_ms
-            return Unknown(error.code.lower().replace("_", "-"), str(error), since_ms)
+            return Unknown(error.reason, str(error), since_ms)
 
     def _answered(self, reading: Reading[T], before: Reading[float]) -> Reading[float]:
         if isinstance(reading, Unknown):

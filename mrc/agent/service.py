@@ -571,7 +571,7 @@ def _ask(seen: Reading[float], ask: Callable[[], T], now_ms: int) -> Reading[T]:
     try:
         return Known(ask(), now_ms)
     except MrcError as error:
-        return Unknown(error.code.lower().replace("_", "-"), str(error), now_ms)
+        return Unknown(error.reason, str(error), now_ms)
 
 
 def _at(offsets: Reading[dict[TopicPartition, Offset]], tp: TopicPartition, now_ms: int) -> Reading[float]:

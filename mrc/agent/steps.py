@@ -80,7 +80,7 @@ class Work:
         """The flow that the move ends."""
         return Flow(self.plan.source, self.plan.target)
 
-    def wait(self, done: Callable[[], bool], otherwise: Callable[[], MrcError]) -> None:
+    def wait(self, done: Callable[[], bool], otherwise: Callable[[], MrcError], *, every_s: float = 0.05) -> None:
         """Poll until ``done``; raise ``otherwise()`` at the deadline or when interrupted."""
         held = False
 
@@ -89,7 +89,7 @@ class Work:
             held = done()
             return held or self.interrupted()
 
-        self.estate.wait_until(settled, self.deadline_s)
+        self.estate.wait_until(settled, self.deadline_s, every_s=every_s)
         if not held:
             raise otherwise()
 
@@ -135,6 +135,11 @@ def _records(plan: Plan) -> tuple[ActiveRecord, ActiveRecord, ActiveRecord, Acti
     )
 
 
+def _never_opened(plan: Plan) -> ActiveRecord:
+    """Return the record where a failover takes the place of a move to its source that died before it had opened it."""
+    return ActiveRecord(plan.source, "closed", plan.epoch)
+
+
 def _reconcile_fence(work: Work, region: Region) -> None:
     """Bring a fence to the record at once; a lost race means that somebody else did, and is looked at again."""
     for _ in range(5):
@@ -150,16 +155,20 @@ def _reconcile_fence(work: Work, region: Region) -> None:
 # ---------------------------------------------------------------- preflight, attest
 
 
+def _spelt(found: list[FindingView]) -> str:
+    return "; ".join(f"{f.code}: {f.message}" for f in found)
+
+
 def _preflight(work: Work) -> dict[str, str]:
     inventory = msgspec.structs.replace(work.observe(), execution="")
     plan = work.plan
     against = findings(inventory, plan.kind, plan.target, attested=plan.attested, superseding=bool(plan.supersedes))
     found = [f for f in against if f.severity == "error"]
     if found:
-        raise MrcError("PLAN_REFUSED", "; ".join(f"{f.code}: {f.message}" for f in found))
+        raise MrcError("PLAN_REFUSED", _spelt(found))
     if work.plan.kind == "switchover":
         if obstacles := work.positions.obstacles():
-            raise MrcError("PLAN_REFUSED", "; ".join(f"{f.code}: {f.message}" for f in obstacles))
+            raise MrcError("PLAN_REFUSED", _spelt(obstacles))
         # Whatever is unread when the fence stands is read inside the write block.
         work.wait(lambda: not work.positions.behind(), lambda: MrcError("CAPTURE_BEHIND", work.positions.behind(), where=str(work.forward)))
     groups = inventory.regions[work.plan.source].groups
@@ -437,9 +446,7 @@ def _forget_ends(work: Work) -> str:
 
 def _close_source(work: Work) -> dict[str, str]:
     opened, draining, closed, _ = _records(work.plan)
-    # A failover may take the place of a move to its source that died before it had opened it.
-    never_opened = ActiveRecord(work.plan.source, "closed", work.plan.epoch)
-    _set_record(work, (draining,) if work.plan.kind == "switchover" else (opened, draining, never_opened), closed)
+    _set_record(work, (draining,) if work.plan.kind == "switchover" else (opened, draining, _never_opened(work.plan)), closed)
     if work.plan.kind == "switchover":
         _reconcile_fence(work, work.plan.source)
     return {}
@@ -466,8 +473,9 @@ def _unclose_source(work: Work) -> str:
     record, _ = work.estate.require_record()
     if work.plan.kind == "failover":
         if not _same(record, opened):
-            never_opened = ActiveRecord(work.plan.source, "closed", work.plan.epoch)
-            _set_record(work, (closed, draining, never_opened), ActiveRecord(work.plan.source, "open", Epoch(work.plan.epoch + 1)))
+            _set_record(
+                work, (closed, draining, _never_opened(work.plan)), ActiveRecord(work.plan.source, "open", Epoch(work.plan.epoch + 1))
+            )
         return f"{work.plan.source} is the active region again"
     if _same(record, closed):
         _set_record(work, (closed,), draining)
@@ -492,7 +500,7 @@ def _wanted_positions(work: Work) -> dict[GroupId, dict[TopicPartition, Position
     planned = work.plan.kind == "switchover"
     translated = work.positions.final_positions(source_alive=planned, deadline_s=work.deadline_s)
     if planned and (obstacles := work.positions.obstacles()):
-        raise MrcError("NOT_VERIFIED", "; ".join(f"{f.code}: {f.message}" for f in obstacles), where=str(work.forward))
+        raise MrcError("NOT_VERIFIED", _spelt(obstacles), where=str(work.forward))
     wanted: dict[GroupId, dict[TopicPartition, Position]] = {}
     for group in work.estate.unit.groups:
         known = translated.get(group, {})
@@ -604,19 +612,6 @@ def _told(work: Work) -> dict[str, str]:
     return {**work.facts, "execution": plan.id, "kind": plan.kind, "source": plan.source, "target": plan.target, "step": work.step.name}
 
 
-def _seen(work: Work, done: Callable[[], bool], *, every_s: float) -> bool:
-    """Ask every so often until ``done``; False at the step's deadline, or when a person has asked to abort."""
-    held = False
-
-    def settled() -> bool:
-        nonlocal held
-        held = done()
-        return held or work.interrupted()
-
-    work.estate.wait_until(settled, work.deadline_s, every_s=every_s)
-    return held
-
-
 def _left_s(work: Work) -> float:
     return max(0.1, work.deadline_s - work.estate.clock.monotonic_s())
 
@@ -660,8 +655,10 @@ def _waited_for(work: Work) -> str:
             return False
         return True
 
-    if not _seen(work, done, every_s=1.0):
-        raise MrcError("EFFECT_TIMED_OUT", f"it has not ended with exit code 0; the last time: {last[0]}", where=argv[0])
+    def otherwise() -> MrcError:
+        return MrcError("EFFECT_TIMED_OUT", f"it has not ended with exit code 0; the last time: {last[0]}", where=argv[0])
+
+    work.wait(done, otherwise, every_s=1.0)
     return f"exit code 0; it said: {last[0] or 'nothing'}"
 
 
@@ -669,8 +666,8 @@ def _pause(work: Work) -> dict[str, str]:
     seconds = int(str(work.step.parameters["seconds"]))
     clock = work.estate.clock
     until_s = clock.monotonic_s() + seconds
-    if not _seen(work, lambda: clock.monotonic_s() >= until_s, every_s=min(0.2, seconds)):
-        raise MrcError("EFFECT_TIMED_OUT", f"the pause of {seconds} s was broken off")
+    broken_off = MrcError("EFFECT_TIMED_OUT", f"the pause of {seconds} s was broken off")
+    work.wait(lambda: clock.monotonic_s() >= until_s, lambda: broken_off, every_s=min(0.2, seconds))
     return {}
 
 

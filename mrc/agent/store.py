@@ -114,40 +114,32 @@ class Store:
 
         Raises ``STALE_TERM`` when the record is of another epoch than the plan, or has changed meanwhile.
         """
+        self._commit([lead(), *self._beginning(plan, first, current_version)])
+
+    def supersede(self, lead: LeaderCheck, old: Plan, last: Entry, plan: Plan, first: Entry) -> None:
+        """End the running execution with its last entry and begin another one in its place, in one transaction.
+
+        Raises ``STALE_TERM`` as `begin`, and when the old execution has changed meanwhile.
+        """
+        current, version = self.current()
+        if current != old.id:
+            raise MrcError("STALE_TERM", f"execution {old.id} is not the running one any more", where=current or self.root)
+        ended = Create(f"{self.root}/executions/{old.id}/entries/{last.number:06d}", encode(last))
+        self._commit([lead(), ended, *self._beginning(plan, first, version)])
+
+    def _beginning(self, plan: Plan, first: Entry, current_version: int) -> list[Op]:
+        """Return what makes ``plan`` the running execution, provided that the record stays as it is; ``STALE_TERM`` in another epoch."""
         found = self.record()
         if found is None or found[0].epoch != plan.epoch:
             raise MrcError("STALE_TERM", f"the plan is of epoch {plan.epoch}; plan again", where=self.record_path)
         path = f"{self.root}/executions/{plan.id}"
-        ops: list[Op] = [
-            lead(),
+        return [
             Check(self.record_path, found[1]),
             Put(f"{self.root}/current", plan.id.encode(), current_version),
             Create(path, encode(plan)),
             Create(f"{path}/entries", b""),
             Create(f"{path}/entries/{first.number:06d}", encode(first)),
         ]
-        self._commit(ops)
-
-    def supersede(self, lead: LeaderCheck, old: Plan, last: Entry, plan: Plan, first: Entry) -> None:
-        """End the running execution with its last entry and begin another one in its place, in one transaction.
-
-        Raises ``STALE_TERM`` when the old execution, the record or the leader has changed meanwhile.
-        """
-        current, version = self.current()
-        found = self.record()
-        if current != old.id or found is None:
-            raise MrcError("STALE_TERM", f"execution {old.id} is not the running one any more", where=current or self.root)
-        path = f"{self.root}/executions/{plan.id}"
-        ops: list[Op] = [
-            lead(),
-            Check(self.record_path, found[1]),
-            Create(f"{self.root}/executions/{old.id}/entries/{last.number:06d}", encode(last)),
-            Put(f"{self.root}/current", plan.id.encode(), version),
-            Create(path, encode(plan)),
-            Create(f"{path}/entries", b""),
-            Create(f"{path}/entries/{first.number:06d}", encode(first)),
-        ]
-        self._commit(ops)
 
     def append(self, lead: LeaderCheck, plan: Plan, entry: Entry, *, ends: bool) -> None:
         """Append an entry; with ``ends`` the execution is no longer the running one, in the same transaction.

@@ -31,8 +31,8 @@ def verify(here: Cluster, there: Cluster, pair: Pair, sights: Sights, checkpoint
     if checkpoint.translation.type != "exact":
         return VerifiedView(checkpoint, "unproved", f"the answer is {checkpoint.translation.type}")
     source_offset, target_offset = Offset(checkpoint.source_offset), Offset(checkpoint.translation.offset)
-    next_here = next(_from(here, pair.source, source_offset, sights.source, 1), None)
-    next_there = next(_from(there, pair.target, target_offset, sights.target, 1), None)
+    next_here = next(visible_from(here, pair.source, source_offset, sights.source, 1), None)
+    next_there = next(visible_from(there, pair.target, target_offset, sights.target, 1), None)
     if next_here is not None and next_there is not None:
         if next_here.fingerprint == next_there.fingerprint:
             return VerifiedView(checkpoint, "agrees", f"source record {next_here.offset} is target record {next_there.offset}")
@@ -53,10 +53,10 @@ def verify(here: Cluster, there: Cluster, pair: Pair, sights: Sights, checkpoint
 def _further(here: Cluster, there: Cluster, pair: Pair, sights: Sights, next_here: Seen, next_there: Seen) -> str:
     """Return where one side's next record follows on the other, for topics that are compacted; empty where it does not."""
     if pair.compacted:
-        for seen in _from(there, pair.target, Offset(next_there.offset), sights.target, COMPACTED_AWAY_MAX):
+        for seen in visible_from(there, pair.target, Offset(next_there.offset), sights.target, COMPACTED_AWAY_MAX):
             if seen.fingerprint == next_here.fingerprint:
                 return f"source record {next_here.offset} is target record {seen.offset}; what lies before was compacted away in the source"
-        for seen in _from(here, pair.source, Offset(next_here.offset), sights.source, COMPACTED_AWAY_MAX):
+        for seen in visible_from(here, pair.source, Offset(next_here.offset), sights.source, COMPACTED_AWAY_MAX):
             if seen.fingerprint == next_there.fingerprint:
                 return (
                     f"target record {next_there.offset} is source record {seen.offset}; what lies before was compacted away in the target"
@@ -64,7 +64,7 @@ def _further(here: Cluster, there: Cluster, pair: Pair, sights: Sights, next_her
     return ""
 
 
-def _from(cluster: Cluster, tp: TopicPartition, offset: Offset, sight: Sight, limit: int) -> Iterator[Seen]:
+def visible_from(cluster: Cluster, tp: TopicPartition, offset: Offset, sight: Sight, limit: int) -> Iterator[Seen]:
     """Yield the first ``limit`` visible records at or after a position, fewer where the log ends.
 
     Raises:
@@ -85,6 +85,6 @@ def _from(cluster: Cluster, tp: TopicPartition, offset: Offset, sight: Sight, li
                     yield seen
                 if found == limit or batch.at_end or batch.position >= end:
                     return
-        raise MrcError("CLUSTER_UNREACHABLE", "the records to verify could not be read in time", retryable=True)
+        raise MrcError("CLUSTER_UNREACHABLE", "the records could not be read in time", where=str(tp), retryable=True)
     finally:
         reader.close()

@@ -209,7 +209,7 @@ def _unmeasured(flow: FlowSettings, error: MrcError) -> FlowView:
     from mrc.core.model import Unknown
     from mrc.core.views import FlowView
 
-    why = Unknown(error.code.lower().replace("_", "-"), str(error), _now_ms())
+    why = Unknown(error.reason, str(error), _now_ms())
     rpo = f"unknown: {why.reason}"
     return FlowView(flow.source, flow.target, flow.connector, "unknown", "UNKNOWN", (), str(error), why, why, rpo, why, 0, 0, ())
 

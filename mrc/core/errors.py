@@ -292,6 +292,11 @@ class MrcError(Exception):
         return CODES[self.code].kind
 
     @property
+    def reason(self) -> str:
+        """The code as readings say it (`mrc.core.model.Unknown`)."""
+        return self.code.lower().replace("_", "-")
+
+    @property
     def remedy(self) -> str:
         """What the reader does next."""
         return CODES[self.code].remedy
