@@ -98,6 +98,26 @@ class Estate:
             return replay(store.plan(executions[-1]), store.entries(executions[-1]))
         return None
 
+    def until(self, *phases: str, target: Region = WEST) -> Run:
+        """Run rounds until the execution is in one of these phases."""
+        for _ in range(ROUNDS_MAX):
+            self.round()
+            run = self.run_of(target)
+            if run is not None and run.phase in phases:
+                return run
+        raise AssertionError(f"never {phases}: {self.run_of(target)}")
+
+    def restart(self, region: Region) -> None:
+        """Start a region's agents anew; those that ran are killed where they live."""
+        for name in (f"{region}-a", f"{region}-b"):
+            self.stop(name)
+            self.agents[name] = SimAgent(self.world, region, name)
+
+    def stop(self, name: str) -> None:
+        """Kill an agent."""
+        self.agents[name].alive = False
+        self.agents[name].tree.expire()
+
     def finish(self, target: Region) -> Run:
         """Run rounds until the execution has ended; a person approves whatever it waits for."""
         for _ in range(ROUNDS_MAX):

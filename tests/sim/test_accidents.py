@@ -10,7 +10,7 @@ from mrc.core.errors import MrcError
 from mrc.core.failover.execution import ENDED, AbortAsked, Run, Skipped, replay
 from mrc.core.model import ActiveRecord, Epoch, Region, TopicPartition
 from mrc.ports import Binding, Check
-from mrc.sim.agents import SimAgent, contents
+from mrc.sim.agents import contents
 from mrc.sim.world import EAST, PRODUCER, WEST
 from tests.sim.estate import BILLING, RUNBOOKS, SHIPPING, Estate
 from tests.sim.test_service import service
@@ -25,14 +25,12 @@ def settled() -> Estate:
 def lose(estate: Estate, region: Region) -> None:
     estate.world.lose(region)
     for name in (f"{region}-a", f"{region}-b"):
-        estate.agents[name].alive = False
-        estate.agents[name].tree.expire()
+        estate.stop(name)
 
 
 def regain(estate: Estate, region: Region) -> None:
     estate.world.regain(region)
-    for name in (f"{region}-a", f"{region}-b"):
-        estate.agents[name] = SimAgent(estate.world, region, name)
+    estate.restart(region)
 
 
 def until_step(estate: Estate, step: str) -> Run:
@@ -96,10 +94,7 @@ def test_a_failover_of_a_partition_that_nothing_is_known_of_begins_at_its_start(
                 estate.world.clusters[EAST].produce(PRODUCER, tp, b"k", f"{tp}-{n}".encode())
     estate.settle(60)
     lose(estate, EAST)
-    for name in ("west-a", "west-b"):
-        estate.agents[name].alive = False
-        estate.agents[name].tree.expire()
-        estate.agents[name] = SimAgent(estate.world, WEST, name)
+    estate.restart(WEST)
     estate.settle(30)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     assert estate.world.clusters[WEST].positions(BILLING)[idle].offset == 0
@@ -131,13 +126,7 @@ def test_a_record_that_got_past_the_fence_keeps_the_target_closed() -> None:
     deny = Binding("topic", "orders", "literal", PRODUCER, "write", "deny")
     east.acls.bindings = east.acls.bindings - {deny}
     east.produce(PRODUCER, tp, b"k", b"late")
-    for _ in range(200):
-        estate.round()
-        run = estate.run_of(WEST)
-        if run is not None and run.phase == "waiting":
-            break
-    run = estate.run_of(WEST)
-    assert run is not None
+    run = estate.until("waiting")
     assert run.waiting is not None
     assert (run.step.name, run.waiting.code) == ("open-target", "NOT_VERIFIED")
     assert "orders-0" in run.waiting.message
@@ -185,10 +174,7 @@ def test_while_the_maps_are_looked_for_anew_no_position_is_answered_from_nothing
     """The pump may be anywhere when the mover asks: here in the middle of asking a dead source."""
     estate = settled()
     lose(estate, EAST)
-    for name in ("west-a", "west-b"):
-        estate.agents[name].alive = False
-        estate.agents[name].tree.expire()
-        estate.agents[name] = SimAgent(estate.world, WEST, name)
+    estate.restart(WEST)
     estate.settle(30)
     capture = estate.leader(WEST).coordinator.capture
     wanted = capture.final_positions(source_alive=False, deadline_s=estate.world.clock.monotonic_s() + 1)
@@ -216,10 +202,7 @@ def test_positions_without_a_map_stand_on_what_was_captured(monkeypatch: pytest.
     west = estate.world.clusters[WEST]
     before = estate.leader(WEST).coordinator.capture.standby_positions()
     lose(estate, EAST)
-    for name in ("west-a", "west-b"):
-        estate.agents[name].alive = False
-        estate.agents[name].tree.expire()
-        estate.agents[name] = SimAgent(estate.world, WEST, name)
+    estate.restart(WEST)
     del west.contents["mrc.offset-map.east.internal"]
     estate.settle(30)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
@@ -332,12 +315,7 @@ def test_an_execution_that_was_superseded_changes_nothing_more_when_its_agent_wa
 
 def waiting(estate: Estate, runbook: Path) -> Run:
     estate.begin("switchover", WEST, runbook=runbook)
-    for _ in range(300):
-        estate.round()
-        run = estate.run_of(WEST)
-        if run is not None and run.phase == "waiting":
-            return run
-    raise AssertionError("it never waited")
+    return estate.until("waiting")
 
 
 def test_what_nothing_needs_can_be_skipped_and_the_journal_says_so(tmp_path: Path) -> None:

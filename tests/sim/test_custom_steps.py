@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mrc.core.failover.execution import ENDED, AbortAsked, Run
+from mrc.core.failover.execution import ENDED, AbortAsked
 from mrc.sim.world import EAST, WEST
 from tests.sim.estate import RUNBOOKS, Estate
 
@@ -19,16 +19,6 @@ def begun(tmp_path: Path, step: str) -> Estate:
     file.write_text((RUNBOOKS / "switchover.yaml").read_text().replace("steps:\n", f"steps:\n  - {step}\n", 1))
     estate.begin("switchover", WEST, runbook=file)
     return estate
-
-
-def when_waiting(estate: Estate) -> Run:
-    for _ in range(100):
-        estate.round()
-        run = estate.run_of(WEST)
-        assert run is not None
-        if run.phase == "waiting":
-            return run
-    raise AssertionError("it never waited")
 
 
 def test_a_request_carries_the_facts_of_the_move(tmp_path: Path) -> None:
@@ -44,7 +34,7 @@ def test_a_request_carries_the_facts_of_the_move(tmp_path: Path) -> None:
 def test_a_request_that_is_refused_is_tried_again_and_then_a_person_is_asked(tmp_path: Path) -> None:
     estate = begun(tmp_path, "{name: weights, action: http, parameters: {method: PUT, url: 'http://lb/weights'}, retries: 1}")
     estate.world.hook.statuses["http://lb/weights"] = 500
-    run = when_waiting(estate)
+    run = estate.until("waiting")
     assert run.waiting is not None
     assert (run.waiting.step, run.waiting.code) == ("weights", "HOOK_FAILED")
     assert len(estate.world.hook.requests) == 2
@@ -66,7 +56,7 @@ def test_a_command_that_never_says_yes_is_waited_for_as_long_as_the_step_may_tak
     estate = begun(tmp_path, "{name: quiet, action: wait-for, parameters: {argv: [./quiet]}, timeout_s: 5, retries: 0}")
     estate.world.hook.failing = 1_000
     began_ms = estate.world.clock.now_ms()
-    run = when_waiting(estate)
+    run = estate.until("waiting")
     assert run.waiting is not None
     assert run.waiting.code == "EFFECT_TIMED_OUT"
     assert "the last time: exit code 1: not yet (./quiet)" in run.waiting.message

@@ -118,13 +118,7 @@ def test_records_that_the_flow_has_passed_forbid_a_planned_move_until_they_are_c
     assert [f.where for f in found] == ["orders-1"]
     assert found[0].message.startswith(f"5 records of orders-1 in east, the first at offset {begin}")
     estate.begin("switchover", WEST)
-    for _ in range(100):
-        estate.round()
-        run = estate.run_of(WEST)
-        if run is not None and run.phase == "waiting":
-            break
-    run = estate.run_of(WEST)
-    assert run is not None
+    run = estate.until("waiting")
     assert run.waiting is not None
     assert (run.step.name, run.waiting.code) == ("preflight", "PLAN_REFUSED")
     connector = estate.world.replicators[WEST].connectors["mrc.orders.east-west"]

@@ -12,7 +12,7 @@ from mrc.agent.leadership import AgentNode, Leadership
 from mrc.agent.service import AgentService
 from mrc.config.runbook import load_runbook
 from mrc.core.errors import MrcError
-from mrc.core.failover.execution import AbortAsked, Approved, Run
+from mrc.core.failover.execution import AbortAsked, Approved
 from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import Region
 from mrc.sim.world import EAST, WEST
@@ -35,15 +35,6 @@ def settled() -> Estate:
     return estate
 
 
-def until(estate: Estate, *phases: str, target: Region = WEST) -> Run:
-    for _ in range(400):
-        estate.round()
-        run = estate.run_of(target)
-        if run is not None and run.phase in phases:
-            return run
-    raise AssertionError(f"never {phases}: {estate.run_of(target)}")
-
-
 def service(estate: Estate, region: Region, folder: Path) -> AgentService:
     """The answers of the agent that leads in a region, with runbooks as its wiring reads them."""
     agent = estate.leader(region)
@@ -63,7 +54,7 @@ def test_a_move_that_cannot_drain_opens_the_source_again_by_itself(tmp_path: Pat
     estate.settle(3)
     book = written(tmp_path, "switchover", drain={"timeout_s": 2, "retries": 0, "on_failure": "undo"})
     estate.begin("switchover", WEST, runbook=book)
-    assert until(estate, "aborted", "waiting").phase == "aborted"
+    assert estate.until("aborted", "waiting").phase == "aborted"
     record = estate.applications.record()
     assert (record.region, record.state) == (EAST, "open")
     estate.replicating = True
@@ -78,9 +69,9 @@ def test_a_move_goes_on_without_a_canary_whose_groups_do_not_come(tmp_path: Path
     estate = settled()
     book = written(tmp_path, "switchover", canary={"timeout_s": 2, "retries": 0, "on_failure": "go-on"})
     estate.begin("switchover", WEST, runbook=book)
-    until(estate, "doing")
+    estate.until("doing")
     estate.world.clusters[WEST].ensure_topic = _refuse  # type: ignore[method-assign] # the canary's topic cannot be made
-    run = until(estate, "succeeded", "waiting")
+    run = estate.until("succeeded", "waiting")
     assert run.phase == "succeeded"
     assert run.evidence["canary"].startswith("the move went on without it: AUTHORIZATION_FAILED")
 
@@ -93,13 +84,13 @@ def test_a_move_that_nobody_approves_in_time_is_undone_by_whoever_leads(tmp_path
     estate = settled()
     book = written(tmp_path, "switchover", open_target={"approval": {"timeout_s": 30}})
     estate.begin("switchover", WEST, runbook=book)
-    waiting = until(estate, "waiting")
+    waiting = estate.until("waiting")
     assert waiting.waiting is not None
     asked_ms = waiting.waiting.since_ms
     first = estate.leader(WEST)
     first.alive = False
     first.tree.expire()
-    run = until(estate, "aborted")
+    run = estate.until("aborted")
     assert 30_000 < run.ended_at_ms - asked_ms < 45_000
     record = estate.applications.record()
     assert (record.region, record.state) == (EAST, "open")
@@ -112,13 +103,13 @@ def test_a_move_that_nobody_approves_in_time_is_undone_by_whoever_leads(tmp_path
 def test_an_approval_in_time_is_not_undone_afterwards(tmp_path: Path) -> None:
     estate = settled()
     estate.begin("switchover", WEST, runbook=written(tmp_path, "switchover", fence_source={"approval": {"by": "another", "timeout_s": 30}}))
-    until(estate, "waiting")
+    estate.until("waiting")
     mover = estate.leader(WEST).coordinator.mover
     with pytest.raises(MrcError, match="somebody else than test") as refused:
         mover.ask(Approved("test"))
     assert refused.value.code == "APPROVE_REFUSED"
     mover.ask(Approved("another"))
-    assert until(estate, "succeeded", "aborted", "waiting").phase == "succeeded"
+    assert estate.until("succeeded", "aborted", "waiting").phase == "succeeded"
 
 
 @pytest.mark.parametrize(("only_if", "there"), [("source-reachable", False), ("source-unreachable", True)])
