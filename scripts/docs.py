@@ -122,7 +122,7 @@ def explained(text: str) -> tuple[list[str], list[str]]:
     examples: list[str] = []
     for paragraph in re.split(r"\n\s*\n", text.strip()):
         mark, _, rest = paragraph.partition("\n")
-        if mark.strip() not in ("\b", "\\b"):
+        if mark.strip() != "\b":
             prose.append(" ".join(paragraph.split()))
             continue
         head, _, body = rest.partition("\n")
