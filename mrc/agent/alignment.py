@@ -144,7 +144,8 @@ class Alignment:
         isolation = stored_isolation(stored, self.estate.unit.topics)
         self.sights = self.estate.sights_of(self.flow, here, there, isolation)
         if self.flow not in self.estate.settings and not isolation:
-            message = "Connect has not said yet how the flow reads its source, so nothing is compared"
+            # Whether aborted records were copied decides what stands for what: a guess would let groups skip records.
+            message = "Connect has not said yet how this connector reads its source, so nothing is compared"
             raise MrcError("CONNECT_UNREACHABLE", message, where=self.estate.connector(self.flow), retryable=True)
         self._shape = _shape(here, there), self.sights, self._transforms
         self._refreshed_at_s = self.estate.clock.monotonic_s()

@@ -58,10 +58,13 @@ class Estate:
     def sights_of(self, flow: Flow, here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo], isolation: str = "") -> Sights:
         """The same from topics that were described already; a side that does not answer is empty, and the other decides.
 
-        While Connect does not answer, what it said last holds; before it has said anything, ``isolation``.
+        While Connect does not answer, or does not know of the connector, what it said last holds; before it has said anything,
+        ``isolation``.
         """
         try:
-            self.settings[flow] = self.replicators[flow.target].settings(self.connector(flow))
+            said = self.replicators[flow.target].settings(self.connector(flow))
+            if said:
+                self.settings[flow] = said
         except MrcError as error:
             if error.kind == "bug":
                 raise

@@ -38,7 +38,8 @@ def mm2_isolation(connector: Mapping[str, str]) -> Isolation:
     """Return the isolation level with which a MirrorSourceConnector reads its source.
 
     Source: `MirrorConnectorConfig.sourceConsumerConfig`; without a setting Kafka's consumer default holds. What the Connect
-    worker's own `consumer.` settings say does not matter. A connector that is not there is taken to read committed records.
+    worker's own `consumer.` settings say does not matter. Nothing known of the connector gives committed records: good enough
+    to show a record, never to compare.
     """
     if not connector:
         return "read_committed"
