@@ -22,7 +22,10 @@ from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
 
 COMMAND_S = 180.0
-READY_S = 90.0
+READY_S = 300.0
+FOLLOW_S = 120.0
+"""How long clients may take to follow a move, on a machine that is busy with other things; what they took is measured elsewhere."""
+
 TRAFFIC_S = 6.0
 """How long traffic runs between two moves."""
 
@@ -77,7 +80,7 @@ class Demo:
 
         self._say("the producer ends, the groups finish")
         self.traffic.stop_producers()
-        drained = self.traffic.drain(60.0)
+        drained = self.traffic.drain(READY_S)
         verdict = self.traffic.judge(self._moves, drained=drained, limits=self._limits)
         self._hold_to_the_ledger(verdict)
         return verdict
@@ -103,10 +106,10 @@ class Demo:
         began_s = time.monotonic()
         self.mrc(kind, target, "--yes", "--reason", "demo", *more)
         self._moves.append(Move(kind, source, target, accepted_at_ms, captured or {}))
-        if not self.traffic.wait_acked(100, 30.0, region=target):
-            raise MrcError("SANDBOX_FAILED", f"no producer wrote in {target} within 30 s", where=target)
-        if not self.traffic.wait_processed(1, 30.0, ["billing", "shipping"], region=target):
-            raise MrcError("SANDBOX_FAILED", f"a group read nothing in {target} within 30 s", where=target)
+        if not self.traffic.wait_acked(100, FOLLOW_S, region=target):
+            raise MrcError("SANDBOX_FAILED", f"no producer wrote in {target} within {FOLLOW_S:.0f} s", where=target)
+        if not self.traffic.wait_processed(1, FOLLOW_S, ["billing", "shipping"], region=target):
+            raise MrcError("SANDBOX_FAILED", f"a group read nothing in {target} within {FOLLOW_S:.0f} s", where=target)
         self._say(f"  done after {time.monotonic() - began_s:.1f} s")
 
     def _flow_for(self, seconds: float) -> None:
@@ -120,7 +123,7 @@ class Demo:
             try:
                 plan = json.loads(self.mrc("plan", "switchover", target, deadline_s=30.0))
                 positions = plan["positions"]
-                if positions and all(p["translation"]["type"] == "exact" and p["age_s"] < 2 for p in positions):
+                if positions and all(p["translation"]["type"] == "exact" for p in positions):
                     return
                 problem = f"{sum(p['translation']['type'] == 'exact' for p in positions)} of {len(positions)} positions are exact"
             except MrcError as error:

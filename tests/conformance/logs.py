@@ -17,7 +17,7 @@ Where = tuple[str, int]
 Identify = Callable[[bytes | None, bytes | None], str]
 """Key and value -> the event's id."""
 
-READ_S = 60.0
+READ_S = 240.0
 
 
 class Record(NamedTuple):
@@ -79,8 +79,8 @@ def starts(config: Mapping[str, str], wanted: Iterable[Where]) -> dict[Where, in
     if not asked:
         return {}
     admin = AdminClient(dict(config))  # is needed until it has answered
-    futures = admin.list_offsets(asked, request_timeout=15)
-    return {(tp.topic, tp.partition): int(future.result(timeout=20).offset) for tp, future in futures.items()}
+    futures = admin.list_offsets(asked, request_timeout=60)
+    return {(tp.topic, tp.partition): int(future.result(timeout=60).offset) for tp, future in futures.items()}
 
 
 def logs(config: Mapping[str, str], wanted: Mapping[Where, Identify], isolation: str) -> dict[Where, Log]:

@@ -43,8 +43,8 @@ CHECKPOINTS = "mrc.checkpoints.east.internal"
 MAPS = "mrc.offset-map.east.internal"
 GARBLED = b'["nobody","conf-garbled",0]'
 
-COPIED_S = 120.0
-SETTLED_S = 60.0
+COPIED_S = 480.0
+SETTLED_S = 240.0
 STILL_S = 6.0
 """Answers count when they have not changed for so long: longer than mrc waits before it looks at an answer again."""
 
@@ -213,8 +213,8 @@ class Run:
             )
         settings["replication_groups"] = written
         path.write_text(yaml.safe_dump(settings, sort_keys=False))
-        zookeeper = KazooClient(hosts=self.stage.sandbox.layout.zookeeper(), timeout=4.0)
-        zookeeper.start(timeout=15.0)
+        zookeeper = KazooClient(hosts=self.stage.sandbox.layout.zookeeper(), timeout=60.0)
+        zookeeper.start(timeout=60.0)
         try:
             record, _ = zookeeper.get("/mrc/groups/orders/record")
             for name in GROUPS.keys() - {"orders"}:
@@ -230,7 +230,7 @@ class Run:
         started = [name for name in CONNECTORS if name != "uncommitted-late"]
         self.stage.post("conf.uncommitted")
         # A worker that has taken a connector may not tell of it for a moment, and no connector is read as committed.
-        eventually(lambda: self.stage.running("conf.uncommitted"), "conf.uncommitted runs", 60.0)
+        eventually(lambda: self.stage.running("conf.uncommitted"), "conf.uncommitted runs", 240.0)
         with ThreadPoolExecutor(1) as pool:
             agent = pool.submit(sandbox.start_agent, AGENT)
             for name in (MAIN, f"{MAIN}.checkpoint"):
@@ -242,8 +242,8 @@ class Run:
             begins = next(case for case in CASES if case.name.startswith("S12"))
             self.stage.set_positions("conf.moved", {(begins.topic, p): 99 for p in range(begins.width)})
             self.stage.rest("PUT", "/connectors/conf.moved/resume")
-            agent.result(timeout=60)
-        eventually(lambda: all(self.stage.running(connector_name(name)) for name in started), "all connectors run", 120.0)
+            agent.result(timeout=240)
+        eventually(lambda: all(self.stage.running(connector_name(name)) for name in started), "all connectors run", 480.0)
 
     def _prepare(self, base: Mapping[str, Mapping[str, str]]) -> None:
         """Note the settings of every connector, from the sandbox's own."""
@@ -285,7 +285,7 @@ class Run:
 
     def _look(self) -> None:
         """Read both logs, and remember every event that was ever seen."""
-        cluster = self.stage.admin("west").list_topics(timeout=10)
+        cluster = self.stage.admin("west").list_topics(timeout=60)
         self._there = {name: len(topic.partitions) for name, topic in cluster.topics.items()}
         uncommitted = {case.topic for case in CASES if case.isolation == "read_uncommitted"}
         wanted = self._identify(there=False)
@@ -451,7 +451,7 @@ class Run:
 
     def _status(self, name: str) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "mrc", "--config", str(self.stage.sandbox.config_path), "-o", "json", "-g", name, "status"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
         assert done.stdout, done.stderr
         found: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
         return found

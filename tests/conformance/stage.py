@@ -18,9 +18,9 @@ from mrc.sandbox import connect
 from mrc.sandbox.world import Sandbox
 from tests.conformance.logs import records
 
-WAIT_S = 60.0
+WAIT_S = 240.0
 POLL_S = 0.2
-REST_S = 90.0
+REST_S = 240.0
 OFFSETS_PARTITIONS = 4
 BUSY = (404, 409, 500, 503)
 """What a worker answers while it rebalances, or before it has heard of a connector that it has just taken."""
@@ -135,7 +135,7 @@ class Stage:
     def told(self, region: str, name: str, partitions: int) -> None:
         """Return when the brokers tell of all the topic's partitions; producers ask for them anew then."""
         eventually(
-            lambda: len(self.admin(region).list_topics(name, timeout=10).topics[name].partitions) == partitions, f"{name} has {partitions}"
+            lambda: len(self.admin(region).list_topics(name, timeout=60).topics[name].partitions) == partitions, f"{name} has {partitions}"
         )
         self.flush(region)
         self._producers.pop(f"{region} ", None)
@@ -243,7 +243,7 @@ class Stage:
         while True:
             request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
             try:
-                with urllib.request.urlopen(request, timeout=20) as answer:
+                with urllib.request.urlopen(request, timeout=60) as answer:
                     text = answer.read()
                 return json.loads(text) if text else None
             except urllib.error.HTTPError as error:

@@ -25,7 +25,7 @@ QUICK_COMPACTION = {
     "max.compaction.lag.ms": "100",
     "delete.retention.ms": "100",
 }
-COMPACTED_S = 40.0
+COMPACTED_S = 160.0
 KEYS = 10
 
 AN_HOUR_AGO_MS = int(time.time() * 1000) - 3_600_000
@@ -268,7 +268,7 @@ def back_from_the_target(stage: Stage, topic: Topic) -> None:
     stage.post("conf.back", region="east")
 
     def copied() -> bool:
-        if mirror not in stage.admin("east").list_topics(timeout=10).topics:
+        if mirror not in stage.admin("east").list_topics(timeout=60).topics:
             return False
         found, _ = read_records(stage.config("east"), [(mirror, 0)], "read_committed")
         return len(found[mirror, 0]) == 20

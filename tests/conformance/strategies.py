@@ -86,7 +86,7 @@ class Exact:
             [sys.executable, "-m", "mrc", "--config", str(self._stage.sandbox.config_path), *command],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -232,7 +232,7 @@ class Timestamp:
         stamp = next((event.timestamp_ms for event in source.events if event.offset >= position.committed), None)
         if stamp is None or stamp < 0:
             return Answer(target.end, "guess")
-        found = consumer.offsets_for_times([TopicPartition(position.target, position.partition, stamp)], timeout=10)[0].offset
+        found = consumer.offsets_for_times([TopicPartition(position.target, position.partition, stamp)], timeout=60)[0].offset
         return Answer(found if found >= 0 else target.end, "guess")
 
 

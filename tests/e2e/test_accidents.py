@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import eventually, leader, mrc, ready, refusal, said, state
+from tests.e2e.running import IN_TIME_S, eventually, leader, mrc, ready, refusal, said, state
 
 pytestmark = pytest.mark.server
 
@@ -58,11 +58,11 @@ def until_step(sandbox: Sandbox, id: str, step: str, *states: str) -> None:
     def reached() -> bool:
         return next(s["state"] for s in execution(sandbox, id)["steps"] if s["name"] == step) in states
 
-    eventually(reached, 60, lambda: execution(sandbox, id))
+    eventually(reached, lambda: execution(sandbox, id))
 
 
-def ended(sandbox: Sandbox, id: str, status: str, timeout_s: float = 120.0) -> None:
-    eventually(lambda: execution(sandbox, id)["status"] == status, timeout_s, lambda: execution(sandbox, id))
+def ended(sandbox: Sandbox, id: str, status: str) -> None:
+    eventually(lambda: execution(sandbox, id)["status"] == status, lambda: execution(sandbox, id))
 
 
 def pid(sandbox: Sandbox, part: str) -> int:
@@ -80,14 +80,14 @@ def fence(sandbox: Sandbox, region: str) -> str:
     return str(next(one["fence"]["state"] for one in said(sandbox, "status")["regions"] if one["region"] == region))
 
 
-def in_transaction(sandbox: Sandbox, region: str) -> Producer:
+def in_transaction(sandbox: Sandbox, region: str, *, aborted_after_s: float) -> Producer:
     """Return a producer whose transaction, with one record on orders-0, is open: no fence is proved while it is."""
-    settings = {"transactional.id": f"across-{region}", "transaction.timeout.ms": 60_000}
+    settings = {"transactional.id": f"across-{region}", "transaction.timeout.ms": int(aborted_after_s * 1000)}
     producer = Producer({**sandbox.client_config(region, "producer"), **settings})
-    producer.init_transactions(30)
+    producer.init_transactions(IN_TIME_S)
     producer.begin_transaction()
     producer.produce("orders", value=b"across", key=b"across", partition=0)
-    assert producer.flush(15) == 0
+    assert producer.flush(IN_TIME_S) == 0
     return producer
 
 
@@ -103,7 +103,7 @@ def holds(sandbox: Sandbox, region: str, tp: tuple[str, int], value: bytes) -> b
     )
     try:
         consumer.assign([TopicPartition(*tp, 0)])
-        until_s = time.monotonic() + 90
+        until_s = time.monotonic() + IN_TIME_S
         while time.monotonic() < until_s:
             if any(message.value() == value for message in consumer.consume(10_000, 0.5)):
                 return True
@@ -114,17 +114,17 @@ def holds(sandbox: Sandbox, region: str, tp: tuple[str, int], value: bytes) -> b
 
 def test_a_transaction_that_is_open_across_the_fence_is_waited_for_and_none_of_it_is_lost(estate: tuple[Sandbox, Traffic]) -> None:
     sandbox, traffic = estate
-    producer = in_transaction(sandbox, "east")
+    producer = in_transaction(sandbox, "east", aborted_after_s=IN_TIME_S)
     id = begun(sandbox, "west")
     until_step(sandbox, id, "fence-source", "running", "doing", "verifying")
     time.sleep(3)
     assert record(sandbox) == ("east", "draining")
     assert execution(sandbox, id)["status"] in ("running", "doing", "verifying")
-    producer.commit_transaction(30)  # the DENY is for Write; who ends a transaction needs it no more
+    producer.commit_transaction(IN_TIME_S)  # the DENY is for Write; who ends a transaction needs it no more
     ended(sandbox, id, "succeeded")
     assert record(sandbox) == ("west", "open")
     assert holds(sandbox, "west", ("orders", 0), b"across")
-    assert traffic.wait_acked(200, 30.0, region="west")
+    assert traffic.wait_acked(200, IN_TIME_S, region="west")
 
 
 def test_a_leader_that_sleeps_through_two_sessions_wakes_as_nobody_and_the_world_is_as_the_journal_says(
@@ -149,8 +149,8 @@ def test_a_leader_that_sleeps_through_two_sessions_wakes_as_nobody_and_the_world
     assert said(sandbox, "history", id) == entries
     assert record(sandbox) == ("east", "open")
     assert leader(sandbox, "east") != sleeper
-    eventually(lambda: (fence(sandbox, "east"), fence(sandbox, "west")) == ("open", "fenced"), 15)
-    assert traffic.wait_acked(200, 30.0, region="east")
+    eventually(lambda: (fence(sandbox, "east"), fence(sandbox, "west")) == ("open", "fenced"))
+    assert traffic.wait_acked(200, IN_TIME_S, region="east")
 
 
 def test_a_zookeeper_server_may_die_in_the_middle_of_a_move(estate: tuple[Sandbox, Traffic]) -> None:
@@ -160,7 +160,7 @@ def test_a_zookeeper_server_may_die_in_the_middle_of_a_move(estate: tuple[Sandbo
     os.kill(pid(sandbox, "east-zookeeper"), signal.SIGKILL)
     ended(sandbox, id, "succeeded")
     assert record(sandbox) == ("west", "open")
-    assert traffic.wait_acked(200, 30.0, region="west")
+    assert traffic.wait_acked(200, IN_TIME_S, region="west")
 
 
 def test_a_switchover_whose_source_dies_under_it_gives_way_to_a_failover_and_the_region_comes_home(
@@ -169,20 +169,20 @@ def test_a_switchover_whose_source_dies_under_it_gives_way_to_a_failover_and_the
     sandbox, traffic = estate
     sandbox.start("east")  # the ZooKeeper server that was killed
     ready(sandbox, "east")
-    _producer = in_transaction(sandbox, "west")
+    _producer = in_transaction(sandbox, "west", aborted_after_s=60.0)
     id = begun(sandbox, "east")
     until_step(sandbox, id, "fence-source", "running", "doing", "verifying")
     sandbox.kill("west")
     # ZooKeeper's other servers may have to elect a leader first.
-    eventually(lambda: refusal(mrc(sandbox, "failover", "east", "--attest-dead", "--yes"))["code"] == "MOVE_IN_PROGRESS", 30)
+    eventually(lambda: refusal(mrc(sandbox, "failover", "east", "--attest-dead", "--yes"))["code"] == "MOVE_IN_PROGRESS")
     done = mrc(sandbox, "failover", "east", "--attest-dead", "--allow-data-loss", "--yes", "--reason", "west died under the switchover")
     assert done.returncode == 0, done.stderr
     assert execution(sandbox, id)["status"] == "superseded"
     assert record(sandbox) == ("east", "open")
-    assert traffic.wait_acked(200, 30.0, region="east")
+    assert traffic.wait_acked(200, IN_TIME_S, region="east")
     sandbox.start("west")
     sandbox.start_agents("west")
-    eventually(lambda: {one["state"] for one in said(sandbox, "divergence", "show")} == {"listed"}, 60)
+    eventually(lambda: {one["state"] for one in said(sandbox, "divergence", "show")} == {"listed"})
     ready(sandbox, "west")
     assert fence(sandbox, "west") == "fenced"
 
@@ -190,7 +190,7 @@ def test_a_switchover_whose_source_dies_under_it_gives_way_to_a_failover_and_the
 def test_all_that_was_acknowledged_is_there_or_listed_and_nothing_was_skipped(estate: tuple[Sandbox, Traffic]) -> None:
     sandbox, traffic = estate
     traffic.stop_producers()
-    assert traffic.drain(60.0)
+    assert traffic.drain(IN_TIME_S)
     listed = sum(r["records"] for one in said(sandbox, "divergence", "show") for r in one["ranges"])
     verdict = traffic.judge([], active="east", drained=True)
     assert verdict.lost_after <= listed

@@ -13,7 +13,7 @@ from mrc.sandbox.judge import Limits, Verdict
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import leader, mrc, ready, refusal, state
+from tests.e2e.running import IN_TIME_S, leader, mrc, ready, refusal, state
 
 pytestmark = pytest.mark.server
 
@@ -37,7 +37,7 @@ def promises(verdict: Verdict) -> None:
 @pytest.mark.parametrize("exactly_once", [False, True], ids=["at-least-once", "exactly-once"])
 def test_there_and_back_a_region_killed_a_failover_and_the_way_home(exactly_once: bool) -> None:
     folder = state(f"demo-{'exactly-once' if exactly_once else 'plain'}")
-    demo = Demo(folder, print, rate=1000.0, options=Options(mm2_exactly_once=exactly_once), limits=Limits(None, None))
+    demo = Demo(folder, print, rate=500.0, options=Options(mm2_exactly_once=exactly_once), limits=Limits(None, None))
     try:
         promises(demo.run())
     finally:
@@ -66,7 +66,7 @@ def test_the_leading_agent_may_be_killed_in_the_middle_of_a_move(estate: tuple[S
     started = mrc(sandbox, "switchover", target, "--yes", "--no-wait")
     assert started.returncode == 4, started.stderr
     execution = json.loads(started.stdout)["id"]
-    until_s = time.monotonic() + 20
+    until_s = time.monotonic() + IN_TIME_S
     while time.monotonic() < until_s:
         steps = {s["name"]: s["state"] for e in json.loads(mrc(sandbox, "history").stdout) if e["id"] == execution for s in e["steps"]}
         if steps.get(kill_after) == "done":
@@ -76,7 +76,7 @@ def test_the_leading_agent_may_be_killed_in_the_middle_of_a_move(estate: tuple[S
     assert watched.returncode == 0, watched.stderr
     sandbox.start_agent(victim)
     assert json.loads(watched.stdout)["status"] == "succeeded"
-    assert traffic.wait_acked(200, 30.0, region=target)
+    assert traffic.wait_acked(200, IN_TIME_S, region=target)
     ready(sandbox, "east" if target == "west" else "west")
 
 
@@ -108,7 +108,7 @@ def test_wrong_requests_get_their_stable_codes(estate: tuple[Sandbox, Traffic]) 
 def test_nothing_was_lost_skipped_or_processed_twice_by_all_these_moves(estate: tuple[Sandbox, Traffic]) -> None:
     _, traffic = estate
     traffic.stop_producers()
-    assert traffic.drain(60.0)
+    assert traffic.drain(IN_TIME_S)
     verdict = traffic.judge([], active="east", drained=True)
     assert verdict.lost_after == 0
     assert not any(verdict.reread_before.values())

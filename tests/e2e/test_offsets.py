@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import eventually, mrc, ready, refusal, said, state
+from tests.e2e.running import IN_TIME_S, eventually, mrc, ready, refusal, said, state
 
 pytestmark = pytest.mark.server
 
@@ -38,7 +38,7 @@ def sandbox() -> Iterator[Sandbox]:
         ready(made, "west")
         assert traffic.wait_acked(3_000, 60.0)
         traffic.stop_producers()
-        assert traffic.drain(60.0)
+        assert traffic.drain(IN_TIME_S)
         traffic.stop()
         spread(made, "shipping")
         settled(made)
@@ -58,7 +58,7 @@ def tps(sandbox: Sandbox) -> list[tuple[str, int]]:
 def ends(sandbox: Sandbox, region: str) -> dict[tuple[str, int], int]:
     consumer = Consumer({**sandbox.client_config(region, "admin"), "group.id": "test-offsets"})
     try:
-        return {tp: consumer.get_watermark_offsets(TopicPartition(*tp), timeout=10)[1] for tp in tps(sandbox)}
+        return {tp: consumer.get_watermark_offsets(TopicPartition(*tp), timeout=60)[1] for tp in tps(sandbox)}
     finally:
         consumer.close()
 
@@ -66,15 +66,15 @@ def ends(sandbox: Sandbox, region: str) -> dict[tuple[str, int], int]:
 def commit(sandbox: Sandbox, region: str, group: str, positions: dict[tuple[str, int], int]) -> None:
     rows = [TopicPartition(topic, partition, offset) for (topic, partition), offset in positions.items()]
     client = admin(sandbox, region)  # is needed until it has answered
-    asked = client.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, rows)], request_timeout=15)
+    asked = client.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, rows)], request_timeout=60)
     for future in asked.values():
-        assert all(row.error is None for row in future.result(timeout=20).topic_partitions)
+        assert all(row.error is None for row in future.result(timeout=60).topic_partitions)
 
 
 def committed(sandbox: Sandbox, region: str, group: str) -> dict[tuple[str, int], int]:
     client = admin(sandbox, region)
-    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=15)
-    rows = asked[group].result(timeout=20).topic_partitions
+    asked = client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=60)
+    rows = asked[group].result(timeout=60).topic_partitions
     return {(row.topic, row.partition): row.offset for row in rows if row.offset >= 0}
 
 
@@ -94,7 +94,7 @@ def settled(sandbox: Sandbox) -> None:
         wanted = {(g, *tp): offset for g in ("billing", "shipping") for tp, offset in committed(sandbox, "east", g).items()}
         return bool(wanted) and all(key in found and found[key]["source_offset"] == offset for key, offset in wanted.items())
 
-    eventually(answered, 30, lambda: mrc(sandbox, "offsets", "list", output="table").stdout)
+    eventually(answered, lambda: mrc(sandbox, "offsets", "list", output="table").stdout)
 
 
 def event_at(sandbox: Sandbox, region: str, tp: tuple[str, int], offset: int) -> bytes | None:
@@ -110,7 +110,7 @@ def event_at(sandbox: Sandbox, region: str, tp: tuple[str, int], offset: int) ->
     )
     try:
         consumer.assign([TopicPartition(*tp, offset)])
-        until_s = time.monotonic() + 15
+        until_s = time.monotonic() + IN_TIME_S
         while time.monotonic() < until_s:
             message = consumer.poll(0.5)
             if message is not None:
@@ -137,7 +137,7 @@ def test_live_sync_keeps_what_show_says_committed_in_the_standby(sandbox: Sandbo
         rows = said(sandbox, "offsets", "show", "shipping")
         return all(r["committed"].get("value") == r["safe_offset"]["value"] for r in rows if r["safe_offset"]["type"] == "known")
 
-    eventually(kept, 20)
+    eventually(kept)
     wanted = {
         (r["target_topic"], r["partition"]): int(r["safe_offset"]["value"])
         for r in said(sandbox, "offsets", "show", "shipping")
@@ -182,7 +182,7 @@ def test_diff_finds_the_group_that_was_put_beyond_what_it_has_read(sandbox: Sand
             consumer.poll(0.1)
             return bool(consumer.assignment())
 
-        eventually(joined, 30)
+        eventually(joined)
         consumer.commit(offsets=[TopicPartition(*tp, beyond)], asynchronous=False)
         done = mrc(sandbox, "offsets", "diff", "--group", "shipping")
         assert done.returncode == 3, done.stdout
