@@ -224,6 +224,24 @@ def test_checkpoints_of_a_group_that_is_there_are_not_forgotten(sandbox: Sandbox
     assert refusal(mrc(sandbox, "offsets", "forget", "--group", "billing", "--yes"))["code"] == "GROUP_HAS_POSITIONS"
 
 
+def test_a_group_that_was_deleted_in_the_active_region_takes_its_checkpoints_along_and_leaves_the_others(sandbox: Sandbox) -> None:
+    """Committed minutes ago, its positions cannot have expired: somebody deleted them."""
+    shipping = [row for row in said(sandbox, "offsets", "list") if row["group"] == "shipping"]
+    assert said(sandbox, "offsets", "list", "--group", "billing")
+    client = admin(sandbox, "east")
+    client.delete_consumer_groups(["billing"], request_timeout=60)["billing"].result(timeout=60)
+    eventually(lambda: {row["group"] for row in said(sandbox, "offsets", "list")} == {"shipping"})
+    sandbox.stop_agents("west")
+    sandbox.start_agents("west")  # withdrawn from the topic too: agents that know nothing yet do not find them there
+    eventually(lambda: mrc(sandbox, "offsets", "list").returncode == 0)
+    settled(sandbox)
+    kept = [row for row in said(sandbox, "offsets", "list") if row["group"] == "shipping"]
+    assert [(r["topic"], r["partition"], r["translation"]["offset"]) for r in kept] == [
+        (r["topic"], r["partition"], r["translation"]["offset"]) for r in shipping
+    ]
+    assert {row["group"] for row in said(sandbox, "offsets", "list")} == {"shipping"}
+
+
 def test_without_any_agent_positions_are_exported_and_committed_by_hand(sandbox: Sandbox, tmp_path: Path) -> None:
     """The last test of this sandbox: no agent is left, nor the source."""
     wanted = {
