@@ -1,7 +1,7 @@
 # make setup   everything that the rest needs: .venv, Java, Maven, the sandbox's jars
 # make check   format, lint, types, imports, API, generated code and the tests that need no server
 # make test    setup, then all of check and the tests on real servers
-# make test-full  the same with a million random histories, and translation judged with exactly-once MirrorMaker too
+# make test-full  the same with a million random histories, translation judged with exactly-once MirrorMaker too, and ten kills
 # make e2e     the tests on real servers only; K=expression chooses some
 # make demo    a region dies, the other takes over, everything comes home; REPORT=file writes JSON
 # make fmt, make proto, make docs, make lock, make clean
@@ -42,7 +42,7 @@ test: setup lint
 	@scripts/test -q
 
 test-full: setup lint
-	@MRC_HISTORIES=1000000 MRC_CONFORMANCE=all exec scripts/test -q
+	@MRC_HISTORIES=1000000 MRC_CONFORMANCE=all MRC_KILLS=10 exec scripts/test -q
 
 e2e: setup
 	@exec scripts/test -v -m server $(if $(K),-k "$(K)")

@@ -1,20 +1,24 @@
 """Accidents in the middle of moves on real Kafka, MirrorMaker 2 and ZooKeeper; what it cost is counted from the traffic's logs.
 
-The tests share one sandbox and move its unit to and fro; the last two leave it with a region dead.
+The tests share one sandbox and move its unit to and fro; the last test counts.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from mrc.config import load, runbook_folder
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
@@ -32,6 +36,10 @@ def estate() -> Iterator[tuple[Sandbox, Traffic]]:
     sandbox, traffic = Sandbox(folder), Traffic(folder, folder / "traffic")
     try:
         sandbox.up(Options())
+        shutil.copytree(runbook_folder(load(sandbox.config_path).replication_groups[0]), folder / "runbooks")
+        settings = yaml.safe_load(sandbox.config_path.read_text())
+        settings["replication_groups"][0]["runbooks"] = "runbooks"
+        sandbox.config_path.write_text(yaml.safe_dump(settings, sort_keys=False))
         sandbox.start_agents()
         traffic.start(500.0, groups={"billing": 0.0, "shipping": 1.0})
         ready(sandbox, "west")
@@ -187,12 +195,44 @@ def test_a_switchover_whose_source_dies_under_it_gives_way_to_a_failover_and_the
     assert fence(sandbox, "west") == "fenced"
 
 
+def test_a_region_that_returns_in_the_middle_of_its_failover_is_fenced_before_the_other_one_opens(estate: tuple[Sandbox, Traffic]) -> None:
+    """A person is asked before the positions are moved; meanwhile the region that was called dead is there again, agents and all."""
+    sandbox, traffic = estate
+    runbook = sandbox.state.folder / "runbooks" / "failover.yaml"
+    shipped = runbook.read_text()
+    asking = shipped.replace("    action: move-positions\n", "    action: move-positions\n    approval: true\n")
+    assert asking != shipped
+    runbook.write_text(asking)
+    sandbox.kill("east")
+    begin = ("failover", "west", "--attest-dead", "--yes", "--no-wait", "--reason", "east died", "--token", "returns")
+    last: list[subprocess.CompletedProcess[str]] = []
+
+    def accepted() -> bool:
+        last[:] = [mrc(sandbox, *begin)]
+        return last[0].returncode == 4  # ZooKeeper's other servers may have to elect a leader first
+
+    eventually(accepted, lambda: last[0].stderr)
+    id = str(json.loads(last[0].stdout)["id"])
+    eventually(lambda: execution(sandbox, id)["status"] == "waiting", lambda: execution(sandbox, id))
+    sandbox.start("east")
+    sandbox.start_agents("east")
+    eventually(lambda: (record(sandbox), fence(sandbox, "east")) == (("west", "closed"), "fenced"))
+    assert mrc(sandbox, "approve", id).returncode == 0
+    ended(sandbox, id, "succeeded")
+    runbook.write_text(shipped)
+    assert record(sandbox) == ("west", "open")
+    assert traffic.wait_acked(200, IN_TIME_S, region="west")
+    eventually(lambda: {one["state"] for one in said(sandbox, "divergence", "show")} == {"listed"})
+    ready(sandbox, "east")
+    assert (fence(sandbox, "east"), fence(sandbox, "west")) == ("fenced", "open")
+
+
 def test_all_that_was_acknowledged_is_there_or_listed_and_nothing_was_skipped(estate: tuple[Sandbox, Traffic]) -> None:
     sandbox, traffic = estate
     traffic.stop_producers()
     assert traffic.drain(IN_TIME_S)
     listed = sum(r["records"] for one in said(sandbox, "divergence", "show") for r in one["ranges"])
-    verdict = traffic.judge([], active="east", drained=True)
+    verdict = traffic.judge([], active="west", drained=True)
     assert verdict.lost_after <= listed
     log = traffic.logs()
     assert log.acked

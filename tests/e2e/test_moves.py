@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import time
 from collections.abc import Iterator
 
@@ -16,6 +18,9 @@ from mrc.sandbox.world import Sandbox
 from tests.e2e.running import IN_TIME_S, leader, mrc, ready, refusal, state
 
 pytestmark = pytest.mark.server
+
+KILLS = int(os.environ.get("MRC_KILLS", "2"))
+"""How many switchovers lose their leading agent at a random moment."""
 
 
 def promises(verdict: Verdict) -> None:
@@ -80,6 +85,28 @@ def test_the_leading_agent_may_be_killed_in_the_middle_of_a_move(estate: tuple[S
     ready(sandbox, "east" if target == "west" else "west")
 
 
+@pytest.mark.parametrize("number", range(KILLS))
+def test_the_leading_agent_may_be_killed_at_any_moment_of_a_move(estate: tuple[Sandbox, Traffic], number: int) -> None:
+    """Moments are drawn anew in every run, out of the time that a switchover takes here; a failure names its own."""
+    sandbox, traffic = estate
+    active = json.loads(mrc(sandbox, "status").stdout)["record"]["region"]
+    target = "east" if active == "west" else "west"
+    ready(sandbox, target)
+    victim, after_s = leader(sandbox, target), random.SystemRandom().uniform(0.0, 2.5)
+    started = mrc(sandbox, "switchover", target, "--yes", "--no-wait")
+    assert started.returncode == 4, started.stderr
+    execution = json.loads(started.stdout)["id"]
+    time.sleep(after_s)
+    sandbox.kill_agent(victim)
+    watched = mrc(sandbox, "watch", execution)
+    assert watched.returncode == 0, (number, after_s, watched.stderr)
+    sandbox.start_agent(victim)
+    view = json.loads(mrc(sandbox, "status").stdout)
+    assert (view["record"]["region"], view["record"]["state"]) == (target, "open"), (number, after_s)
+    assert traffic.wait_acked(200, IN_TIME_S, region=target), (number, after_s)
+    ready(sandbox, active)
+
+
 def test_every_checkpoint_is_proved_by_reading_both_sides(estate: tuple[Sandbox, Traffic]) -> None:
     sandbox, _ = estate
     done = mrc(sandbox, "offsets", "verify")
@@ -106,9 +133,10 @@ def test_wrong_requests_get_their_stable_codes(estate: tuple[Sandbox, Traffic]) 
 
 
 def test_nothing_was_lost_skipped_or_processed_twice_by_all_these_moves(estate: tuple[Sandbox, Traffic]) -> None:
-    _, traffic = estate
+    sandbox, traffic = estate
     traffic.stop_producers()
     assert traffic.drain(IN_TIME_S)
-    verdict = traffic.judge([], active="east", drained=True)
+    active = json.loads(mrc(sandbox, "status").stdout)["record"]["region"]
+    verdict = traffic.judge([], active=active, drained=True)
     assert verdict.lost_after == 0
     assert not any(verdict.reread_before.values())
