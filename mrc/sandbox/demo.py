@@ -29,7 +29,14 @@ FOLLOW_S = 120.0
 TRAFFIC_S = 6.0
 """How long traffic runs between two moves."""
 
+REFUSED = 3
+"""The exit code of a move that was not begun because of what was found."""
+
 Say = Callable[[str], None]
+
+
+class _Refused(MrcError):
+    """A move was refused before it began."""
 
 
 class Demo:
@@ -97,14 +104,24 @@ class Demo:
         done = subprocess.run(command, capture_output=True, timeout=deadline_s, check=False)
         if done.returncode:
             words = done.stderr.decode(errors="replace").strip()[-2000:]
-            raise MrcError("SANDBOX_FAILED", f"`mrc {' '.join(arguments)}` ended with {done.returncode}: {words}")
+            kind = _Refused if done.returncode == REFUSED else MrcError
+            raise kind("SANDBOX_FAILED", f"`mrc {' '.join(arguments)}` ended with {done.returncode}: {words}")
         return done.stdout
 
     def _move(self, kind: str, source: str, target: str, *more: str, captured: Mapping[str, Mapping[str, int]] | None = None) -> None:
         self._say(f"mrc {kind} {target}")
-        accepted_at_ms = int(time.time() * 1000)
-        began_s = time.monotonic()
-        self.mrc(kind, target, "--yes", "--reason", "demo", *more)
+        until_s = time.monotonic() + READY_S
+        while True:
+            accepted_at_ms, began_s = int(time.time() * 1000), time.monotonic()
+            try:
+                self.mrc(kind, target, "--yes", "--reason", "demo", *more)
+                break
+            except _Refused as error:
+                # Nothing was touched: on a busy machine something did not answer in time when it was looked at once more.
+                if began_s > until_s:
+                    raise
+                self._say(f"  refused, tried again: {error.message}")
+                time.sleep(2)
         self._moves.append(Move(kind, source, target, accepted_at_ms, captured or {}))
         if not self.traffic.wait_acked(100, FOLLOW_S, region=target):
             raise MrcError("SANDBOX_FAILED", f"no producer wrote in {target} within {FOLLOW_S:.0f} s", where=target)

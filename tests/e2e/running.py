@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,23 @@ def ready(sandbox: Sandbox, target: str) -> None:
         return bool(positions) and all(p["translation"]["type"] == "exact" for p in positions)
 
     eventually(planned, lambda: last[0].stdout + last[0].stderr)
+
+
+def begun(sandbox: Sandbox, *move: str) -> str:
+    """Start a move and return its id; nobody follows it.
+
+    It is asked for until it begins: a server that is late for a moment is reason enough to refuse one, and after a region's death
+    ZooKeeper may have to elect a leader first.
+    """
+    token = uuid.uuid4().hex
+    last: list[subprocess.CompletedProcess[str]] = []
+
+    def accepted() -> bool:
+        last[:] = [mrc(sandbox, *move, "--yes", "--no-wait", "--token", token)]
+        return last[0].returncode == 4
+
+    eventually(accepted, lambda: last[0].stdout + last[0].stderr)
+    return str(json.loads(last[0].stdout)["id"])
 
 
 def leader(sandbox: Sandbox, region: str) -> str:

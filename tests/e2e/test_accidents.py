@@ -5,11 +5,9 @@ The tests share one sandbox and move its unit to and fro; the last test counts.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +20,7 @@ from mrc.config import load, runbook_folder
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import IN_TIME_S, eventually, leader, mrc, ready, refusal, said, state
+from tests.e2e.running import IN_TIME_S, begun, eventually, leader, mrc, ready, refusal, said, state
 
 pytestmark = pytest.mark.server
 
@@ -46,13 +44,6 @@ def estate() -> Iterator[tuple[Sandbox, Traffic]]:
         yield sandbox, traffic
     finally:
         sandbox.down()
-
-
-def begun(sandbox: Sandbox, target: str) -> str:
-    """Start a switchover and return its id; nobody follows it."""
-    done = mrc(sandbox, "switchover", target, "--yes", "--no-wait")
-    assert done.returncode == 4, done.stderr
-    return str(json.loads(done.stdout)["id"])
 
 
 def execution(sandbox: Sandbox, id: str) -> dict[str, Any]:
@@ -123,7 +114,7 @@ def holds(sandbox: Sandbox, region: str, tp: tuple[str, int], value: bytes) -> b
 def test_a_transaction_that_is_open_across_the_fence_is_waited_for_and_none_of_it_is_lost(estate: tuple[Sandbox, Traffic]) -> None:
     sandbox, traffic = estate
     producer = in_transaction(sandbox, "east", aborted_after_s=IN_TIME_S)
-    id = begun(sandbox, "west")
+    id = begun(sandbox, "switchover", "west")
     until_step(sandbox, id, "fence-source", "running", "doing", "verifying")
     time.sleep(3)
     assert record(sandbox) == ("east", "draining")
@@ -142,7 +133,7 @@ def test_a_leader_that_sleeps_through_two_sessions_wakes_as_nobody_and_the_world
     ready(sandbox, "east")
     sleeper = leader(sandbox, "east")
     asleep = pid(sandbox, sleeper)
-    id = begun(sandbox, "east")
+    id = begun(sandbox, "switchover", "east")
     until_step(sandbox, id, "fence-source", "running", "doing", "verifying", "done")
     os.kill(asleep, signal.SIGSTOP)
     try:
@@ -164,7 +155,7 @@ def test_a_leader_that_sleeps_through_two_sessions_wakes_as_nobody_and_the_world
 def test_a_zookeeper_server_may_die_in_the_middle_of_a_move(estate: tuple[Sandbox, Traffic]) -> None:
     sandbox, traffic = estate
     ready(sandbox, "west")
-    id = begun(sandbox, "west")
+    id = begun(sandbox, "switchover", "west")
     os.kill(pid(sandbox, "east-zookeeper"), signal.SIGKILL)
     ended(sandbox, id, "succeeded")
     assert record(sandbox) == ("west", "open")
@@ -178,7 +169,7 @@ def test_a_switchover_whose_source_dies_under_it_gives_way_to_a_failover_and_the
     sandbox.start("east")  # the ZooKeeper server that was killed
     ready(sandbox, "east")
     _producer = in_transaction(sandbox, "west", aborted_after_s=60.0)
-    id = begun(sandbox, "east")
+    id = begun(sandbox, "switchover", "east")
     until_step(sandbox, id, "fence-source", "running", "doing", "verifying")
     sandbox.kill("west")
     # ZooKeeper's other servers may have to elect a leader first.
@@ -204,15 +195,7 @@ def test_a_region_that_returns_in_the_middle_of_its_failover_is_fenced_before_th
     assert asking != shipped
     runbook.write_text(asking)
     sandbox.kill("east")
-    begin = ("failover", "west", "--attest-dead", "--yes", "--no-wait", "--reason", "east died", "--token", "returns")
-    last: list[subprocess.CompletedProcess[str]] = []
-
-    def accepted() -> bool:
-        last[:] = [mrc(sandbox, *begin)]
-        return last[0].returncode == 4  # ZooKeeper's other servers may have to elect a leader first
-
-    eventually(accepted, lambda: last[0].stderr)
-    id = str(json.loads(last[0].stdout)["id"])
+    id = begun(sandbox, "failover", "west", "--attest-dead", "--reason", "east died")
     eventually(lambda: execution(sandbox, id)["status"] == "waiting", lambda: execution(sandbox, id))
     sandbox.start("east")
     sandbox.start_agents("east")

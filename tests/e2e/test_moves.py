@@ -15,7 +15,7 @@ from mrc.sandbox.judge import Limits, Verdict
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import IN_TIME_S, leader, mrc, ready, refusal, state
+from tests.e2e.running import IN_TIME_S, begun, leader, mrc, ready, refusal, state
 
 pytestmark = pytest.mark.server
 
@@ -68,9 +68,7 @@ def test_the_leading_agent_may_be_killed_in_the_middle_of_a_move(estate: tuple[S
     sandbox, traffic = estate
     ready(sandbox, target)
     victim = leader(sandbox, target)
-    started = mrc(sandbox, "switchover", target, "--yes", "--no-wait")
-    assert started.returncode == 4, started.stderr
-    execution = json.loads(started.stdout)["id"]
+    execution = begun(sandbox, "switchover", target)
     until_s = time.monotonic() + IN_TIME_S
     while time.monotonic() < until_s:
         steps = {s["name"]: s["state"] for e in json.loads(mrc(sandbox, "history").stdout) if e["id"] == execution for s in e["steps"]}
@@ -93,9 +91,7 @@ def test_the_leading_agent_may_be_killed_at_any_moment_of_a_move(estate: tuple[S
     target = "east" if active == "west" else "west"
     ready(sandbox, target)
     victim, after_s = leader(sandbox, target), random.SystemRandom().uniform(0.0, 2.5)
-    started = mrc(sandbox, "switchover", target, "--yes", "--no-wait")
-    assert started.returncode == 4, started.stderr
-    execution = json.loads(started.stdout)["id"]
+    execution = begun(sandbox, "switchover", target)
     time.sleep(after_s)
     sandbox.kill_agent(victim)
     watched = mrc(sandbox, "watch", execution)
