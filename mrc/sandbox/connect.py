@@ -20,7 +20,7 @@ from mrc.sandbox.layout import Layout, State
 
 USER = "mm2"
 CHECKPOINT = ".checkpoint"
-REQUEST_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 60.0
 # A worker that was killed is forgotten about when its successor has loaded its classes.
 SESSION_TIMEOUT_MS = 5000
 

@@ -21,7 +21,7 @@ from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
 
-COMMAND_S = 180.0
+COMMAND_S = 300.0
 READY_S = 300.0
 FOLLOW_S = 120.0
 """How long clients may take to follow a move, on a machine that is busy with other things; what they took is measured elsewhere."""
@@ -94,14 +94,17 @@ class Demo:
 
     # -- pieces
 
-    def mrc(self, *arguments: str, deadline_s: float = COMMAND_S) -> bytes:
+    def mrc(self, *arguments: str) -> bytes:
         """Run a command of mrc and return its standard output.
 
         Raises:
             MrcError: ``SANDBOX_FAILED`` with its last words when it fails.
         """
         command = [sys.executable, "-m", "mrc", "--config", str(self.sandbox.config_path), "--output", "json", *arguments]
-        done = subprocess.run(command, capture_output=True, timeout=deadline_s, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=COMMAND_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise MrcError("SANDBOX_FAILED", f"`mrc {' '.join(arguments)}` did not end within {COMMAND_S:.0f} s") from None
         if done.returncode:
             words = done.stderr.decode(errors="replace").strip()[-2000:]
             kind = _Refused if done.returncode == REFUSED else MrcError
@@ -138,7 +141,7 @@ class Demo:
         until_s = time.monotonic() + READY_S
         while True:
             try:
-                plan = json.loads(self.mrc("plan", "switchover", target, deadline_s=30.0))
+                plan = json.loads(self.mrc("plan", "switchover", target))
                 positions = plan["positions"]
                 if positions and all(p["translation"]["type"] == "exact" for p in positions):
                     return

@@ -26,8 +26,8 @@ from mrc.sandbox import layout as places
 from mrc.sandbox import processes
 from mrc.sandbox.layout import Layout, State
 
-FORMAT_TIMEOUT_S = 60.0
-REQUEST_TIMEOUT_S = 15.0
+FORMAT_TIMEOUT_S = 240.0
+REQUEST_TIMEOUT_S = 60.0
 TEST_GROUP_PREFIXES = ("app-", "bench-", "demo-", "e2e-", "test-")
 
 Grant = tuple[str, ResourceType, str, bool, Sequence[AclOperation]]

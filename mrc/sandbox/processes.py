@@ -20,7 +20,7 @@ from mrc.core.errors import MrcError
 
 FOLDER_MARK = "MRC_SANDBOX_PROCESS_OF"
 PART_MARK = "MRC_SANDBOX_PART"
-KILL_WAIT_S = 10.0
+KILL_WAIT_S = 60.0
 
 
 class Process(msgspec.Struct, frozen=True):

@@ -24,8 +24,8 @@ from mrc.sandbox.layout import Layout, Part, State
 Progress = Callable[[str, str], None]
 """Told of a part and what has become of it; called from several threads."""
 
-READY_TIMEOUT_S = 90.0
-AGENT_READY_TIMEOUT_S = 20.0
+READY_TIMEOUT_S = 300.0
+AGENT_READY_TIMEOUT_S = 120.0
 POLL_S = 0.15
 LIVENESS_EVERY = 8
 

@@ -23,7 +23,7 @@ from mrc.sandbox import layout as places
 from mrc.sandbox.layout import Layout, Options, Part, State
 from mrc.sandbox.startup import Progress, Startup, answers, start_agents
 
-LOCK_TIMEOUT_S = 60.0
+LOCK_TIMEOUT_S = 240.0
 LOCK_POLL_S = 0.2
 STOP_GRACE_S = 10.0
 

@@ -19,7 +19,7 @@ from mrc.sandbox.layout import Layout, State
 
 ROOT = "/mrc"
 TICK_MS = 500
-CONNECT_TIMEOUT_S = 15.0
+CONNECT_TIMEOUT_S = 60.0
 
 
 def zoo_cfg(layout: Layout, state: State, site: str) -> str:

@@ -100,6 +100,12 @@ def begun(sandbox: Sandbox, *move: str) -> str:
 
 
 def leader(sandbox: Sandbox, region: str) -> str:
-    """Return the id of the agent that leads in a region."""
-    view = said(sandbox, "status")
-    return str(next(r["leader"] for r in view["regions"] if r["region"] == region))
+    """Return the id of the agent that leads in a region, as soon as one does."""
+    found: list[str] = []
+
+    def elected() -> bool:
+        found[:] = [str(r["leader"]) for r in said(sandbox, "status")["regions"] if r["region"] == region]
+        return bool(found[0])
+
+    eventually(elected)
+    return found[0]
