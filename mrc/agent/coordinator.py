@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 
 from mrc.agent import fencing, flowing
+from mrc.agent.archive import Archive
 from mrc.agent.capture import Capture
 from mrc.agent.estate import Estate
 from mrc.agent.fencing import Proof
@@ -35,6 +36,7 @@ class Coordinator:
         self.observer = Observer(estate)
         self.capture = Capture(estate)
         self.sync = LiveSync(estate, self.capture)
+        self.archive = Archive(estate)
         self.changed = threading.Condition()
         self.mover = Mover(estate, agent, self.capture, self.observer.observe, self._notify)
         self.last_run: Run | None = None
@@ -62,8 +64,8 @@ class Coordinator:
         return self._fences.get(region, FenceView("unknown", "not proved yet", 0))
 
     def noticed(self) -> tuple[FindingView, ...]:
-        """Return what the capture and the live sync have noticed that an operator should know."""
-        return self.capture.findings() + self.sync.findings()
+        """Return what the capture, the live sync and the archive have noticed that an operator should know."""
+        return self.capture.findings() + self.sync.findings() + self.archive.findings()
 
     def as_seen(self, runbook: Runbook) -> Runbook:
         """Return a runbook for a move to this region, with its conditions judged by what the observer saw last."""
@@ -122,6 +124,13 @@ class Coordinator:
             self.sync.forget()
             return False
         return self.sync.tick()
+
+    def archive_tick(self) -> bool:
+        """Keep what has ended in this region's own cluster; return whether anything was written."""
+        if not self.leads:
+            self.archive.forget()
+            return False
+        return self.archive.tick()
 
     def move_tick(self) -> bool:
         """Carry the running execution on by one event or effect; return whether there was anything to do."""

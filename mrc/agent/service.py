@@ -423,7 +423,7 @@ class AgentService:
     def history(self, id: str) -> tuple[EntryView, ...]:
         """Return an execution's journal; in the place of a garbled entry stands where it is."""
         store = self._holder(id).estate.store
-        return tuple(_entry_view(name, entry) for name, entry in store.journal(id))
+        return tuple(entry_view(name, entry) for name, entry in store.journal(id))
 
     def watch(self, id: str) -> Iterator[ExecutionView]:
         """Yield the execution now and after each change, at least every second, until it has ended."""
@@ -632,22 +632,27 @@ def _listed(coordinator: Coordinator, execution: str) -> ExecutionView:
     except MrcError as error:
         if error.code != "GARBLED_RECORD":
             raise
-        return ExecutionView(
-            id=execution,
-            replication_group=coordinator.estate.unit.name,
-            kind="",
-            source="",
-            target="",
-            status="unreadable",
-            waits_for=str(error),
-            steps=(),
-            started_at_ms=0,
-            ended_at_ms=0,
-            actor="",
-            reason="",
-            runbook_hash="",
-            abortable=False,
-        )
+        return unreadable_view(coordinator.estate.unit.name, execution, str(error))
+
+
+def unreadable_view(replication_group: str, execution: str, why: str) -> ExecutionView:
+    """Return what is shown of an execution whose plan or journal cannot be read."""
+    return ExecutionView(
+        id=execution,
+        replication_group=replication_group,
+        kind="",
+        source="",
+        target="",
+        status="unreadable",
+        waits_for=why,
+        steps=(),
+        started_at_ms=0,
+        ended_at_ms=0,
+        actor="",
+        reason="",
+        runbook_hash="",
+        abortable=False,
+    )
 
 
 def execution_view(run: Run, now_ms: int) -> ExecutionView:
@@ -704,7 +709,8 @@ def _step_view(run: Run, index: int, now_ms: int) -> StepView:
     )
 
 
-def _entry_view(name: str, entry: Entry | MrcError) -> EntryView:
+def entry_view(name: str, entry: Entry | MrcError) -> EntryView:
+    """Return what is shown of a journal entry, or of one that cannot be read."""
     if isinstance(entry, MrcError):
         return EntryView(int(name) if name.isdecimal() else 0, 0, "", 0, "unreadable", "", str(entry))
     fields = msgspec.to_builtins(entry.event)

@@ -308,18 +308,29 @@ def _named(call: Invocation, execution: str | None) -> ExecutionView:
 
 @click.command()
 @click.argument("execution", required=False)
+@click.option("--archived", is_flag=True, help="Read the archive in the region's own cluster: no agents, no ZooKeeper.")
+@click.option("--region", help="With --archived: the region whose cluster is asked. Each has all that has ended.")
 @click.pass_context
-def history(ctx: click.Context, execution: str | None) -> None:
+def history(ctx: click.Context, execution: str | None, archived: bool, region: str | None) -> None:
     """List the executions; with EXECUTION show its journal.
+
+    Every region's leading agent keeps what has ended in mrc.executions.internal, a compacted topic of its own cluster: --archived
+    reads it there on the day on which ZooKeeper is gone.
 
     \b
     Examples:
       mrc history
       mrc history 1795497709477-3fa2c1
+      mrc history --archived --region west
     """
     from mrc.control.client import Client
 
     call = invocation(ctx)
+    if archived != (region is not None):
+        raise click.UsageError("--archived and --region belong together", ctx)
+    if region is not None:
+        _archived(ctx, call, region, execution)
+        return
     if execution is None:
         rows = _executions(call)[::-1]
         emit(ctx, rows, table=_history_table)
@@ -327,6 +338,28 @@ def history(ctx: click.Context, execution: str | None) -> None:
     with Client(call.settings()) as client:
         entries = client.ask_any("GetHistory", execution_id=execution)
     emit(ctx, entries, table=_entries_table)
+
+
+def _archived(ctx: click.Context, call: Invocation, region: str, execution: str | None) -> None:
+    from mrc.agent.service import entry_view, execution_view, unreadable_view
+    from mrc.wiring import direct
+
+    settings = call.settings()
+    group = call.group(settings)
+    found = direct.history(settings, group, region)
+    if execution is None:
+        rows = [
+            unreadable_view(group.name, id, one) if isinstance(one, str) else execution_view(one.run(), one.entries[-1].at_ms)
+            for id, one in reversed(found.items())
+        ]
+        emit(ctx, rows, table=_history_table)
+        return
+    one = found.get(execution)
+    if one is None:
+        raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r} is archived in {region}")
+    if isinstance(one, str):
+        raise MrcError("GARBLED_RECORD", one.removeprefix("GARBLED_RECORD: "))
+    emit(ctx, tuple(entry_view(f"{entry.number:06d}", entry) for entry in one.entries), table=_entries_table)
 
 
 def _history_table(rows: list[ExecutionView]) -> RenderableType:

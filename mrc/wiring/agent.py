@@ -32,6 +32,7 @@ from mrc.wiring.estates import Reach, reach, runbook
 OBSERVE_EVERY_S = 2.0
 RECONCILE_EVERY_S = 1.0
 SYNC_EVERY_S = 1.0
+ARCHIVE_EVERY_S = 2.0
 IDLE_S = 0.05
 PAUSE_MAX_S = 5.0
 
@@ -71,6 +72,7 @@ class Agent:
             self._thread(f"flow {name}", partial(self._flow, coordinator), RECONCILE_EVERY_S, wake())
             self._thread(f"capture {name}", coordinator.capture_tick, IDLE_S)
             self._thread(f"sync {name}", coordinator.sync_tick, SYNC_EVERY_S)
+            self._thread(f"archive {name}", coordinator.archive_tick, ARCHIVE_EVERY_S)
             self._thread(f"move {name}", coordinator.move_tick, IDLE_S)
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Break-glass: positions read from, and committed in, one region's Kafka cluster, without agents and without ZooKeeper.
+"""Break-glass: positions and executions read from, and positions committed in, one region's Kafka cluster, without agents or ZooKeeper.
 
 Nobody is asked which region is open, in which epoch, or whether a move runs: a person answers for that. What is checked is what
 the cluster itself can say: that a group has no members, that its log has the positions, what was committed in the end.
@@ -14,6 +14,8 @@ from mrc.adapters.kafka.cluster import KafkaCluster
 from mrc.agent import committing
 from mrc.config.settings import ReplicationGroup, Settings
 from mrc.core.errors import MrcError
+from mrc.core.failover import archive
+from mrc.core.failover.archive import Archived
 from mrc.core.inventory import Position, Unit
 from mrc.core.model import GroupId, Region, TopicPartition, target_topic
 from mrc.core.translation.checkpoint import Checkpoint, CheckpointKey, decode_checkpoints
@@ -85,6 +87,26 @@ def _position(of: Unit, source: Region, key: CheckpointKey, checkpoint: Checkpoi
         repeats_max=found.repeats_max,
         age_s=max(0.0, (now_ms - checkpoint.captured_at_ms) / 1000),
     )
+
+
+def history(settings: Settings, group: ReplicationGroup, region: str) -> dict[str, Archived | str]:
+    """Return the executions that are archived in a region by id, oldest first; in place of one that cannot be read, why.
+
+    Raises:
+        MrcError: ``UNKNOWN_REGION``; ``UNKNOWN_TOPIC`` where nothing has been archived there; world errors.
+    """
+    with opened(settings, group, region) as there:
+        return read_history(there, group.name, Region(region))
+
+
+def read_history(there: Cluster, replication_group: str, region: Region) -> dict[str, Archived | str]:
+    """The same from a cluster that is at hand."""
+    if not there.topics([archive.TOPIC]):
+        raise MrcError("UNKNOWN_TOPIC", f"there is no {archive.TOPIC}: no execution has been archived there yet", where=str(region))
+    found, garbled = archive.decode_archive(replication_group, there.load(archive.TOPIC))
+    rows: dict[str, Archived | str] = {**found}
+    rows |= {id: f"GARBLED_RECORD: the record of {id} in {archive.TOPIC} cannot be read ({region})" for id in garbled}
+    return dict(sorted(rows.items()))
 
 
 def require_group(of: Unit, group: str) -> None:

@@ -44,3 +44,10 @@ def test_what_is_asked_of_an_unreadable_execution_is_refused_with_its_place(esta
     error = json.loads(answer.stderr)["error"]
     assert (error["code"], answer.returncode) == ("GARBLED_RECORD", Exit.WORLD)
     assert PLACE in error["message"]
+
+
+@pytest.mark.parametrize("arguments", [("--archived",), ("--region", "west"), ("some-id", "--archived")])
+def test_the_archive_is_one_regions_and_the_region_is_named(estate: Estate, arguments: tuple[str, ...]) -> None:
+    answer = run("history", *arguments, "--config", str(estate.path))
+    assert answer.returncode == Exit.USAGE
+    assert "--archived and --region belong together" in answer.stderr

@@ -7,6 +7,8 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from mrc.sandbox.judge import Limits, Verdict
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import IN_TIME_S, begun, leader, mrc, ready, refusal, state
+from tests.e2e.running import IN_TIME_S, begun, eventually, leader, mrc, ready, refusal, said, state
 
 pytestmark = pytest.mark.server
 
@@ -126,6 +128,22 @@ def test_wrong_requests_get_their_stable_codes(estate: tuple[Sandbox, Traffic]) 
         done = mrc(sandbox, *arguments)
         assert refusal(done)["code"] == code, done.stderr
         assert done.returncode == exit_code
+
+
+def kept(sandbox: Sandbox, archived: tuple[str, ...], told: Any) -> bool:
+    done = mrc(sandbox, "history", *archived)
+    return done.returncode == 0 and json.loads(done.stdout) == told
+
+
+def test_every_move_is_kept_whole_in_both_regions(estate: tuple[Sandbox, Traffic]) -> None:
+    sandbox, _ = estate
+    told = said(sandbox, "history")
+    assert len(told) >= 3
+    for region in ("east", "west"):
+        archived = ("--archived", "--region", region)
+        eventually(partial(kept, sandbox, archived, told))
+        for one in told:
+            assert said(sandbox, "history", one["id"], *archived) == said(sandbox, "history", one["id"])
 
 
 def test_nothing_was_lost_skipped_or_processed_twice_by_all_these_moves(estate: tuple[Sandbox, Traffic]) -> None:

@@ -1,0 +1,125 @@
+"""What has ended is kept in every region's own cluster, whoever dies meanwhile, and is read there without mrc's agents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mrc.core.errors import MrcError
+from mrc.core.failover.archive import TOPIC, Archived, decode_archive, encode_archived, key
+from mrc.core.failover.execution import AbortAsked, Entry
+from mrc.core.failover.plan import Plan
+from mrc.core.model import Region, TopicPartition, decode
+from mrc.sim.world import EAST, WEST
+from mrc.wiring.direct import read_history
+from tests.sim.estate import Estate
+
+FIRST = Path(__file__).parents[1] / "core" / "first_archived.json"
+
+
+@pytest.fixture
+def estate() -> Estate:
+    """A switchover to west has ended."""
+    made = Estate()
+    made.settle(30)
+    made.move("switchover", WEST)
+    return made
+
+
+def ticked(estate: Estate) -> None:
+    for agent in estate.agents.values():
+        if agent.alive:
+            agent.coordinator.archive_tick()
+
+
+def kept(estate: Estate, region: Region) -> dict[str, Archived]:
+    found, garbled = decode_archive("orders", estate.world.clusters[region].load(TOPIC))
+    assert not garbled
+    return found
+
+
+def journals(estate: Estate) -> dict[str, Archived]:
+    store = next(agent for agent in estate.agents.values() if agent.alive).coordinator.estate.store
+    return {id: Archived(store.plan(id), store.entries(id)) for id in store.executions()}
+
+
+def appended(estate: Estate, region: Region) -> int:
+    return int(estate.world.clusters[region].log(TopicPartition(TOPIC, 0)).end)
+
+
+def test_both_regions_keep_plan_and_journal_with_actor_and_reason(estate: Estate) -> None:
+    ticked(estate)
+    assert kept(estate, EAST) == kept(estate, WEST) == journals(estate)
+    (one,) = kept(estate, WEST).values()
+    assert (one.plan.actor, one.run().phase) == ("test", "succeeded")
+
+
+def test_what_runs_is_kept_when_it_has_ended_and_nothing_is_written_twice(estate: Estate) -> None:
+    estate.begin("switchover", EAST)
+    estate.round()
+    ticked(estate)
+    assert len(kept(estate, EAST)) == 1
+    run = estate.run_of(EAST)
+    assert run is not None
+    estate.leader(EAST).coordinator.mover.ask(AbortAsked("test"))
+    estate.finish(EAST)
+    for _ in range(3):
+        ticked(estate)
+    assert kept(estate, EAST) == kept(estate, WEST) == journals(estate)
+    assert {region: appended(estate, region) for region in (EAST, WEST)} == {EAST: 2, WEST: 2}
+
+
+def test_a_region_that_was_dead_catches_up(estate: Estate) -> None:
+    ticked(estate)
+    estate.world.lose(WEST)
+    for name in ("west-a", "west-b"):
+        estate.stop(name)
+    estate.move("failover", EAST, attested=True)
+    ticked(estate)
+    assert len(kept(estate, EAST)) == 2
+    estate.world.regain(WEST)
+    estate.restart(WEST)
+    estate.settle(30)
+    ticked(estate)
+    assert kept(estate, WEST) == journals(estate)
+
+
+def test_an_agent_that_dies_leaves_the_rest_to_the_next_one_which_writes_only_what_is_missing(estate: Estate) -> None:
+    ticked(estate)
+    leader = estate.leader(WEST)
+    estate.stop(leader.name)
+    estate.settle(60)
+    assert estate.leader(WEST).name != leader.name
+    ticked(estate)
+    assert kept(estate, WEST) == journals(estate)
+    assert appended(estate, WEST) == 1
+
+
+def test_a_record_that_cannot_be_read_is_told_of_and_left_alone(estate: Estate) -> None:
+    (id,) = journals(estate)
+    west = estate.world.clusters[WEST]
+    west.ensure_topic(TOPIC, compacted=True)
+    west.append(TOPIC, [(key("orders", id), b"\x00 not json"), (b"others/1", b"not ours")])
+    ticked(estate)
+    assert west.load(TOPIC)[key("orders", id)] == b"\x00 not json"
+    (found,) = estate.leader(WEST).coordinator.archive.findings()
+    assert (found.code, id in found.message) == ("GARBLED_RECORD", True)
+    assert list(read_history(west, "orders", WEST)) == [id]
+    assert isinstance(read_history(west, "orders", WEST)[id], str)
+    assert isinstance(read_history(estate.world.clusters[EAST], "orders", EAST)[id], Archived)
+
+
+def test_a_region_in_which_nothing_has_been_kept_says_so(estate: Estate) -> None:
+    with pytest.raises(MrcError, match="archived there yet") as told:
+        read_history(estate.world.clusters[WEST], "orders", WEST)
+    assert told.value.code == "UNKNOWN_TOPIC"
+
+
+def test_the_first_version_stays_readable() -> None:
+    raw = FIRST.read_bytes().strip()
+    one = decode(raw, Archived)
+    assert one.run().phase == "succeeded"
+    assert encode_archived(one) == (key("orders", one.plan.id), raw)
+    lines = (FIRST.parent / "first_journal.jsonl").read_bytes().splitlines()
+    assert one == Archived(decode(lines[0], Plan), tuple(decode(line, Entry) for line in lines[1:]))
