@@ -22,12 +22,14 @@ class Proof(Value, frozen=True):
 
     Attributes:
         state: ``open``, ``fenced``, ``unverified`` (some leader's answer could not be had) or ``mixed``.
+        refusing: partitions whose leader refuses.
         moving: partitions whose high watermark moved between two looks.
         transactions: partitions with an open transaction behind the fence (last stable offset below the high watermark).
     """
 
     state: str
     detail: str
+    refusing: tuple[TopicPartition, ...] = ()
     moving: tuple[TopicPartition, ...] = ()
     transactions: tuple[TopicPartition, ...] = ()
 
@@ -74,14 +76,15 @@ def prove(estate: Estate, region: Region, *, still: bool) -> Proof:
     answers = cluster.probe(tps)
     counts = {answer: sum(a == answer for a in answers.values()) for answer in ("refused", "writable", "unverifiable")}
     detail = f"{len(tps)} partitions: {counts['refused']} refuse, {counts['writable']} accept, {counts['unverifiable']} unverifiable"
+    refusing = tuple(tp for tp in tps if answers[tp] == "refused")
     if counts["unverifiable"]:
-        return Proof("unverified", detail)
+        return Proof("unverified", detail, refusing)
     if counts["writable"] == len(tps):
         return Proof("open", detail)
     if counts["writable"]:
-        return Proof("mixed", detail)
+        return Proof("mixed", detail, refusing)
     if not still:
-        return Proof("fenced", detail)
+        return Proof("fenced", detail, refusing)
     before = cluster.ends(tps, "read_uncommitted")
     estate.clock.sleep(0.1)
     after = cluster.ends(tps, "read_uncommitted")
@@ -89,7 +92,7 @@ def prove(estate: Estate, region: Region, *, still: bool) -> Proof:
     moving = tuple(tp for tp in tps if before[tp] != after[tp])
     transactions = tuple(tp for tp in tps if stable[tp] < after[tp])
     detail += f"; high watermarks {'move' if moving else 'stand still'}; {len(transactions)} open transactions"
-    return Proof("fenced", detail, moving, transactions)
+    return Proof("fenced", detail, refusing, moving, transactions)
 
 
 def require_fenced(estate: Estate, region: Region, *, still: bool) -> Proof:
@@ -104,6 +107,26 @@ def require_fenced(estate: Estate, region: Region, *, still: bool) -> Proof:
     if proof.transactions:
         names = ", ".join(map(str, proof.transactions))
         raise MrcError("OPEN_TRANSACTION", f"an open transaction can still commit on {names}", where=str(region), retryable=True)
+    return proof
+
+
+def require_open(estate: Estate, region: Region) -> Proof:
+    """Return the proof that no leader of a region refuses, before a new fence is begun there.
+
+    A refusal by an earlier fence, whose end a broker has not learnt of yet, would be taken for one by the new fence. Where no probe is
+    possible nothing is refused, and nothing proved: no fence will be proved either.
+
+    Raises:
+        MrcError: ``NOT_VERIFIED`` naming the partitions.
+    """
+    proof = prove(estate, region, still=False)
+    if proof.refusing:
+        names = ", ".join(map(str, proof.refusing))
+        message = (
+            f"leaders of {region} still refuse writes on {names}, because of an earlier fence or of ACLs that are not mrc's; nothing is "
+            f"fenced yet: approve when the brokers have learnt of the ACLs or those are gone, or abort"
+        )
+        raise MrcError("NOT_VERIFIED", message, where=str(region), retryable=True)
     return proof
 
 

@@ -190,12 +190,33 @@ def _attested(work: Work) -> str:
 
 
 def _fence_source(work: Work) -> dict[str, str]:
+    """Begin the fence, once no leader refuses because of an earlier one: its refusals would be taken for proofs of this one."""
     opened, draining, closed, target_open = _records(work.plan)
     record, _ = work.estate.require_record()
+    if _same(record, opened):
+        _wait_for_proof(work, lambda: fencing.require_open(work.estate, work.plan.source))
     if not (_same(record, closed) or _same(record, target_open)):  # proved again later: the record has moved on
         _set_record(work, (opened,), draining)
     _reconcile_fence(work, work.plan.source)
     return {}
+
+
+def _wait_for_proof(work: Work, prove: Callable[[], fencing.Proof]) -> fencing.Proof:
+    """Return the proof as soon as it holds; whatever may pass by itself is waited for until the step's deadline."""
+    proved: list[fencing.Proof] = []
+    failed: list[MrcError] = []
+
+    def done() -> bool:
+        try:
+            proved[:] = [prove()]
+        except MrcError as error:
+            if not error.retryable:
+                raise
+            failed[:] = [error]
+        return bool(proved)
+
+    work.wait(done, lambda: failed[0])
+    return proved[0]
 
 
 def _source_fenced(work: Work) -> str:
@@ -205,19 +226,7 @@ def _source_fenced(work: Work) -> str:
     """
     record, _ = work.estate.require_record()
     still = record.region == work.plan.source
-    last: list[fencing.Proof | MrcError] = []
-
-    def done() -> bool:
-        try:
-            last[:] = [fencing.require_fenced(work.estate, work.plan.source, still=still)]
-        except MrcError as error:
-            if not error.retryable:
-                raise
-            last[:] = [error]
-        return isinstance(last[0], fencing.Proof)
-
-    work.wait(done, lambda: last[0] if isinstance(last[0], MrcError) else InvariantViolation("fenced, but not seen as such"))
-    return last[0].detail if isinstance(last[0], fencing.Proof) else ""
+    return _wait_for_proof(work, lambda: fencing.require_fenced(work.estate, work.plan.source, still=still)).detail
 
 
 def _reopen_source(work: Work) -> str:
@@ -225,8 +234,9 @@ def _reopen_source(work: Work) -> str:
     opened, draining, _, _ = _records(plan)
     reopened = ActiveRecord(plan.source, "open", Epoch(plan.epoch + 1))
     record, _ = work.estate.require_record()
-    if not _same(record, opened):
-        _set_record(work, (draining,), reopened)
+    if _same(record, opened):
+        return f"{plan.source} was not fenced"
+    _set_record(work, (draining,), reopened)
 
     def writable() -> bool:
         # The source's own leader takes the refusals away; this agent leads elsewhere.
@@ -521,7 +531,7 @@ def _hash(positions: Mapping[GroupId, Mapping[TopicPartition, Position]]) -> str
 
 
 def _positions_moved(work: Work) -> str:
-    """Read back, and translate anew: both must agree with what was committed."""
+    """Read back, and translate anew: both must agree with what was committed. What got past the fence is found while there is a way back."""
     wanted = _wanted_positions(work)
     target = work.estate.clusters[work.plan.target]
     for group, positions in wanted.items():
@@ -529,6 +539,8 @@ def _positions_moved(work: Work) -> str:
         wrong = [str(tp) for tp, position in positions.items() if found.get(tp) != position]
         if wrong:
             raise MrcError("NOT_VERIFIED", f"group {group} has other positions on {', '.join(wrong)}", where=str(work.plan.target))
+    if work.plan.kind == "switchover":
+        _require_nothing_new(work)
     return f"{sum(map(len, wanted.values()))} positions of {len(wanted)} groups read back, hash {_hash(wanted)}"
 
 
@@ -549,11 +561,16 @@ def _open_target(work: Work) -> dict[str, str]:
 
 
 def _require_nothing_new(work: Work) -> None:
-    """Prove the source's fence once more, and that nothing got past it since the flow was stopped."""
-    fencing.require_fenced(work.estate, work.plan.source, still=False)
+    """Prove the source's fence once more, and that nothing got past it since the flow was stopped.
+
+    Nobody writes in the source now, MirrorMaker neither, so its log must stand still and no transaction be open.
+    """
     record, _ = work.estate.require_record()
     if not _same(record, _records(work.plan)[2]):
-        return  # opened already, by this effect's first try: the reversed flow may write in the source by now
+        # Opened already, by this effect's first try: the reversed flow may write in the source by now.
+        fencing.require_fenced(work.estate, work.plan.source, still=False)
+        return
+    fencing.require_fenced(work.estate, work.plan.source, still=True)
     positions = work.estate.replicators[work.plan.target].positions(work.estate.connector(work.forward))
     new = [str(tp) for tp, seen in _to_copy(work).items() if seen is not None and positions.get(tp) != seen.offset + 1]
     if new:
