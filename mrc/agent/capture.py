@@ -7,7 +7,7 @@ source dies, what stands in the target is all there is, and it is enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -40,7 +40,7 @@ UNREAD_MAX = 20_000
 LASTING = ("before-map", "never-copied", "records-changed")
 """Reasons that do not pass by themselves."""
 
-FORBID_PLANNED = ("MIRROR_LACKS_RECORDS", "HEADERS_CHANGED", "TIMESTAMPS_CHANGED", "RECORDS_CHANGED")
+FORBID_PLANNED = ("MIRROR_LACKS_RECORDS", "COPIES_DELETED", "HEADERS_CHANGED", "TIMESTAMPS_CHANGED", "RECORDS_CHANGED")
 """Findings with which a planned move would lose records, or could not tell: it compares both sides' records."""
 
 
@@ -81,6 +81,7 @@ class Capture:
         self._compared = False
         self._ends: dict[TopicPartition, Known[int]] = {}
         self._target_ends: dict[TopicPartition, Offset] = {}
+        self._starts: tuple[dict[TopicPartition, Offset], dict[TopicPartition, Offset]] = {}, {}
         self._garbled: list[bytes] = []
         self._reviewed_at_s = self._settled_at_s = self._ends_at_s = self._record_at_s = 0.0
         self._record: ActiveRecord | None = None
@@ -151,16 +152,19 @@ class Capture:
         self._compared = False
         self._ends = {}
         self._target_ends = {}
+        self._starts = {}, {}
 
     def _read_ends(self) -> None:
-        """Read both logs' ends (after the positions, so that lag is never negative); keep the time of the source's."""
-        self._target_ends = self._estate.clusters[self._flow.target].ends(
-            [pair.target for pair in self._alignment.pairs.values()], "read_committed"
-        )
+        """Read where both logs end (after the positions, so that lag is never negative) and start; keep the time of the source's ends."""
+        flow = self._flow
+        source, target = self._estate.clusters[flow.source], self._estate.clusters[flow.target]
+        targets = [pair.target for pair in self._alignment.pairs.values()]
+        self._target_ends, target_starts = target.ends(targets, "read_committed"), target.starts(targets)
         if not self._alignment.source_readable:
             return
         try:
-            ends = self._estate.clusters[self._flow.source].ends(list(self._alignment.pairs), self._alignment.sights.source.isolation)
+            ends = source.ends(list(self._alignment.pairs), self._alignment.sights.source.isolation)
+            self._starts = source.starts(list(self._alignment.pairs)), target_starts
         except MrcError as error:
             self._alignment.source_failed(error)
             return
@@ -296,6 +300,9 @@ class Capture:
                 pending.append("the capture is starting")
             elif not self._read_to_the_end(both=source_alive):
                 pending.append("the logs are not read to their ends yet")
+            elif live is not None and (deleted := self._deleted_now(live)):
+                # Nobody can answer for these, however long is waited.
+                raise MrcError("NOT_VERIFIED", "; ".join(f"{one.code}: {one.message}" for one in deleted), where=str(self._flow))
             else:
                 for (group, tp), known in positions.items():
                     answer = self._final(tp, known, final=not source_alive)
@@ -432,6 +439,8 @@ class Capture:
             found.append(FindingView("COMMITS_NOT_FOLLOWED", "warning", message, str(self._flow.source)))
         found += [FindingView(c.code, "warning", c.message, where) for where, c in sorted(self._alignment.complaints.copy().items())]
         found += self._lacking()
+        positions = {(key.group, TopicPartition(key.topic, key.partition)): c.source_offset for key, c in self._checkpoints.copy().items()}
+        found += self._deleted(positions, self._starts)
         found += self._unanswered()
         if self._running and (behind := self.behind()):
             found.append(FindingView("CAPTURE_BEHIND", "warning", behind, str(self._flow)))
@@ -452,6 +461,38 @@ class Capture:
             )
             for tp, found in holes.items()
         ]
+
+    def _deleted_now(self, positions: Mapping[tuple[GroupId, TopicPartition], _Committed]) -> list[FindingView]:
+        """Return what groups would skip by what both logs hold now. Raises world errors."""
+        pairs = list(self._alignment.pairs.values())
+        source, target = self._estate.clusters[self._flow.source], self._estate.clusters[self._flow.target]
+        starts = source.starts([pair.source for pair in pairs]), target.starts([pair.target for pair in pairs])
+        return self._deleted({at: one.position.offset for at, one in positions.items()}, starts)
+
+    def _deleted(
+        self,
+        positions: Mapping[tuple[GroupId, TopicPartition], int],
+        starts: tuple[Mapping[TopicPartition, Offset], Mapping[TopicPartition, Offset]],
+    ) -> list[FindingView]:
+        """Return what groups at these positions in the source would skip, because the target has deleted its copies.
+
+        Args:
+            starts: of the source's logs and of the target's. What the source has deleted too, a group has lost there as well.
+        """
+        flow, found = self._flow, []
+        for (group, tp), position in sorted(positions.items()):
+            with self._alignment.lock:
+                pair = self._alignment.pairs.get(tp)
+                if pair is None or pair.target not in starts[1]:
+                    continue
+                deleted = pair.known.deleted(max(position, starts[0].get(tp, 0)), starts[1][pair.target])
+            if deleted.records:
+                message = (
+                    f"{group} on {tp} at {position} would skip up to {deleted.records:,} records that {flow.source} holds and "
+                    f"{flow.target} has deleted: let it read on in {flow.source} to offset {deleted.end}, or reset it to there"
+                )
+                found.append(FindingView("COPIES_DELETED", "warning", message, str(tp)))
+        return found
 
     def _unanswered(self) -> list[FindingView]:
         """Return, per topic and lasting reason, which positions have no answer."""

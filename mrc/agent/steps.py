@@ -531,7 +531,7 @@ def _hash(positions: Mapping[GroupId, Mapping[TopicPartition, Position]]) -> str
 
 
 def _positions_moved(work: Work) -> str:
-    """Read back, and translate anew: both must agree with what was committed. What got past the fence is found while there is a way back."""
+    """Read back, and translate anew: both must agree with what was committed. What got past the fence is found here, not too late."""
     wanted = _wanted_positions(work)
     target = work.estate.clusters[work.plan.target]
     for group, positions in wanted.items():

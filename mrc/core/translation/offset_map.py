@@ -72,6 +72,13 @@ class Resent(NamedTuple):
     records: int
 
 
+class Deleted(NamedTuple):
+    """Source records whose copies the target's log does not hold any more: how many, and the source position behind the last."""
+
+    records: int
+    end: int
+
+
 class Hole(NamedTuple):
     """Source records in ``[begin, end)``, ``records`` of them visible, that the flow should have copied and has passed.
 
@@ -270,6 +277,26 @@ class OffsetMap:
         return self._sources[-1] + ahead, self._targets[-1] + ahead
 
     # -- answering
+
+    def deleted(self, committed: int, target_start: int) -> Deleted:
+        """Return what a group at a source position would skip in a target whose log starts at ``target_start``: at most so many records.
+
+        Where the target's log began later before the logs were compared, copies that were deleted cannot be told from those never made.
+        """
+        records, end = 0, committed
+        for at in range(max(0, bisect_right(self._sources, committed) - 1), len(self)):
+            source, target, length = self._sources[at], self._targets[at], self._lengths[at]
+            if target >= target_start:
+                break
+            gone_to = source + min(length, target_start - target)
+            if gone_to > committed:
+                records += gone_to - max(source, committed)
+                end = gone_to
+        for hole in self.holes if self.complete else ():
+            if hole.gone and hole.end > committed:
+                records += min(hole.records, hole.end - committed)
+                end = max(end, hole.end)
+        return Deleted(records, end)
 
     def to_target(self, committed: int, *, final: bool = False) -> Translation:
         """Translate a source position (next record to read) into the target.
