@@ -72,7 +72,7 @@ ACTIONS: Mapping[str, Action] = {
         required=_UNPLANNED,
     ),
     "fence-source": Action(
-        does="set the record to draining; every partition leader of the source must refuse writes, no transaction be open",
+        does="wait until no partition leader of the source refuses, set the record to draining; each must refuse, no transaction be open",
         needs={"switchover": _facts("checked")},
         gives=_facts("source-settled"),
         proof=True,
@@ -117,7 +117,7 @@ ACTIONS: Mapping[str, Action] = {
         required=_BOTH,
     ),
     "move-positions": Action(
-        does="translate every group's position on every partition, commit them in the target and read them back",
+        does="commit every group's translated position in the target and read it back; nothing may have come into the source meanwhile",
         needs={"switchover": _facts("closed", "ends-recorded"), "failover": _facts("closed", "ends-recorded")},
         gives=_facts("positions-moved"),
         why_no_undo="positions in a fenced standby are kept current anyway",
