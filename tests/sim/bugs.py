@@ -64,7 +64,7 @@ BUGS: dict[str, Bug] = {
         execution, "_resume", "tuple(index for index, step in enumerate(steps) if ACTIONS[step.action].proof)", "()", 37, "JOURNAL"
     ),
     "positions are not clamped to the target's log": Bug(
-        steps, "_wanted_positions", "Offset(max(starts[tp], min(position.offset, ends[tp])))", "position.offset", 82, "SKIPPED"
+        steps, "_wanted_positions", "Offset(max(starts[tp], min(position.offset, ends[tp])))", "position.offset", 388, "SKIPPED"
     ),
     "two agents lead, and the term keeps neither from writing": Bug(
         Leadership,

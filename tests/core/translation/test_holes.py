@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mrc.core.model import Offset, Seen
 from mrc.core.translation.aligner import Aligner
-from mrc.core.translation.offset_map import Bounded, Exact, Hole, OffsetMap, Unanswerable
+from mrc.core.translation.offset_map import Bounded, Deleted, Exact, Hole, OffsetMap, Unanswerable
 
 
 def seen(offset: int, event: int) -> Seen:
@@ -100,3 +100,25 @@ def test_where_no_copy_is_recognised_no_target_position_is_exact() -> None:
     aligner = Aligner(known)
     feed(aligner, range(10), range(100, 110))
     assert isinstance(known.to_source(5), Bounded)
+
+
+def test_what_the_target_has_deleted_is_counted_from_a_position_on() -> None:
+    aligner = Aligner(complete(10))
+    feed(aligner, range(20), range(20), at=10)
+    known = aligner.map
+    assert known.deleted(3, 10) == Deleted(0, 3), "nothing is gone"
+    assert known.deleted(3, 18) == Deleted(5, 8)
+    assert known.deleted(8, 18) == Deleted(0, 8), "it has read all of them"
+    assert known.deleted(0, 40) == Deleted(20, 20)
+
+
+def test_what_was_deleted_before_the_logs_were_compared_counts_too() -> None:
+    aligner = Aligner(complete(7))
+    feed(aligner, range(20), range(7, 20), at=7)
+    known = aligner.map
+    assert known.holes == [Hole(0, 7, 7, gone=True)]
+    assert known.deleted(3, 7) == Deleted(4, 7)
+    assert known.deleted(3, 10) == Deleted(7, 10)
+    assert known.deleted(7, 7) == Deleted(0, 7)
+    known.complete = False  # records may have been left out on purpose
+    assert known.deleted(3, 7) == Deleted(0, 3)
