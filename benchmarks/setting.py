@@ -20,14 +20,17 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def send(method: str, url: str, body: bytes | None = None) -> None:
-    """Ask a Connect worker; one that is just rebalancing answers 409 or 500, and is asked again for half a minute."""
+    """Ask a Connect worker; one that is just rebalancing answers 409 or 500, and is asked again for half a minute.
+
+    So it is where it answers 404, as it does for a connector that it has just made and has no status of yet.
+    """
     until_s = time.monotonic() + 30
     while True:
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
         try:
             urllib.request.urlopen(request, timeout=20).close()
         except urllib.error.HTTPError as error:
-            if error.code not in (409, 500) or time.monotonic() > until_s:
+            if error.code not in (404, 409, 500) or time.monotonic() > until_s:
                 raise
             time.sleep(1.0)
         else:
