@@ -23,6 +23,7 @@ import argparse
 import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import statistics
@@ -30,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,8 +84,8 @@ AIMS: Mapping[str, tuple[Part, str, float]] = {
 COMMAND_S = 120.0
 READY_S = 180.0
 REQUEST_S = 15.0
-LAST_READ = 20_000
-"""How many records at each partition's end are read to judge a round; a round makes far fewer."""
+BEFORE_READ = 20_000
+"""How many records of each partition are read, to judge a round, beyond as many as the round has written."""
 
 
 # ---------------------------------------------------------------- the figures' arithmetic
@@ -223,7 +225,7 @@ class Bench:
         source, target = self._active, other(self._active)
         self._until_ready(target)
         move = Move("switchover", source, target, now_ms())
-        self._mrc("switchover", target, "--yes", "--reason", "benchmark")
+        self._move("switchover", target)
         self._arrived(traffic, target)
         return [move], {}
 
@@ -233,7 +235,7 @@ class Bench:
         captured = self._captured()
         move = Move("failover", source, target, now_ms(), captured)
         self.sandbox.kill(source)
-        self._mrc("failover", target, "--attest-dead", "--yes", "--reason", "benchmark")
+        self._move("failover", target, "--attest-dead")
         self._arrived(traffic, target)
         self.sandbox.start(source)
         self.sandbox.start_agents(source)
@@ -299,6 +301,20 @@ class Bench:
                 raise MrcError("SANDBOX_FAILED", f"{target} is not ready after {READY_S:.0f} s: {problem}", where=target)
             time.sleep(0.5)
 
+    def _move(self, kind: str, target: str, *more: str) -> None:
+        """Ask for a move until it is accepted, as a person would; all of that is within the move's time."""
+        token = secrets.token_hex(8)  # so that a request whose answer was lost is not made twice
+        until_s = time.monotonic() + COMMAND_S
+        while True:
+            try:
+                self._mrc(kind, target, *more, "--yes", "--reason", "benchmark", "--token", token)
+            except MrcError as error:
+                if not error.retryable or time.monotonic() > until_s:
+                    raise
+                say(f"asks again: {error.message}")
+            else:
+                return
+
     def _arrived(self, traffic: Traffic, target: str) -> None:
         self._active = target
         if not traffic.wait_acked(100, 60.0, region=target):
@@ -315,8 +331,10 @@ class Bench:
         return found
 
     def _judge(self, logs: Logs, moves: Sequence[Move]) -> list[MoveVerdict]:
+        written = Counter((ack.topic, ack.partition) for ack in logs.acked)
+        last = max(written.values()) + BEFORE_READ
         regions = {
-            region: read_log(self.sandbox.client_config(region, "admin"), list(TOPICS), last=LAST_READ, timeout_s=COMMAND_S)
+            region: read_log(self.sandbox.client_config(region, "admin"), list(TOPICS), last=last, timeout_s=COMMAND_S)
             for region in ("east", "west")
         }
         return judge(logs, regions, moves, self._live, active=moves[0].source, drained=False, limits=Limits(None, None)).moves
@@ -338,8 +356,9 @@ class Bench:
         """Run a command of mrc and return its standard output. Raises ``SANDBOX_FAILED`` with its last words when it fails."""
         done = subprocess.run(self._command(*arguments), capture_output=True, timeout=COMMAND_S, check=False)
         if done.returncode:
-            words = done.stderr.decode(errors="replace").strip()[-2000:]
-            raise MrcError("SANDBOX_FAILED", f"`mrc {' '.join(arguments)}` ended with {done.returncode}: {words}")
+            words = " ".join(done.stderr.decode(errors="replace").split())[-2000:]
+            message = f"`mrc {' '.join(arguments)}` ended with {done.returncode}: {words}"
+            raise MrcError("SANDBOX_FAILED", message, retryable='"retryable": true' in words)
         return done.stdout
 
     @contextmanager

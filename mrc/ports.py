@@ -201,6 +201,9 @@ class Cluster(Protocol):
     def group(self, group: GroupId) -> GroupInfo:
         """Return a group's state; an unknown group is ``Dead`` with 0 members."""
 
+    def groups(self, groups: Sequence[GroupId]) -> dict[GroupId, GroupInfo]:
+        """Return the states of many groups, all asked at once; of each as `group`."""
+
     def positions(self, group: GroupId) -> dict[TopicPartition, Position]:
         """Return committed positions, with require_stable; partitions without one are absent."""
 

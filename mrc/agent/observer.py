@@ -75,7 +75,7 @@ class Observer:
         else:
             bindings = self._read(cluster.bindings, before.bindings)
             broker = self._read(lambda: self._broker_settings(region), before.broker_settings)
-            groups = self._read(lambda: {g: cluster.group(g) for g in estate.unit.groups}, before.groups)
+            groups = self._read(lambda: cluster.groups(estate.unit.groups), before.groups)
         connector = estate.connector(estate.inbound(region))
         replicator = estate.replicators[region]
         inbound = self._read(lambda: replicator.status(connector), before.inbound)

@@ -291,7 +291,7 @@ def _released(work: Work) -> str:
 
     def done() -> bool:
         members.clear()
-        members.update({g: n for g in work.estate.unit.groups if (n := source.group(g).members)})
+        members.update({g: info.members for g, info in source.groups(work.estate.unit.groups).items() if info.members})
         return not members
 
     def otherwise() -> MrcError:
@@ -468,7 +468,7 @@ def _source_closed(work: Work) -> str:
         raise MrcError("RECORD_UNEXPECTED", f"the record says {record.region} {record.state}, epoch {record.epoch}", where=work.plan.id)
     if work.plan.kind == "failover":
         return f"closed; {work.plan.source} is fenced at first contact"
-    back = [g for g in work.estate.unit.groups if work.estate.clusters[work.plan.source].group(g).members]
+    back = [g for g, info in work.estate.clusters[work.plan.source].groups(work.estate.unit.groups).items() if info.members]
     if back:
         raise MrcError("GROUP_HAS_MEMBERS", f"somebody has come back to {', '.join(back)}", where=str(work.plan.source), retryable=True)
     bindings = work.estate.clusters[work.plan.source].bindings()
@@ -755,7 +755,7 @@ def _canary_seen(work: Work) -> str:
     absent: list[GroupId] = []
 
     def joined() -> bool:
-        absent[:] = [group for group in live if not target.group(group).members]
+        absent[:] = [group for group, info in target.groups(live).items() if not info.members]
         return not absent
 
     work.wait(joined, lambda: MrcError("NOT_VERIFIED", f"groups have not joined in {work.plan.target}: {', '.join(absent)}"))

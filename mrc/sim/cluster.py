@@ -109,6 +109,11 @@ class FakeCluster:
             return GroupInfo("Dead", 0)
         return GroupInfo("Stable" if found.members else "Empty", found.members)
 
+    def groups(self, groups: Sequence[GroupId]) -> dict[GroupId, GroupInfo]:
+        """See `Cluster.groups`."""
+        self._reach()
+        return {group: self.group(group) for group in groups}
+
     def positions(self, group: GroupId) -> dict[TopicPartition, Position]:
         """See `Cluster.positions`."""
         self._reach()

@@ -102,6 +102,17 @@ def test_positions_committed_for_an_empty_group_are_read_back_with_their_metadat
     assert group in stage.cluster.group_ids()
 
 
+def test_many_groups_are_told_of_at_once_as_each_of_them_alone(stage: ClusterStage) -> None:
+    topic, live, empty, unknown = stage.topic(), fresh_group(), fresh_group(), fresh_group()
+    stage.cluster.commit_positions(empty, {TopicPartition(topic, 0): Position(at(1))})
+    with stage.member(live, topic):
+        found = stage.cluster.groups([live, empty, unknown])
+        assert found == {group: stage.cluster.group(group) for group in (live, empty, unknown)}
+        assert [(found[group].state, found[group].members) for group in (empty, unknown)] == [("Empty", 0), ("Dead", 0)]
+        assert found[live].members == 1
+    assert stage.cluster.groups([]) == {}
+
+
 def test_a_live_group_refuses_a_commit_from_outside(stage: ClusterStage) -> None:
     topic, group = stage.topic(), fresh_group()
     tp = TopicPartition(topic, 0)
@@ -395,6 +406,7 @@ CALLS: list[Callable[[Cluster], object]] = [
     lambda cluster: cluster.group_ids(),
     lambda cluster: cluster.other_groups(),
     lambda cluster: cluster.group(fresh_group()),
+    lambda cluster: cluster.groups([fresh_group(), fresh_group()]),
     lambda cluster: cluster.positions(fresh_group()),
     lambda cluster: cluster.commit_positions(fresh_group(), {TopicPartition("orders", 0): Position(at(0))}),
     lambda cluster: cluster.bindings(),

@@ -105,12 +105,21 @@ class KafkaCluster:
 
     def group(self, group: GroupId) -> GroupInfo:
         """See `Cluster.group`."""
-        what = f"group {group}"
-        answer = self._admin.ask(what, lambda c: c.describe_consumer_groups([group], request_timeout=DRIVER_TIMEOUT_S))[group]
+        return self.groups([group])[group]
+
+    def groups(self, groups: Sequence[GroupId]) -> dict[GroupId, GroupInfo]:
+        """See `Cluster.groups`."""
+        if not groups:
+            return {}
+        what = f"groups {groups[0]} and {len(groups) - 1} others" if len(groups) > 1 else f"group {groups[0]}"
+        answers = self._admin.ask(what, lambda c: c.describe_consumer_groups(list(groups), request_timeout=DRIVER_TIMEOUT_S))
+        return {group: self._described(group, answers[group]) for group in groups}
+
+    def _described(self, group: GroupId, answer: Any) -> GroupInfo:  # the driver's answers are not typed
         if isinstance(answer, KafkaError):
             if answer.code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return GroupInfo(state="Dead", members=0)
-            raise self._admin.error(answer, what)
+            raise self._admin.error(answer, f"group {group}")
         return GroupInfo(state=_STATES.get(answer.state.name, answer.state.name.title()), members=len(answer.members))
 
     def positions(self, group: GroupId) -> dict[TopicPartition, Position]:
