@@ -354,7 +354,10 @@ class Bench:
 
     def _mrc(self, *arguments: str) -> bytes:
         """Run a command of mrc and return its standard output. Raises ``SANDBOX_FAILED`` with its last words when it fails."""
-        done = subprocess.run(self._command(*arguments), capture_output=True, timeout=COMMAND_S, check=False)
+        try:
+            done = subprocess.run(self._command(*arguments), capture_output=True, timeout=COMMAND_S, check=False)
+        except subprocess.TimeoutExpired as expired:
+            raise MrcError("SANDBOX_FAILED", f"`mrc {' '.join(arguments)}` has not ended within {COMMAND_S:.0f} s") from expired
         if done.returncode:
             words = " ".join(done.stderr.decode(errors="replace").split())[-2000:]
             message = f"`mrc {' '.join(arguments)}` ended with {done.returncode}: {words}"

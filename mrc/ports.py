@@ -202,7 +202,7 @@ class Cluster(Protocol):
         """Return a group's state; an unknown group is ``Dead`` with 0 members."""
 
     def groups(self, groups: Sequence[GroupId]) -> dict[GroupId, GroupInfo]:
-        """Return the states of many groups, all asked at once; of each as `group`."""
+        """Return the states of many groups, many of them asked at once; of each as `group`."""
 
     def positions(self, group: GroupId) -> dict[TopicPartition, Position]:
         """Return committed positions, with require_stable; partitions without one are absent."""

@@ -110,6 +110,8 @@ def test_many_groups_are_told_of_at_once_as_each_of_them_alone(stage: ClusterSta
         assert found == {group: stage.cluster.group(group) for group in (live, empty, unknown)}
         assert [(found[group].state, found[group].members) for group in (empty, unknown)] == [("Empty", 0), ("Dead", 0)]
         assert found[live].members == 1
+    many = [fresh_group() for _ in range(60)]
+    assert list(stage.cluster.groups(many)) == many
     assert stage.cluster.groups([]) == {}
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Wire
-from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 from confluent_kafka.admin import TopicDescription as _Described
 
 from mrc.adapters.kafka import acls, tails
@@ -36,6 +38,8 @@ _STATES: Final = {
 _NO_LEADER = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.BROKER_NOT_AVAILABLE})
 
 _LEADER_RETRY_S = 0.05
+
+_GROUPS_AT_ONCE = 25
 
 LOAD_DEADLINES = 10
 """Loading one of mrc's own topics may take this many deadlines."""
@@ -108,12 +112,14 @@ class KafkaCluster:
         return self.groups([group])[group]
 
     def groups(self, groups: Sequence[GroupId]) -> dict[GroupId, GroupInfo]:
-        """See `Cluster.groups`."""
-        if not groups:
-            return {}
-        what = f"groups {groups[0]} and {len(groups) - 1} others" if len(groups) > 1 else f"group {groups[0]}"
-        answers = self._admin.ask(what, lambda c: c.describe_consumer_groups(list(groups), request_timeout=DRIVER_TIMEOUT_S))
-        return {group: self._described(group, answers[group]) for group in groups}
+        """See `Cluster.groups`. The deadline is for `_GROUPS_AT_ONCE`: the driver makes two requests of each group."""
+        found: dict[GroupId, GroupInfo] = {}
+        for begin in range(0, len(groups), _GROUPS_AT_ONCE):
+            some = list(groups[begin : begin + _GROUPS_AT_ONCE])
+            what = f"groups {some[0]} to {some[-1]}" if len(some) > 1 else f"group {some[0]}"
+            answers = self._admin.ask(what, partial(_describe_groups, groups=some))
+            found |= {group: self._described(group, answers[group]) for group in some}
+        return found
 
     def _described(self, group: GroupId, answer: Any) -> GroupInfo:  # the driver's answers are not typed
         if isinstance(answer, KafkaError):
@@ -285,6 +291,10 @@ class KafkaCluster:
         )
         if not any(operation.name in {"DESCRIBE", "ALL"} for operation in cluster.authorized_operations or ()):
             raise MrcError("AUTHORIZATION_FAILED", "mrc may not list ACLs: it lacks DESCRIBE on the cluster", where=self._region)
+
+
+def _describe_groups(admin: AdminClient, groups: Sequence[GroupId]) -> dict[str, Future[Any]]:
+    return admin.describe_consumer_groups(list(groups), request_timeout=DRIVER_TIMEOUT_S)
 
 
 def _leaders(topic: _Described) -> tuple[int, ...]:
