@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar
 
 import yaml
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, OffsetSpec
 
 from benchmarks.setting import RESULTS, circumstances, send
@@ -450,8 +450,8 @@ def main() -> int:
     except KeyboardInterrupt:
         say("interrupted; nothing is left running, the parts that were finished are written")
         return 130
-    except MrcError as error:
-        say(f"failed: {error}")
+    except (MrcError, KafkaException, TimeoutError) as error:
+        say(f"failed, the parts that were finished are written: {error}")
         return 1
     print(table(measurements))
     for words in missed(measurements):
