@@ -65,7 +65,9 @@ PARTITIONS = 50
 PARTITIONS_MIN = 2 * max(TOPICS.values())
 REPEATS = 5
 RATE = 1000.0
-KILL_AFTER = "fence-source"
+KILL_AFTER = ("fence-source", "drain", "stop-flow", "record-ends", "release-groups", "close-source", "move-positions")
+"""The steps of a switchover before the target is opened; the first one blocks writes for the longest time when it is broken off."""
+
 LIVE_DELAYS_S = (0.0, 1.0)
 """The live groups, by how far they stay behind."""
 
@@ -489,7 +491,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what to measure (default: all)")
     parser.add_argument("--repeats", type=int, default=REPEATS, help="moves per part (default 5)")
     parser.add_argument("--rate", type=float, default=RATE, help="events per second (default 1000)")
-    parser.add_argument("--kill-after", default=KILL_AFTER, help="the step after which the agent is killed (default fence-source)")
+    parser.add_argument("--kill-after", choices=KILL_AFTER, default=KILL_AFTER[0], help="the step after which the agent is killed")
     parser.add_argument("--state", type=Path, help="a folder for the sandboxes, which stays, logs and all (default: a temporary one)")
     parser.add_argument("--json", type=Path, default=RESULTS / "moves.json", help="where results go, beside what is there")
     asked = parser.parse_args()
