@@ -48,6 +48,7 @@ class Agent:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._wakes: list[threading.Event] = []
+        self._flowed: dict[str, str] = {}
         self.failed = False
         self._settings = settings
         self.reach: Reach = reach(settings, region, me, __version__)
@@ -117,10 +118,13 @@ class Agent:
         return False
 
     def _flow(self, coordinator: Coordinator) -> bool:
-        done = coordinator.flow_tick()
-        if done:
+        done, name = coordinator.flow_tick(), coordinator.estate.unit.name
+        # Connect may call a flow stopped for a while after it was let run: the same is neither said again nor done again at once.
+        news = bool(done) and done != self._flowed.get(name)
+        self._flowed[name] = done
+        if news:
             self._log.info("flow", did=done)
-        return bool(done)
+        return news
 
     def _thread(self, name: str, pump: Pump, every_s: float, wake: threading.Event | None = None) -> None:
         event = wake or threading.Event()

@@ -172,8 +172,7 @@ class KafkaCluster:
         A broker hides the values of settings that it does not define itself; ``super.users`` and
         ``allow.everyone.if.no.acl.found`` belong to the authorizer and are hidden. What is hidden is absent.
         """
-        cluster = self._admin.ask_one("describe cluster", lambda c: c.describe_cluster(request_timeout=DRIVER_TIMEOUT_S))
-        broker = str(cluster.nodes[0].id)
+        broker = str(self._brokers()[0])
         return self._configs(ResourceType.BROKER, [broker])[broker]
 
     def probe(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, ProbeAnswer]:
@@ -285,7 +284,19 @@ class KafkaCluster:
             return MrcError("UNKNOWN_TOPIC", "there is no such partition", where=f"{self._region} {', '.join(names)}")
         return MrcError("CLUSTER_UNREACHABLE", "a partition has no leader", where=f"{self._region} {', '.join(names)}", retryable=True)
 
+    def _brokers(self) -> list[int]:
+        """Return the ids of the brokers that are in service; at least one.
+
+        Not by describing the cluster: the driver (2.16) aborts the process when the answer names no broker, as it does for a moment while a
+        region returns. The topic asked for beside does not matter.
+        """
+        found = self._admin.ask_now(lambda c: c.list_topics(COMMITS_TOPIC, timeout=self._deadline_s))
+        if not found.brokers:
+            raise MrcError("CLUSTER_UNREACHABLE", "no broker is in service", where=self._region, retryable=True)
+        return sorted(found.brokers)
+
     def _require_describe_cluster(self) -> None:
+        self._brokers()
         cluster = self._admin.ask_one(
             "describe cluster", lambda c: c.describe_cluster(include_authorized_operations=True, request_timeout=DRIVER_TIMEOUT_S)
         )
