@@ -6,6 +6,7 @@ called again later. What readers see is kept as immutable snapshots with their t
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from mrc.agent import fencing, flowing
@@ -15,6 +16,7 @@ from mrc.agent.estate import Estate
 from mrc.agent.fencing import Proof
 from mrc.agent.mover import Mover
 from mrc.agent.observer import Observer
+from mrc.agent.quorum import Absence, SelfFence
 from mrc.agent.syncing import LiveSync
 from mrc.core.errors import MrcError
 from mrc.core.failover.execution import ENDED, AbortAsked, Run
@@ -37,6 +39,8 @@ class Coordinator:
         self.capture = Capture(estate)
         self.sync = LiveSync(estate, self.capture)
         self.archive = Archive(estate)
+        self.self_fence = SelfFence(estate)
+        self.absence = Absence(estate, estate.unit.other(estate.region))
         self.changed = threading.Condition()
         self.mover = Mover(estate, agent, self.capture, self.observer.observe, self._notify)
         self.last_run: Run | None = None
@@ -102,6 +106,22 @@ class Coordinator:
             self._fences[region] = fencing.view(None, error, self.estate.clock.now_ms())
             self._proved_at_s.pop(region, None)
             raise
+        return changed
+
+    def quorum_tick(self) -> bool:
+        """Watch whether anybody leads in the other region, and fence this one if no majority is heard; return whether it was changed.
+
+        Every agent does so, whether it leads or not. Only for units with ``self_fence_after_s``.
+        """
+        if self.estate.unit.self_fence_after_s is None:
+            return False
+        with contextlib.suppress(MrcError):  # no majority: what was seen before holds, and the next look is the one that counts
+            self.absence.look()
+        changed = self.self_fence.tick()
+        region, now_s = self.estate.region, self.estate.clock.monotonic_s()
+        if self.self_fence.stands and (changed or now_s - self._proved_at_s.get(region, -FENCE_PROOF_EVERY_S) >= FENCE_PROOF_EVERY_S):
+            self._proved_at_s[region] = now_s
+            self._fences[region] = fencing.view(fencing.prove(self.estate, region, still=False), None, self.estate.clock.now_ms())
         return changed
 
     def flow_tick(self) -> str:

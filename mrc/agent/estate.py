@@ -26,6 +26,7 @@ class Estate:
         route: argv of the routing command; empty where there is none.
         committing: held by whoever commits positions, so that a move's are the last.
         settings: of the flows' source connectors, as Connect told them last.
+        led_beside: asks the region's other agents, not ZooKeeper, whether one of them leads; False also where none answers.
     """
 
     unit: Unit
@@ -40,6 +41,7 @@ class Estate:
     super_users: Mapping[Region, tuple[str, ...] | None] = field(default_factory=dict)
     committing: threading.Lock = field(default_factory=threading.Lock)
     settings: dict[Flow, Mapping[str, str]] = field(default_factory=dict)
+    led_beside: Callable[[], bool] = field(default=lambda: False)
 
     def inbound(self, region: Region) -> Flow:
         """Return the flow into a region."""

@@ -2,7 +2,8 @@
 
 Anybody who leads may add refusals; only the region's own leader (or the mover, which leads in the region it opens) takes
 them away, right after a transaction has shown that the record still wants it. Bindings that mrc did not add are
-never removed.
+never removed. What agents added while they heard no ZooKeeper majority (`mrc.agent.quorum`) is marked as theirs in the cluster
+itself, and noted as soon as a leader sees it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,13 @@ def reconcile(estate: Estate, region: Region, lead: LeaderCheck) -> bool:
     existing = cluster.bindings()
     stored, version = estate.store.fence(region)
     ours = frozenset(stored.bindings)
+    imposed = fence.self_imposed(estate.unit, existing)
+    if imposed.marks and region == estate.region:
+        # Made without ZooKeeper: from now on they are noted as any other, and go as any other.
+        estate.store.put_fence(lead, region, _fence(ours | (imposed.made & existing)), version, record_version)
+        lead()
+        cluster.remove_bindings(imposed.marks)
+        return True
     desired = fence.denies(estate.unit, existing, want)
     missing = desired - existing
     extra = (ours & existing) - desired

@@ -22,6 +22,16 @@ class AgentNode(Written, frozen=True):
     version: str
 
 
+def leader_path(region: Region) -> str:
+    """Return the node that exists while somebody leads in a region; it holds an `AgentNode`."""
+    return f"/regions/{region}/leader"
+
+
+def term_path(region: Region) -> str:
+    """Return the node whose version is the term of a region's last leader."""
+    return f"/regions/{region}/term"
+
+
 class Leadership:
     """One agent's candidacy for its region. `tick` keeps it current; a few times per session time-out."""
 

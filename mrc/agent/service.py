@@ -19,6 +19,7 @@ from mrc.agent.coordinator import Coordinator
 from mrc.agent.leadership import AgentNode, Leadership
 from mrc.agent.mover import Asked
 from mrc.core.errors import CODES, MrcError
+from mrc.core.failover import fence
 from mrc.core.failover.actions import ACTIONS
 from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Entry, Run, Skipped, replay
 from mrc.core.failover.findings import findings
@@ -213,10 +214,10 @@ class AgentService:
         """Return what would stand against moving away from the active region now, and what the capture has noticed."""
         record = inventory.record
         if unread is not None:
-            return (unread, *coordinator.noticed())
+            return (unread, *_self_fenced(inventory), *coordinator.noticed())
         if record is None:
             return (FindingView("NO_ACTIVE_RECORD", "error", CODES["NO_ACTIVE_RECORD"].means),)
-        found = list(coordinator.noticed())
+        found = [*_self_fenced(inventory), *coordinator.noticed()]
         if record.state == "open" and not inventory.execution and coordinator.estate.unit.mode == "active-passive":
             target = coordinator.estate.unit.other(record.region)
             found += findings(inventory, "switchover", target, attested=False)
@@ -317,9 +318,12 @@ class AgentService:
     def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool) -> PlanView:
         """Return what a move would do now, with every finding; touches nothing."""
         coordinator = self._mover_of(rg, target)
-        return self._plan_view(coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss)
+        absence_s = _absence_s(coordinator)
+        return self._plan_view(coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss, absence_s=absence_s)
 
-    def _plan_view(self, coordinator: Coordinator, kind: MoveKind, *, attested: bool, superseding: bool) -> PlanView:
+    def _plan_view(
+        self, coordinator: Coordinator, kind: MoveKind, *, attested: bool, superseding: bool, absence_s: float | None
+    ) -> PlanView:
         estate, target = coordinator.estate, self._region
         source = estate.unit.other(target)
         inventory = coordinator.observer.observe()
@@ -342,7 +346,7 @@ class AgentService:
             runbook_hash=digest,
             steps=steps,
             findings=lint(runbook)
-            + findings(inventory, kind, target, attested=attested, superseding=superseding)
+            + findings(inventory, kind, target, attested=attested, superseding=superseding, absence_s=absence_s)
             + _capture_findings(coordinator, kind)
             + objectives,
             expected_loss=losses,
@@ -362,15 +366,26 @@ class AgentService:
                 return self.execution(before.id)
             if allow_data_loss and kind != "failover":
                 raise MrcError("BAD_REQUEST", "only a failover can take the place of a running move", where="allow_data_loss")
-            plan_view = self._plan_view(coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss)
+            absence_s = _absence_s(coordinator)
+            plan_view = self._plan_view(coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss, absence_s=absence_s)
             errors = [f for f in plan_view.findings if f.severity == "error"]
             if errors:
                 raise _refusal(errors)
             old = coordinator.estate.store.current()[0] if allow_data_loss else ""
-            return self._begin(coordinator, plan_view, token, actor, reason, attested=attested, old=old)
+            imposed = fence.assumed(coordinator.estate.unit, absence_s) if kind == "failover" and not attested else ""
+            return self._begin(coordinator, plan_view, token, actor, reason, attested=attested, old=old, self_imposed=imposed)
 
     def _begin(
-        self, coordinator: Coordinator, view: PlanView, token: str, actor: str, reason: str, *, attested: bool, old: str
+        self,
+        coordinator: Coordinator,
+        view: PlanView,
+        token: str,
+        actor: str,
+        reason: str,
+        *,
+        attested: bool,
+        old: str,
+        self_imposed: str,
     ) -> ExecutionView:
         now_ms = coordinator.estate.clock.now_ms()
         runbook, digest = self._load_runbook(view.replication_group, view.kind)
@@ -388,6 +403,7 @@ class AgentService:
             actor=actor,
             reason=reason,
             supersedes=old,
+            self_imposed=self_imposed,
         )
         return execution_view(coordinator.mover.supersede(old, plan) if old else coordinator.mover.begin(plan), now_ms)
 
@@ -493,6 +509,24 @@ class _Pair(NamedTuple):
     leader: str = ""
     term: int = 0
     agents: tuple[AgentView, ...] = ()
+
+
+def _absence_s(coordinator: Coordinator) -> float | None:
+    """Return for how long this agent has seen that nobody leads in the other region; only where that matters."""
+    return coordinator.absence.look() if coordinator.estate.unit.self_fence_after_s is not None else None
+
+
+def _self_fenced(inventory: Inventory) -> Iterator[FindingView]:
+    """Say where agents have refused writes by themselves, and since when, until a leader that hears a majority has looked after it."""
+    for region, seen in inventory.regions.items():
+        imposed = fence.self_imposed(inventory.unit, seen.bindings.value if isinstance(seen.bindings, Known) else ())
+        if imposed.marks:
+            ago_s = (inventory.at_ms - imposed.since_ms) / 1000
+            message = (
+                f"agents of {region} heard no majority of ZooKeeper and have refused writes there by themselves since {ago_s:.0f} s:"
+                f" {len(imposed.made)} refusals; they go when a leader of {region} has read a record that names it open"
+            )
+            yield FindingView("SELF_FENCED", "warning", message, str(region))
 
 
 def _region_view(coordinator: Coordinator, inventory: Inventory, pair: _Pair, unread: FindingView | None) -> RegionView:

@@ -15,6 +15,7 @@ import msgspec
 
 from mrc.agent import fencing, flowing
 from mrc.agent.estate import Estate
+from mrc.agent.leadership import leader_path
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.failover import fence
 from mrc.core.failover.findings import findings
@@ -162,7 +163,8 @@ def _spelt(found: list[FindingView]) -> str:
 def _preflight(work: Work) -> dict[str, str]:
     inventory = msgspec.structs.replace(work.observe(), execution="")
     plan = work.plan
-    against = findings(inventory, plan.kind, plan.target, attested=plan.attested, superseding=bool(plan.supersedes))
+    settled = plan.attested or bool(plan.self_imposed)
+    against = findings(inventory, plan.kind, plan.target, attested=settled, superseding=bool(plan.supersedes))
     found = [f for f in against if f.severity == "error"]
     if found:
         raise MrcError("PLAN_REFUSED", _spelt(found))
@@ -182,8 +184,17 @@ def _preflight_seen(work: Work) -> str:
 
 def _attested(work: Work) -> str:
     if not work.plan.attested:
-        raise MrcError("NOT_ATTESTED", f"nobody has attested that {work.plan.source} is dead")
+        return _self_imposed(work)
     return f"{work.plan.actor} attests that {work.plan.source} is dead; its fence is unverified until it returns"
+
+
+def _self_imposed(work: Work) -> str:
+    source = work.plan.source
+    if not work.plan.self_imposed:
+        raise MrcError("NOT_ATTESTED", f"nobody has attested that {source} is dead")
+    if work.estate.store.tree.get(leader_path(source)) is not None:
+        raise MrcError("NOT_ATTESTED", f"an agent leads in {source} again, so the region is no longer fenced by itself", where=str(source))
+    return f"nobody attests that {source} is dead; its fence is self-imposed, unverified until it returns: {work.plan.self_imposed}"
 
 
 # ---------------------------------------------------------------- fence, drain, release

@@ -97,6 +97,7 @@ def _replication_group(key: Key, group: ReplicationGroup, settings: Settings) ->
         yield from _readable((*key, "probe", "password_file"), group.probe.password_file)
         if (probe := f"User:{group.probe.username}") in group.principals.exempt:
             yield (*key, "probe", "username"), f"{probe} is exempt too: no fence would refuse it, and so it could prove none"
+    yield from _self_fence(key, group, settings)
     if group.runbooks is not None and not group.runbooks.is_dir():
         yield (*key, "runbooks"), f"there is no folder {group.runbooks}"
 
@@ -120,6 +121,15 @@ def _ends(key: Key, flow: FlowSettings, settings: Settings) -> Iterator[Finding]
             yield (*key, end), f"there is no region {name}{did_you_mean(name, settings.regions)}; allowed: {allowed}"
     if flow.source == flow.target:
         yield (*key, "target"), "source and target are the same region"
+
+
+def _self_fence(key: Key, group: ReplicationGroup, settings: Settings) -> Iterator[Finding]:
+    session_s = settings.zookeeper.session_timeout_ms / 1000
+    if group.on_quorum_loss == "fence" and group.mode != "active-passive":
+        yield (*key, "on_quorum_loss"), f"{group.mode} has no one open region that others could take for fenced; allowed: keep"
+    if group.self_fence_after_s <= session_s:
+        message = f"{group.self_fence_after_s:g} is not more than the session time-out, {session_s:g} s, in which the lead may change hands"
+        yield (*key, "self_fence_after_s"), message
 
 
 def _third(key: Key, group: ReplicationGroup, settings: Settings) -> Iterator[Finding]:

@@ -230,6 +230,8 @@ class ReplicationGroup(Written, frozen=True):
         objectives: what a move may cost.
         runbooks: a folder; the ones shipped with mrc where left out.
         routing: how clients are redirected, beside the active-region record.
+        on_quorum_loss: whether agents refuse writes in their open region when they hear no ZooKeeper majority.
+        self_fence_after_s: for how long they must have heard none; longer than the session time-out.
     """
 
     name: Name
@@ -244,6 +246,8 @@ class ReplicationGroup(Written, frozen=True):
     runbooks: Path | None = None
     routing: RoutingSettings | None = None
     live_sync: tuple[NonEmpty, ...] = ("*",)
+    on_quorum_loss: Literal["keep", "fence"] = "keep"
+    self_fence_after_s: Annotated[float, Meta(gt=0, le=3600)] = 15.0
 
 
 class TlsSettings(Written, frozen=True):

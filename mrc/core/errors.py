@@ -92,7 +92,7 @@ CODES: dict[str, Code] = {
     "NOT_ATTESTED": Code(
         "usage",
         "A failover needs a person's word that the source region is dead.",
-        "Say so with --attest-dead after you made sure of it.",
+        "Say so with --attest-dead after you made sure of it; with `on_quorum_loss: fence` it is enough that nobody leads there for long.",
     ),
     "SKIP_REFUSED": Code(
         "usage",

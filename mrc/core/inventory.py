@@ -79,6 +79,7 @@ class Unit(Value, frozen=True):
         live_sync: patterns of groups whose positions are kept committed in the standby.
         rpo_s: seconds of records that a failover may lose; None: nobody has said.
         rto_s: seconds that a move may take.
+        self_fence_after_s: seconds without a ZooKeeper majority after which agents refuse writes in their open region; None: never.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Unit(Value, frozen=True):
     live_sync: tuple[str, ...] = ("*",)
     rpo_s: float | None = None
     rto_s: float | None = None
+    self_fence_after_s: float | None = None
 
     def other(self, region: Region) -> Region:
         """Return the unit's other region (a unit has two)."""

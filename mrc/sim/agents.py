@@ -37,6 +37,7 @@ def unit(world: World) -> Unit:
         exempt=("User:mm2", "User:mrc", "User:admin"),
         probe="User:probe",
         connectors={flow: connector(flow) for flow in world.flows},
+        self_fence_after_s=world.self_fence_after_s,
     )
 
 
@@ -55,7 +56,16 @@ class SimAgent:
         switch: its kill switch.
     """
 
-    def __init__(self, world: World, region: Region, name: str, *, clock: Clock | None = None, wire: Wire | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        region: Region,
+        name: str,
+        *,
+        clock: Clock | None = None,
+        wire: Wire | None = None,
+        led_beside: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Wire an agent; ``clock`` is its own where it has one, ``wire`` gives each port as the agent reaches it."""
         self.world = world
         self.name = name
@@ -74,6 +84,7 @@ class SimAgent:
             leadership=self.leadership,
             clock=clock or world.clock,
             hook=wire(world.hook, "hook", region),
+            led_beside=led_beside,
         )
         self.coordinator = Coordinator(estate, name)
         self.moving = False
@@ -94,6 +105,7 @@ class SimAgent:
         for region in coordinator.estate.unit.regions:
             _bear(partial(coordinator.observer.refresh, region))
             _bear(partial(coordinator.fence_tick, region))
+        _bear(coordinator.quorum_tick)
         _bear(coordinator.flow_tick)
         _bear(coordinator.capture_tick)
         _bear(coordinator.sync_tick)

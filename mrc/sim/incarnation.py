@@ -18,7 +18,7 @@ from mrc.sim.scheduling import ScheduledClock
 if TYPE_CHECKING:
     from mrc.sim.run import Simulation
 
-PERIODS = {"lead": 0.8, "observe": 4.0, "fence": 1.0, "flow": 1.2, "capture": 0.6, "sync": 2.0, "move": 0.3}
+PERIODS = {"lead": 0.8, "observe": 4.0, "fence": 1.0, "quorum": 1.0, "flow": 1.2, "capture": 0.6, "sync": 2.0, "move": 0.3}
 """Seconds between two turns of an agent's pumps, about."""
 
 
@@ -45,6 +45,8 @@ class Incarnation:
         for region in coordinator.estate.unit.regions:
             self._start("observe", partial(coordinator.observer.refresh, region))
             self._start("fence", partial(coordinator.fence_tick, region))
+        if coordinator.estate.unit.self_fence_after_s is not None:
+            self._start("quorum", coordinator.quorum_tick)
         self._start("flow", coordinator.flow_tick)
         self._start("capture", coordinator.capture_tick)
         self._start("sync", coordinator.sync_tick)

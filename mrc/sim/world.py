@@ -32,6 +32,7 @@ class World:
         exactly_once: whether MM2 copies in transactions.
         active: the region that is open first.
         clock: the world's; a `FakeClock` where none is given.
+        self_fence_after_s: as the replication group's configuration says; None: agents keep the open region open whatever happens.
 
     Attributes:
         clock: the only time there is.
@@ -50,8 +51,10 @@ class World:
         exactly_once: bool = False,
         active: Region = EAST,
         clock: FakeClock | None = None,
+        self_fence_after_s: float | None = None,
     ) -> None:
         self.policy: Policy = policy
+        self.self_fence_after_s = self_fence_after_s
         self.partitions = dict({"orders": 3, "payments": 4} if topics is None else topics)
         self.groups = tuple(GroupId(group) for group in groups)
         self.clock = clock or FakeClock()

@@ -1,7 +1,7 @@
 """The metric catalogue, computed from an agent's snapshots when it is scraped. A reading that is unknown is absent.
 
-``mrc_build_info``, ``mrc_agent_leads``, ``mrc_epoch``, ``mrc_region_open``, ``mrc_fence_proved``, ``mrc_replication_lag_records``,
-``mrc_replication_lag_seconds``, ``mrc_checkpoint_age_seconds``, ``mrc_reading_unknown``.
+``mrc_build_info``, ``mrc_agent_leads``, ``mrc_epoch``, ``mrc_region_open``, ``mrc_fence_proved``, ``mrc_self_fenced``,
+``mrc_replication_lag_records``, ``mrc_replication_lag_seconds``, ``mrc_checkpoint_age_seconds``, ``mrc_reading_unknown``.
 """
 
 from __future__ import annotations
@@ -55,15 +55,20 @@ def _group(view: StatusView) -> Iterator[GaugeMetricFamily]:
         "mrc_region_open", "1 for the region that is open; absent while the record cannot be read.", labels=["group", "region"]
     )
     fenced = GaugeMetricFamily("mrc_fence_proved", "1 where every partition leader refused the probe.", labels=["group", "region"])
+    imposed = GaugeMetricFamily(
+        "mrc_self_fenced", "1 where agents refuse writes by themselves, for want of a ZooKeeper majority.", labels=["group", "region"]
+    )
+    alone = {finding.where for finding in view.findings if finding.code == "SELF_FENCED"}
     leads = GaugeMetricFamily("mrc_agent_leads", "1 for a region's leading agent.", labels=["region", "agent"])
     for region in view.regions:
         if region.role != "unknown":
             is_open = view.record is not None and view.record.region == region.region and view.record.state == "open"
             opened.add_metric([group, region.region], float(is_open))
         fenced.add_metric([group, region.region], float(region.fence.state == "fenced"))
+        imposed.add_metric([group, region.region], float(region.region in alone))
         for agent in region.agents:
             leads.add_metric([region.region, agent.id], float(agent.leads))
-    yield from (opened, fenced, leads)
+    yield from (opened, fenced, imposed, leads)
     yield from _flows(group, view.flows)
 
 

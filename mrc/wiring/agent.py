@@ -70,6 +70,8 @@ class Agent:
             for region in coordinator.estate.unit.regions:
                 self._thread(f"observe {name} {region}", partial(_refresh, coordinator, region), OBSERVE_EVERY_S)
                 self._thread(f"fence {name} {region}", partial(coordinator.fence_tick, region), RECONCILE_EVERY_S, wake())
+            if coordinator.estate.unit.self_fence_after_s is not None:
+                self._thread(f"quorum {name}", partial(self._quorum, coordinator), RECONCILE_EVERY_S)
             self._thread(f"flow {name}", partial(self._flow, coordinator), RECONCILE_EVERY_S, wake())
             self._thread(f"capture {name}", coordinator.capture_tick, IDLE_S)
             self._thread(f"sync {name}", coordinator.sync_tick, SYNC_EVERY_S)
@@ -125,6 +127,11 @@ class Agent:
         if news:
             self._log.info("flow", did=done)
         return news
+
+    def _quorum(self, coordinator: Coordinator) -> bool:
+        if coordinator.quorum_tick():
+            self._log.warning("no ZooKeeper majority: refuses writes in this region", group=coordinator.estate.unit.name)
+        return False
 
     def _thread(self, name: str, pump: Pump, every_s: float, wake: threading.Event | None = None) -> None:
         event = wake or threading.Event()

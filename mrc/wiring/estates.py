@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mrc.adapters.clock import SystemClock
@@ -21,6 +22,9 @@ from mrc.core.failover.runbook import Runbook
 from mrc.core.inventory import Unit
 from mrc.core.model import GroupId, Region
 from mrc.ports import CALL_DEADLINE_S
+
+BESIDE_S = 1.0
+"""How long an agent without ZooKeeper waits for those beside it."""
 
 SHIPPED_RUNBOOKS = Path(__file__).resolve().parents[1] / "runbooks"
 """Where the wheel keeps them; in a checkout they are in the folder above."""
@@ -75,6 +79,7 @@ def unit(group: ReplicationGroup) -> Unit:
         live_sync=tuple(group.live_sync),
         rpo_s=group.objectives.rpo_s,
         rto_s=group.objectives.rto_s,
+        self_fence_after_s=group.self_fence_after_s if group.on_quorum_loss == "fence" else None,
     )
 
 
@@ -110,9 +115,19 @@ def reach(settings: Settings, region: Region, agent: AgentSettings, version: str
             clock=SystemClock(),
             hook=CommandHook(settings.base),
             route=tuple(group.routing.command) if group.routing else (),
+            led_beside=partial(_led_beside, settings, region, agent),
             super_users={name: settings.region(name).kafka.super_users for name in one.regions},
         )
     return Reach(tree, clusters, estates, leadership, peers)
+
+
+def _led_beside(settings: Settings, region: Region, me: AgentSettings) -> bool:
+    from mrc.control.client import Client  # noqa: PLC0415 - gRPC's client is needed in no other case
+
+    with Client(settings, user=me.id) as client:
+        beside = [one for one in client.agents if one.region == region and one.agent != me.id]
+        answers = client.ask_all("Version", deadline_s=BESIDE_S, agents=beside)
+    return any(answer.error is None and answer.view.leads for answer in answers)
 
 
 def runbook_folder(settings: Settings, replication_group: str) -> Path:

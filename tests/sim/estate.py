@@ -20,16 +20,26 @@ BILLING, SHIPPING = GroupId("billing"), GroupId("shipping")
 class Estate:
     """The harness: `round` lets everything run a little, `move` runs an execution to its end."""
 
-    def __init__(self, *, exactly_once: bool = False) -> None:
-        self.world = World(exactly_once=exactly_once)
+    def __init__(self, *, exactly_once: bool = False, self_fence_after_s: float | None = None) -> None:
+        self.world = World(exactly_once=exactly_once, self_fence_after_s=self_fence_after_s)
         write_first_record(self.world)
-        self.agents = {name: SimAgent(self.world, Region(name[:4]), name) for name in ("east-a", "east-b", "west-a", "west-b")}
+        self.agents = {name: self._agent(name) for name in ("east-a", "east-b", "west-a", "west-b")}
+        self.asleep: set[str] = set()
+        self.talking = True
         self.applications = Applications(self.world)
         self.producing = True
         self.replicating = True
         self.consuming: dict[GroupId, int] = {BILLING: 1_000, SHIPPING: 1}
         self._in_round = False
         self.world.clock.meanwhile = self._meanwhile
+
+    def _agent(self, name: str) -> SimAgent:
+        return SimAgent(self.world, Region(name[:4]), name, led_beside=lambda: self._led_beside(name))
+
+    def _led_beside(self, name: str) -> bool:
+        """What the region's other agents answer, where agents reach one another at all."""
+        beside = [a for a in self.agents.values() if a.name != name and a.name[:4] == name[:4] and a.alive and a.name not in self.asleep]
+        return self.talking and any(agent.leadership.leads for agent in beside)
 
     def _meanwhile(self) -> None:
         """While an agent waits inside an effect, everything else goes on, but for movers."""
@@ -52,7 +62,8 @@ class Estate:
                 self.world.replicate()
             self.applications.consume(self.consuming)
             for agent in self.agents.values():
-                agent.pump(move=move)
+                if agent.name not in self.asleep:
+                    agent.pump(move=move)
             self.world.ensemble.expire_silent()
         finally:
             self._in_round = False
@@ -111,7 +122,7 @@ class Estate:
         """Start a region's agents anew; those that ran are killed where they live."""
         for name in (f"{region}-a", f"{region}-b"):
             self.stop(name)
-            self.agents[name] = SimAgent(self.world, region, name)
+            self.agents[name] = self._agent(name)
 
     def stop(self, name: str) -> None:
         """Kill an agent."""

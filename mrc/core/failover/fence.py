@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from mrc.core.inventory import Binding, TopicInfo, Unit
 from mrc.core.model import ActiveRecord, Region, Written
 from mrc.core.views import FindingView
@@ -25,6 +27,27 @@ class Wanted(NamedTuple):
 
     writes: bool
     reads: bool
+
+
+_MARKED = "User:mrc-self-fenced:"
+"""Begins a principal that nobody has: a DENY for it tells which of the DENYs beside it agents made without ZooKeeper."""
+
+SELF_FENCE_MARGIN_S = 10.0
+"""Seconds from a self-fence's deadline within which it stands: the time between two looks and every deadline of a call in one."""
+
+
+class SelfImposed(NamedTuple):
+    """What agents refused in a region without ZooKeeper.
+
+    Attributes:
+        marks: the bindings that tell so; they refuse nobody.
+        made: what they tell of, whether it is still there or not.
+        since_ms: when the first was made, by the wall clock of the agent that made it; for people only.
+    """
+
+    marks: frozenset[Binding]
+    made: frozenset[Binding]
+    since_ms: int
 
 
 class FenceRecord(Written, frozen=True):
@@ -135,6 +158,36 @@ def unsafe(
         message = "sync.topic.acls.enabled is on: MM2 would copy the fence's DENY to the other region"
         found.append(_finding("ACL_SYNC_ON", message, region))
     return tuple(found)
+
+
+def mark(binding: Binding, at_ms: int) -> Binding:
+    """Return what is added in one request with a refusal to tell whose it is; it names a principal that nobody has."""
+    return msgspec.structs.replace(binding, principal=f"{_MARKED}{at_ms}:{binding.principal}")
+
+
+def self_imposed(unit: Unit, bindings: Iterable[Binding]) -> SelfImposed:
+    """Return what agents have refused on the unit's topics by themselves."""
+    found: dict[Binding, tuple[int, Binding]] = {}
+    for binding in bindings:
+        if not binding.principal.startswith(_MARKED) or binding.permission != "deny" or binding.name not in unit.topics:
+            continue
+        at_ms, _, principal = binding.principal.removeprefix(_MARKED).partition(":")
+        if at_ms.isdecimal() and principal:
+            found[binding] = int(at_ms), msgspec.structs.replace(binding, principal=principal)
+    since_ms = min((at_ms for at_ms, _ in found.values()), default=0)
+    return SelfImposed(frozenset(found), frozenset(made for _, made in found.values()), since_ms)
+
+
+def assumed(unit: Unit, absence_s: float | None) -> str:
+    """Return why the agents of a region must have fenced it by themselves if any of them lives; empty where they need not.
+
+    Args:
+        absence_s: seconds for which nobody has led there; None: somebody leads, or nobody has watched.
+    """
+    after_s = unit.self_fence_after_s
+    if after_s is None or absence_s is None or absence_s <= after_s + SELF_FENCE_MARGIN_S:
+        return ""
+    return f"no agent has led there for {absence_s:.1f} s, and within {after_s:g} s + {SELF_FENCE_MARGIN_S:g} s of that they refuse writes"
 
 
 def _finding(code: str, message: str, region: Region) -> FindingView:

@@ -7,18 +7,23 @@ from collections.abc import Iterator
 from mrc.core.errors import CODES
 from mrc.core.failover import fence
 from mrc.core.failover.runbook import MoveKind
-from mrc.core.inventory import Inventory, RegionInventory
+from mrc.core.inventory import Inventory, RegionInventory, Unit
 from mrc.core.model import Known, Region, Unknown
 from mrc.core.views import FindingView
 
 
-def findings(inventory: Inventory, kind: MoveKind, target: Region, *, attested: bool, superseding: bool = False) -> tuple[FindingView, ...]:
+def findings(
+    inventory: Inventory, kind: MoveKind, target: Region, *, attested: bool, superseding: bool = False, absence_s: float | None = None
+) -> tuple[FindingView, ...]:
     """Return everything that stands against moving the unit to ``target``, worst first.
 
     Args:
         superseding: a failover takes the place of the move that is running, whatever the record says in its middle.
+        absence_s: seconds for which nobody has led in the source; None: somebody leads, or nobody has watched.
     """
-    found = [*_request(inventory, kind, target, attested=attested, superseding=superseding and kind == "failover")]
+    found = [*_request(inventory, kind, target, superseding=superseding and kind == "failover")]
+    if kind == "failover" and not attested and inventory.record is not None:
+        found.append(_unattested(inventory.unit, inventory.unit.other(target), absence_s))
     if not any(f.severity == "error" for f in found):
         source = inventory.unit.other(target)
         found += _target(inventory, target)
@@ -27,7 +32,20 @@ def findings(inventory: Inventory, kind: MoveKind, target: Region, *, attested: 
     return tuple(sorted(found, key=lambda f: order[f.severity]))
 
 
-def _request(inventory: Inventory, kind: MoveKind, target: Region, *, attested: bool, superseding: bool) -> Iterator[FindingView]:
+def _unattested(unit: Unit, source: Region, absence_s: float | None) -> FindingView:
+    """Judge a failover that no person answers for: it may rest on the source's agents where they fence themselves."""
+    if imposed := fence.assumed(unit, absence_s):
+        message = f"the fence of {source} is self-imposed, unverified: {imposed}; dead agents beside live brokers fence nothing"
+        return FindingView("SELF_FENCE_ASSUMED", "warning", message, str(source))
+    message = "nobody has attested that the source is dead"
+    if unit.self_fence_after_s is not None:
+        seen = "has not been seen by this agent" if absence_s is None else f"has lasted {absence_s:.1f} s"
+        wanted_s = unit.self_fence_after_s + fence.SELF_FENCE_MARGIN_S
+        message += f"; nor is its fence self-imposed: that nobody leads in {source} {seen}, and {wanted_s:g} s are wanted"
+    return _error("NOT_ATTESTED", message)
+
+
+def _request(inventory: Inventory, kind: MoveKind, target: Region, *, superseding: bool) -> Iterator[FindingView]:
     unit, record = inventory.unit, inventory.record
     if unit.mode != "active-passive":
         yield _error("MODE_NOT_SUPPORTED", f"{unit.name} is {unit.mode}")
@@ -45,8 +63,6 @@ def _request(inventory: Inventory, kind: MoveKind, target: Region, *, attested: 
         yield FindingView("MOVE_IN_PROGRESS", "warning", message, inventory.execution)
     elif inventory.execution:
         yield _error("MOVE_IN_PROGRESS", f"execution {inventory.execution} is running")
-    if kind == "failover" and not attested:
-        yield _error("NOT_ATTESTED", "nobody has attested that the source is dead")
 
 
 def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:

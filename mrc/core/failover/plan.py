@@ -45,6 +45,7 @@ class Plan(Written, frozen=True):
         runbook_hash: SHA-256 of the runbook file.
         token: idempotency token of the request; the same token answers with the same execution.
         attested: a person has said that the source is dead (failover).
+        self_imposed: why the source's agents must have fenced it by themselves, where nobody has said so; else empty.
         actor, reason: who asked, and why.
         supersedes: id of the execution whose place a failover has taken; empty: none.
         left_out: steps of the runbook that are not in the plan, each with the reason.
@@ -66,6 +67,7 @@ class Plan(Written, frozen=True):
     reason: str
     supersedes: str = ""
     left_out: tuple[str, ...] = ()
+    self_imposed: str = ""
     version: Literal[1] = 1
 
 
@@ -238,6 +240,7 @@ def make_plan(
     actor: str,
     reason: str,
     supersedes: str = "",
+    self_imposed: str = "",
 ) -> Plan:
     """Return the plan of a runbook that lints clean and whose conditions `as_seen` has judged.
 
@@ -278,4 +281,5 @@ def make_plan(
         reason=reason,
         supersedes=supersedes,
         left_out=runbook.left_out,
+        self_imposed=self_imposed,
     )
