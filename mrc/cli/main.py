@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "divergence": ("mrc.cli.moves:divergence", "Records that one region has and the other never got."),
     "runbook": ("mrc.cli.runbook:runbook", "Runbooks: list, show, lint, render, diagram."),
     "config": ("mrc.cli.config:config", "The configuration: check it, or make one."),
+    "gate": ("mrc.cli.gate:gate", "Whether a region's brokers may start for applications."),
     "agent": ("mrc.cli.agent:agent", "Run an agent of a region."),
     "sandbox": ("mrc.cli.sandbox:sandbox", "Two real regions on this machine."),
     "sim": ("mrc.cli.sim:sim", "Simulate moves in a world in which things go wrong."),

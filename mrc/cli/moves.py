@@ -258,7 +258,11 @@ def switchover(ctx: click.Context, region: str, yes: bool, wait: bool, reason: s
 
 @click.command()
 @click.argument("region")
-@click.option("--attest-dead", is_flag=True, help="You made sure that the other region is dead: mrc cannot prove it.")
+@click.option(
+    "--attest-dead",
+    is_flag=True,
+    help="You made sure that the other region is dead: mrc cannot prove it. Not needed where its agents have fenced it by themselves.",
+)
 @click.option("--allow-data-loss", is_flag=True, help="End the move that is running as it stands, and fail over in its place.")
 @_YES
 @_WAIT

@@ -125,7 +125,9 @@ def _ends(key: Key, flow: FlowSettings, settings: Settings) -> Iterator[Finding]
 
 def _self_fence(key: Key, group: ReplicationGroup, settings: Settings) -> Iterator[Finding]:
     session_s = settings.zookeeper.session_timeout_ms / 1000
-    if group.on_quorum_loss == "fence" and group.mode != "active-passive":
+    if group.on_quorum_loss == "keep":
+        return
+    if group.mode != "active-passive":
         yield (*key, "on_quorum_loss"), f"{group.mode} has no one open region that others could take for fenced; allowed: keep"
     if group.self_fence_after_s <= session_s:
         message = f"{group.self_fence_after_s:g} is not more than the session time-out, {session_s:g} s, in which the lead may change hands"

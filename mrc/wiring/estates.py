@@ -115,13 +115,14 @@ def reach(settings: Settings, region: Region, agent: AgentSettings, version: str
             clock=SystemClock(),
             hook=CommandHook(settings.base),
             route=tuple(group.routing.command) if group.routing else (),
-            led_beside=partial(_led_beside, settings, region, agent),
+            led_beside=partial(led_beside, settings, region, agent),
             super_users={name: settings.region(name).kafka.super_users for name in one.regions},
         )
     return Reach(tree, clusters, estates, leadership, peers)
 
 
-def _led_beside(settings: Settings, region: Region, me: AgentSettings) -> bool:
+def led_beside(settings: Settings, region: Region, me: AgentSettings) -> bool:
+    """Ask the region's other agents whether one of them leads; silence, within `BESIDE_S`, means no."""
     from mrc.control.client import Client  # noqa: PLC0415 - gRPC's client is needed in no other case
 
     with Client(settings, user=me.id) as client:

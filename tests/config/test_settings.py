@@ -13,6 +13,7 @@ from mrc.core.model import Flow, Region
 from mrc.ports import CALL_DEADLINE_S, RENEW_EVERY_S
 from mrc.sim.clock import FakeClock
 from mrc.sim.tree import TreeStore
+from mrc.wiring.estates import unit
 from tests.config.example import PASSWORD, line_of, write_example
 
 
@@ -26,6 +27,14 @@ def test_a_good_file_loads_with_its_defaults(tmp_path: Path) -> None:
     assert [flow.flow for flow in group.flows] == [Flow(Region("east"), Region("west")), Flow(Region("west"), Region("east"))]
     assert group.objectives.rpo_s == 5
     assert group.runbooks is None
+    assert (group.on_quorum_loss, unit(group).self_fence_after_s) == ("keep", None)
+
+
+def test_agents_fence_themselves_only_where_the_file_says_so(tmp_path: Path) -> None:
+    changes = {"    mode: active-passive": "    on_quorum_loss: fence\n    self_fence_after_s: 20\n    mode: active-passive"}
+    assert unit(load(write_example(tmp_path, changes)).replication_group()).self_fence_after_s == 20
+    late = {"    mode": "    self_fence_after_s: 1\n    mode"}
+    assert unit(load(write_example(tmp_path, late)).replication_group()).self_fence_after_s is None
 
 
 def test_paths_are_relative_to_the_file_and_not_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +105,20 @@ CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
         "session_timeout_ms",
         "zookeeper.session_timeout_ms",
         ["at least 3750", "got 3000", "lease", "has to outlast a call"],
+    ),
+    "a self-fence sooner than the lead changes hands": (
+        {"    mode: active-passive": "    on_quorum_loss: fence\n    self_fence_after_s: 4\n    mode: active-passive"},
+        "self_fence_after_s",
+        "replication_groups[0].self_fence_after_s",
+        ["4 is not more than the session time-out", "4 s"],
+    ),
+    "a self-fence where every region is open": (
+        {
+            "    mode: active-passive\n    policy: identity": "    on_quorum_loss: fence\n    mode: active-active\n    policy: default",
+        },
+        "on_quorum_loss",
+        "replication_groups[0].on_quorum_loss",
+        ["allowed: keep"],
     ),
     "wrong version": ({"version: 1": "version: 2"}, "version", "version", ["allowed: 1"]),
     "duplicate key": (

@@ -12,6 +12,8 @@ import pytest
 
 from mrc.control.client import Client
 from mrc.core.errors import MrcError
+from mrc.core.model import Region
+from mrc.wiring.estates import led_beside
 from tests.control.estate import Estate
 
 MOVE: dict[str, Any] = {"kind": "switchover", "target": "west", "token": "t-1", "reason": "because"}
@@ -140,3 +142,11 @@ def test_a_watch_can_be_dropped_and_begun_again(client: Client) -> None:
     next(first)
     first.close()
     assert list(client.watch(move.id, "west"))[-1].status == "succeeded"
+
+
+def test_an_agent_learns_from_those_beside_it_whether_one_leads(estate: Estate) -> None:
+    first, leader = estate.settings.regions["east"].agents
+    assert led_beside(estate.settings, Region("east"), first)
+    assert not led_beside(estate.settings, Region("east"), leader)  # west's leader is not beside it, and it does not ask itself
+    estate.stop("east-b")
+    assert not led_beside(estate.settings, Region("east"), first)

@@ -65,7 +65,7 @@ ACTIONS: Mapping[str, Action] = {
         required=_BOTH,
     ),
     "attest": Action(
-        does="record that a person attests the source is dead; its fence stays unverified until it returns",
+        does="record who attests that the source is dead, or why its agents must have fenced it; that stays unverified until it returns",
         needs={"failover": _facts("checked")},
         gives=_facts("source-settled"),
         why_no_undo="a statement changes nothing",
