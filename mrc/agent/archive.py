@@ -55,7 +55,7 @@ class Archive:
                 one = Archived(store.plan(id), store.entries(id))
                 ended = one.run().phase in ENDED
             except MrcError as error:
-                if error.kind == "world" and error.code != "GARBLED_RECORD":
+                if error.kind == "world" and error.code not in ("GARBLED_RECORD", "VERSION_MISMATCH"):
                     raise
                 self._unreadable.add(id)  # told of where executions are listed, with its place
                 continue

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mrc.core.errors import MrcError
 from mrc.core.failover.archive import TOPIC, Archived, decode_archive, encode_archived, key
 from mrc.core.failover.execution import AbortAsked, Entry
 from mrc.core.failover.plan import Plan
-from mrc.core.model import Region, TopicPartition, decode
+from mrc.core.model import Region, TopicPartition, decode, encode
+from mrc.sim.tree import Stored
 from mrc.sim.world import EAST, WEST
 from mrc.wiring.direct import read_history
 from tests.sim.estate import Estate
@@ -123,3 +125,14 @@ def test_the_first_version_stays_readable() -> None:
     assert encode_archived(one) == (key("orders", one.plan.id), raw)
     lines = (FIRST.parent / "first_journal.jsonl").read_bytes().splitlines()
     assert one == Archived(decode(lines[0], Plan), tuple(decode(line, Entry) for line in lines[1:]))
+
+
+def test_an_execution_with_an_action_of_another_version_ends_no_agent_and_keeps_no_other_back(estate: Estate) -> None:
+    ((id, one),) = journals(estate).items()
+    nodes, path = estate.world.ensemble.nodes, "/groups/orders/executions/0"
+    steps = tuple(msgspec.structs.replace(step, action=f"other-{step.action}") for step in one.plan.steps)
+    nodes[path] = Stored(encode(msgspec.structs.replace(one.plan, id="0", steps=steps)))
+    nodes[f"{path}/entries"] = Stored(b"")
+    nodes |= {f"{path}/entries/{entry.number:06d}": Stored(encode(entry)) for entry in one.entries}
+    ticked(estate)
+    assert set(kept(estate, WEST)) == {id}

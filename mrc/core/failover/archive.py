@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from mrc.core.errors import MrcError
+from mrc.core.failover.actions import ACTIONS
 from mrc.core.failover.execution import Entry, Run, replay
 from mrc.core.failover.plan import Plan
 from mrc.core.model import Written, decode, encode
@@ -22,7 +24,15 @@ class Archived(Written, frozen=True):
     version: Literal[1] = 1
 
     def run(self) -> Run:
-        """Return the state in which it ended. Raises `InvariantViolation` for a journal that mrc could not have written."""
+        """Return the state in which it ended.
+
+        Raises:
+            MrcError: ``VERSION_MISMATCH`` for an action that this version does not know.
+            InvariantViolation: for a journal that mrc could not have written.
+        """
+        strange = [step.action for step in self.plan.steps if step.action not in ACTIONS]
+        if strange:
+            raise MrcError("VERSION_MISMATCH", f"action {strange[0]} is not known here", where=self.plan.id)
         return replay(self.plan, self.entries)
 
 
