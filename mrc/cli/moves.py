@@ -352,10 +352,14 @@ def _archived(ctx: click.Context, call: Invocation, region: str, execution: str 
     group = call.group(settings)
     found = direct.history(settings, group, region)
     if execution is None:
-        rows = [
-            unreadable_view(group.name, id, one) if isinstance(one, str) else execution_view(one.run(), one.entries[-1].at_ms)
-            for id, one in reversed(found.items())
-        ]
+        rows: list[ExecutionView] = []
+        for id, kept in reversed(found.items()):
+            try:
+                rows.append(unreadable_view(group.name, id, kept) if isinstance(kept, str) else execution_view(kept.run(), 0))
+            except MrcError as error:
+                if error.code != "VERSION_MISMATCH":
+                    raise
+                rows.append(unreadable_view(group.name, id, str(error)))
         emit(ctx, rows, table=_history_table)
         return
     one = found.get(execution)

@@ -377,6 +377,31 @@ def test_without_a_quorum_of_zookeeper_status_answers_and_nothing_moves(world: W
     quiet(world.sandbox)
 
 
+def test_the_open_region_closes_itself_when_its_agents_have_lost_the_quorum_and_opens_when_it_is_back(world: World) -> None:
+    sandbox, settings = world.sandbox, world.sandbox.config_path.read_text()
+    before = world.ground.acls()
+    sandbox.stop_agents()
+    _edit(sandbox, lambda written: written["replication_groups"][0].update(on_quorum_loss="fence", self_fence_after_s=6))
+    try:
+        sandbox.start_agents()
+        ready(sandbox, "west")
+        processes.end(sandbox.state.folder, ["west-zookeeper", "witness-zookeeper"], grace_s=0)
+        eventually(lambda: "SELF_FENCED" in findings(sandbox))
+        refused_there = {binding for binding in world.ground.acls("east")["east"] - before["east"] if "DENY" in binding}
+        assert any("User:producer" in binding for binding in refused_there), refused_there
+        assert not world.traffic.wait_acked(1, 3.0, region="east")
+        sandbox.up()
+        eventually(lambda: world.ground.acls() == before, world.ground.acls)
+        assert world.traffic.wait_acked(100, IN_TIME_S, region="east")
+    finally:
+        sandbox.up()
+        sandbox.stop_agents()
+        sandbox.config_path.write_text(settings)
+        sandbox.start_agents()
+    ready(sandbox, "west")
+    quiet(sandbox)
+
+
 # ---------------------------------------------------------------- agents that start into trouble
 
 CHECKPOINTS, OFFSET_MAP = "mrc.checkpoints.east.internal", "mrc.offset-map.east.internal"
