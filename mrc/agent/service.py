@@ -348,6 +348,7 @@ class AgentService:
             findings=lint(runbook)
             + findings(inventory, kind, target, attested=attested, superseding=superseding, absence_s=absence_s)
             + _capture_findings(coordinator, kind)
+            + _bounded(captured.checkpoints, coordinator)
             + objectives,
             expected_loss=losses,
             positions=captured.checkpoints,
@@ -626,6 +627,19 @@ def _capture_findings(coordinator: Coordinator, kind: MoveKind) -> tuple[Finding
     if behind := coordinator.capture.behind():
         found.append(FindingView("CAPTURE_BEHIND", "error" if kind == "switchover" else "warning", behind, str(coordinator.flow)))
     return tuple(found)
+
+
+def _bounded(checkpoints: Sequence[CheckpointView], coordinator: Coordinator) -> tuple[FindingView, ...]:
+    """Return what groups would read again because their positions are bounded, where any is."""
+    again = [(one.translation.repeats_max, one) for one in checkpoints if one.translation.type == "bounded"]
+    if not again:
+        return ()
+    most, worst = max(again, key=lambda row: row[0])
+    message = (
+        f"{len(again)} positions are bounded: up to {sum(repeats for repeats, _ in again)} records would be read again in all, "
+        f"most by {worst.group} on {worst.topic}-{worst.partition} (up to {most})"
+    )
+    return (FindingView("POSITIONS_BOUNDED", "warning", message, str(coordinator.flow)),)
 
 
 def _over_rpo(unit: Unit, source: str, target: str, lag: Reading[float]) -> Iterator[FindingView]:

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mrc.config import Settings
-    from mrc.core.views import DivergenceView, EntryView, ExecutionView, FindingView, PlanView
+    from mrc.core.views import CheckpointView, DivergenceView, EntryView, ExecutionView, FindingView, PlanView
 
 FOLLOW_S = 3600.0
+POSITIONS_MAX = 200
+"""How many positions a plan shows for people."""
+
 RECONNECT_S = 60.0
 """How long a command looks for an agent again while it follows an execution."""
 
@@ -89,7 +92,24 @@ def _plan_table(view: PlanView) -> RenderableType:
         parts += [Text(), grid(("partition", "expected loss, as of the last look"), rows)]
     if view.findings:
         parts += [Text(), grid(("finding", "severity", "what", "where"), [(f.code, f.severity, f.message, f.where) for f in view.findings])]
+    if view.positions:
+        shown = [_position_cells(one) for one in view.positions[:POSITIONS_MAX]]
+        parts += [Text(), grid(("group", "partition", f">in {view.source}", f">in {view.target}", "how", ">age s"), shown)]
+        if len(view.positions) > POSITIONS_MAX:
+            parts.append(Text(f"and {len(view.positions) - POSITIONS_MAX} more: --output json has them all"))
     return Group(*parts)
+
+
+def _position_cells(one: CheckpointView) -> tuple[str, ...]:
+    """Where a group would begin: what a person commits who has to finish a move by hand."""
+    said = one.translation
+    if said.type in ("exact", "bounded"):
+        how = said.type if said.type == "exact" else f"bounded: up to {said.repeats_max} again"
+        there = str(said.offset)
+    else:
+        how = f"{'the last one that was safe' if one.floor >= 0 else 'none'}: {said.reason}"
+        there = str(one.floor) if one.floor >= 0 else "-"
+    return (one.group, f"{one.topic}-{one.partition}", str(one.source_offset), there, how, f"{one.age_s:.1f}")
 
 
 @click.command()
@@ -101,6 +121,7 @@ def _plan_table(view: PlanView) -> RenderableType:
 def plan(ctx: click.Context, kind: str, region: str, attest_dead: bool, allow_data_loss: bool) -> int:
     """Show what a move to REGION would do now, with everything that stands against it. Touches nothing.
 
+    It ends with where every group would begin: printed or kept, it is what a person needs who has to finish a move by hand.
     Exit code 3 where a finding forbids the move.
 
     \b

@@ -269,3 +269,27 @@ def test_an_ensemble_that_freezes_costs_a_status_less_than_its_client_waits(
     assert [one.where for one in view.findings if one.code == "ZOOKEEPER_UNREACHABLE"] == ["tree"]
     assert (view.record is None) == (after < 2)
     assert all(isinstance(region.kafka, Known) for region in view.regions)
+
+
+def test_a_plan_counts_what_groups_would_read_again_where_positions_are_bounded(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = service(estate, WEST)
+    assert "POSITIONS_BOUNDED" not in {
+        one.code for one in asked.plan("orders", "switchover", WEST, attested=False, allow_data_loss=False).findings
+    }
+    capture = estate.leader(WEST).coordinator.capture
+    seen = capture.snapshot()
+    bounded = [
+        msgspec.structs.replace(one, translation=msgspec.structs.replace(one.translation, type="bounded", repeats_max=number + 1))
+        for number, one in enumerate(seen.checkpoints[:3])
+    ]
+    changed = msgspec.structs.replace(seen, checkpoints=(*bounded, *seen.checkpoints[3:]))
+    monkeypatch.setattr(capture, "snapshot", lambda: changed)
+    (finding,) = (
+        one
+        for one in asked.plan("orders", "switchover", WEST, attested=False, allow_data_loss=False).findings
+        if one.code == "POSITIONS_BOUNDED"
+    )
+    assert finding.severity == "warning"
+    worst = bounded[-1]
+    assert f"3 positions are bounded: up to 6 records would be read again in all, most by {worst.group}" in finding.message
+    assert f"{worst.topic}-{worst.partition} (up to 3)" in finding.message
