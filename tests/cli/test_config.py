@@ -25,7 +25,7 @@ def test_every_error_is_listed_with_its_line(tmp_path: Path) -> None:
     assert answer.returncode == Exit.FINDINGS
     assert not checked["ok"]
     assert [problem["line"] for problem in checked["problems"]][-2:] == [line_of("poliky", path), line_of("rpo_s", path)]
-    table = run("config", "check", str(path))
+    table = run("config", "check", str(path), environment={"COLUMNS": "500"})
     assert table.returncode == Exit.FINDINGS
     for problem in checked["problems"]:
         assert problem["message"] in table.stdout
