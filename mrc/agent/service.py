@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast, get_args
 
 import msgspec
 
@@ -300,8 +300,8 @@ class AgentService:
     # -- moves
 
     def _kind(self, kind: str) -> MoveKind:
-        if kind not in ("switchover", "failover"):
-            raise MrcError("BAD_REQUEST", f"kind is {kind!r}; allowed: switchover, failover")
+        if kind not in get_args(MoveKind):
+            raise MrcError("BAD_REQUEST", f"kind is {kind!r}; allowed: {', '.join(get_args(MoveKind))}")
         return cast(MoveKind, kind)
 
     def _mover_of(self, rg: str, target: str) -> Coordinator:
@@ -334,7 +334,10 @@ class AgentService:
             if s.action in ACTIONS
         )
         captured = coordinator.capture.snapshot()
-        objectives = (*_over_rpo(estate.unit, source, target, captured.lag_seconds), *_over_rto(coordinator))
+        against = findings(inventory, kind, target, attested=attested, superseding=superseding, absence_s=absence_s)
+        # What the capture and the objectives say is about records and positions that move; a fence moves none.
+        noticed = () if kind == "fence" else _capture_findings(coordinator, kind) + _bounded(captured.checkpoints, coordinator)
+        objectives = () if kind == "fence" else (*_over_rpo(estate.unit, source, target, captured.lag_seconds), *_over_rto(coordinator))
         losses = tuple(PartitionLossView(p.topic, p.partition, p.lag_records) for p in captured.partitions) if kind == "failover" else ()
         return PlanView(
             replication_group=estate.unit.name,
@@ -345,11 +348,7 @@ class AgentService:
             runbook=runbook.runbook,
             runbook_hash=digest,
             steps=steps,
-            findings=lint(runbook)
-            + findings(inventory, kind, target, attested=attested, superseding=superseding, absence_s=absence_s)
-            + _capture_findings(coordinator, kind)
-            + _bounded(captured.checkpoints, coordinator)
-            + objectives,
+            findings=lint(runbook) + tuple(_with_fence(coordinator, inventory.execution, one) for one in against) + noticed + objectives,
             expected_loss=losses,
             positions=captured.checkpoints,
         )
@@ -617,6 +616,20 @@ def _at(offsets: Reading[dict[TopicPartition, Offset]], tp: TopicPartition, now_
     return Known(float(offsets.value[tp]), offsets.at_ms)
 
 
+def _with_fence(coordinator: Coordinator, execution: str, finding: FindingView) -> FindingView:
+    """Return what stands against a move; where it is a fence in force, with how to go on."""
+    if finding.code != "MOVE_IN_PROGRESS" or not execution:
+        return finding
+    try:
+        plan = coordinator.estate.store.plan(execution)
+    except MrcError:
+        return finding  # garbled: the history says where
+    if plan.kind != "fence":
+        return finding
+    told = f"a fence keeps {plan.source} closed until somebody lets it open again with `mrc approve {execution}`"
+    return msgspec.structs.replace(finding, message=f"{finding.message}; {told}")
+
+
 def _capture_findings(coordinator: Coordinator, kind: MoveKind) -> tuple[FindingView, ...]:
     """Return what the capture has noticed.
 
@@ -654,7 +667,7 @@ def _over_rto(coordinator: Coordinator) -> Iterator[FindingView]:
     for last in estate.store.executions()[-1:]:
         view = _listed(coordinator, last)
         took_s = (view.ended_at_ms - view.started_at_ms) / 1000
-        if estate.unit.rto_s is not None and view.status == "succeeded" and took_s > estate.unit.rto_s:
+        if estate.unit.rto_s is not None and view.kind != "fence" and view.status == "succeeded" and took_s > estate.unit.rto_s:
             message = f"the last {view.kind}, to {view.target}, took {took_s:.1f} s; the objective rto_s is {estate.unit.rto_s:g}"
             yield FindingView("RTO_EXCEEDED", "warning", message, last)
 

@@ -201,10 +201,13 @@ def _self_imposed(work: Work) -> str:
 
 
 def _fence_source(work: Work) -> dict[str, str]:
-    """Begin the fence, once no leader refuses because of an earlier one: its refusals would be taken for proofs of this one."""
+    """Begin the fence, once no leader refuses because of an earlier one: its refusals would be taken for proofs of this one.
+
+    A move of kind fence does not wait for that: it is an emergency, and nothing is opened on the strength of its proof.
+    """
     opened, draining, closed, target_open = _records(work.plan)
     record, _ = work.estate.require_record()
-    if _same(record, opened):
+    if _same(record, opened) and work.plan.kind != "fence":
         _wait_for_proof(work, lambda: fencing.require_open(work.estate, work.plan.source))
     if not (_same(record, closed) or _same(record, target_open)):  # proved again later: the record has moved on
         _set_record(work, (opened,), draining)
@@ -240,27 +243,35 @@ def _source_fenced(work: Work) -> str:
     return _wait_for_proof(work, lambda: fencing.require_fenced(work.estate, work.plan.source, still=still)).detail
 
 
-def _reopen_source(work: Work) -> str:
-    plan = work.plan
-    opened, draining, _, _ = _records(plan)
-    reopened = ActiveRecord(plan.source, "open", Epoch(plan.epoch + 1))
-    record, _ = work.estate.require_record()
-    if _same(record, opened):
-        return f"{plan.source} was not fenced"
-    _set_record(work, (draining,), reopened)
+def _open_source(work: Work) -> dict[str, str]:
+    _, draining, _, _ = _records(work.plan)
+    _set_record(work, (draining,), ActiveRecord(work.plan.source, "open", Epoch(work.plan.epoch + 1)))
+    return {}
+
+
+def _source_open(work: Work) -> str:
+    source = work.plan.source
 
     def writable() -> bool:
         # The source's own leader takes the refusals away; this agent leads elsewhere.
-        return fencing.prove(work.estate, plan.source, still=False).state in ("open", "unverified")
+        return fencing.prove(work.estate, source, still=False).state in ("open", "unverified")
 
+    work.wait(writable, lambda: MrcError("NOT_VERIFIED", f"{source} does not take writes yet", where=str(source)))
+    return f"{source} is open again"
+
+
+def _reopen_source(work: Work) -> str:
+    record, _ = work.estate.require_record()
+    if _same(record, _records(work.plan)[0]):
+        return f"{work.plan.source} was not fenced"
+    _open_source(work)
     try:
-        work.wait(writable, lambda: MrcError("NOT_VERIFIED", f"{plan.source} does not take writes yet", where=str(plan.source)))
+        return _source_open(work)
     except MrcError as error:
         if error.code != "CLUSTER_UNREACHABLE":
             raise
         # A dead source must not keep the execution from ending: only then may somebody fail over.
-        return f"the record says that {plan.source} is open; its leading agent takes the refusals away when the region answers"
-    return f"{plan.source} is open again"
+        return f"the record says that {work.plan.source} is open; its leading agent takes the refusals away when the region answers"
 
 
 def _begins(work: Work) -> dict[TopicPartition, Offset]:
@@ -777,6 +788,7 @@ STEPS: Mapping[str, Step] = {
     "preflight": Step(_preflight, _preflight_seen),
     "attest": Step(_nothing, _attested),
     "fence-source": Step(_fence_source, _source_fenced, _reopen_source),
+    "reopen-source": Step(_open_source, _source_open),
     "drain": Step(_nothing, _drained),
     "release-groups": Step(_nothing, _released),
     "stop-flow": Step(_stop_flow, _flow_stopped, _resume_flow),

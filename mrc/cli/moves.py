@@ -1,4 +1,4 @@
-"""Moves: plan, start, follow, approve, abort, and what they left behind."""
+"""Moves: plan, start, follow, approve, abort, and what they left behind. A fence is one that moves nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mrc.config import Settings
-    from mrc.core.views import CheckpointView, DivergenceView, EntryView, ExecutionView, FindingView, PlanView
+    from mrc.core.views import CheckpointView, DivergenceView, EntryView, ExecutionView, FindingView, PlanView, StepView
 
 FOLLOW_S = 3600.0
 POSITIONS_MAX = 200
@@ -73,6 +73,35 @@ def _with_lines(view: PlanView, settings: Settings) -> PlanView:
     return with_lines
 
 
+def _way(view: PlanView | ExecutionView) -> str:
+    """Return from where to where a move goes; a fence stays where it is."""
+    return view.source if view.kind == "fence" else f"{view.source} -> {view.target}"
+
+
+def _regions_of_fence(ctx: click.Context, region: str | None) -> tuple[str, str]:
+    """Return the open region, which a fence closes, and the other one, from where that is done.
+
+    Raises:
+        click.UsageError: ``region`` is given and is not the open one.
+        MrcError: why the active-region record cannot be read; ``AGENT_UNREACHABLE``.
+    """
+    from mrc.cli.status import gather
+
+    call = invocation(ctx)
+    settings = call.settings()
+    names = {name for flow in call.group(settings).flows for name in (flow.source, flow.target)}
+    if region is not None and region not in names:
+        raise MrcError("UNKNOWN_REGION", f"no region {region!r}; there are: {', '.join(sorted(names))}")
+    view = gather(call)
+    if view.record is None:
+        why = next((finding for finding in view.findings if finding.severity == "error"), None)
+        raise MrcError(why.code, why.message, where=why.where) if why else MrcError("NO_ACTIVE_RECORD", "there is no active-region record")
+    source = str(view.record.region)
+    if region not in (None, source):
+        raise click.UsageError(f"{source} is the open region, not {region}: a fence closes the open one", ctx)
+    return source, next(name for name in names if name != source)
+
+
 def _plan_table(view: PlanView) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
@@ -82,9 +111,7 @@ def _plan_table(view: PlanView) -> RenderableType:
         for n, s in enumerate(view.steps, 1)
     ]
     parts: list[RenderableType] = [
-        Text(
-            f"{view.kind} of {view.replication_group}: {view.source} -> {view.target}, epoch {view.epoch} -> {view.epoch + 1}", style="bold"
-        ),
+        Text(f"{view.kind} of {view.replication_group}: {_way(view)}, epoch {view.epoch} -> {view.epoch + 1}", style="bold"),
         grid((">", "step", "approval", "", "what it does"), steps),
     ]
     if view.expected_loss:
@@ -113,22 +140,27 @@ def _position_cells(one: CheckpointView) -> tuple[str, ...]:
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["switchover", "failover"]))
-@click.argument("region")
+@click.argument("kind", type=click.Choice(["switchover", "failover", "fence"]))
+@click.argument("region", required=False)
 @click.option("--attest-dead", is_flag=True, help="Plan as if a person had attested that the other region is dead.")
 @click.option("--allow-data-loss", is_flag=True, help="Plan a failover in the place of the move that is running.")
 @click.pass_context
-def plan(ctx: click.Context, kind: str, region: str, attest_dead: bool, allow_data_loss: bool) -> int:
+def plan(ctx: click.Context, kind: str, region: str | None, attest_dead: bool, allow_data_loss: bool) -> int:
     """Show what a move to REGION would do now, with everything that stands against it. Touches nothing.
 
     It ends with where every group would begin: printed or kept, it is what a person needs who has to finish a move by hand.
-    Exit code 3 where a finding forbids the move.
+    Exit code 3 where a finding forbids the move. A fence names the open region, or none.
 
     \b
     Examples:
       mrc plan switchover west
       mrc plan failover west --attest-dead
+      mrc plan fence
     """
+    if kind == "fence":
+        region = _regions_of_fence(ctx, region)[1]
+    if region is None:
+        raise click.UsageError("Missing argument 'REGION'.", ctx)
     view = _plan(invocation(ctx), kind, region, attested=attest_dead, instead=allow_data_loss)
     emit(ctx, view, table=_plan_table)
     return Exit.FINDINGS if any(f.severity == "error" for f in view.findings) else Exit.OK
@@ -145,8 +177,13 @@ def _move(
     reason: str,
     token: str | None,
     instead: bool = False,
+    closes: str = "",
 ) -> int:
-    """Show before, ask, start, follow, show after."""
+    """Show before, ask, start, follow, show after.
+
+    Args:
+        closes: the region that a fence closes from ``region``; it is the one whose name is asked for.
+    """
     call = invocation(ctx)
     from mrc.control.client import Client
 
@@ -157,8 +194,9 @@ def _move(
     if call.output == "table" and (errors or not yes):
         console(call).print(_plan_table(view))
     if not errors and not yes:
-        typed = click.prompt(f"type the region's name to move to {region}", err=True, default="", show_default=False)
-        if typed != region:
+        does = f"close {closes} to writers" if closes else f"move to {region}"
+        typed = click.prompt(f"type the region's name to {does}", err=True, default="", show_default=False)
+        if typed != (closes or region):
             raise click.UsageError("the name is not the region's; nothing was started", ctx)
     token = token or secrets.token_hex(8)
     with Client(settings) as client:
@@ -185,7 +223,7 @@ def _move(
         if not wait:
             emit(ctx, execution, table=_execution_table)
             return _left_running(execution.id)
-        return _follow(ctx, client, execution.id, region)
+        return _follow(ctx, client, execution.id, region, until_fenced=bool(closes))
 
 
 def _placed(error: MrcError, findings: list[FindingView]) -> MrcError:
@@ -194,8 +232,12 @@ def _placed(error: MrcError, findings: list[FindingView]) -> MrcError:
     return MrcError(error.code, error.message, where=", ".join(places), retryable=error.retryable) if places else error
 
 
-def _follow(ctx: click.Context, client: object, execution: str, region: str) -> int:
-    """Say each change of a step until the execution has ended; an agent that dies meanwhile is replaced by the other."""
+def _follow(ctx: click.Context, client: object, execution: str, region: str, *, until_fenced: bool = False) -> int:
+    """Say each change of a step until the execution has ended; an agent that dies meanwhile is replaced by the other.
+
+    Args:
+        until_fenced: leave it where a fence is in force: it stays until somebody approves its end, perhaps for days.
+    """
     from mrc.control.client import Client
 
     assert isinstance(client, Client)  # noqa: S101 - imported late, for quick help
@@ -208,6 +250,9 @@ def _follow(ctx: click.Context, client: object, execution: str, region: str) -> 
                 for view in client.watch(execution, region):
                     last, lost_at_s = view, None
                     _say(view, said)
+                    if until_fenced and _in_force(view) is not None:
+                        emit(ctx, view, table=_execution_table)
+                        return Exit.RUNNING
                     if view.status in _ENDED:
                         break
             except MrcError as error:
@@ -231,6 +276,15 @@ def _left_running(execution: str) -> int:
     return Exit.RUNNING
 
 
+def _in_force(view: ExecutionView) -> StepView | None:
+    """Return the step that waits to open the source again behind a proved fence; None otherwise, also where that step has failed."""
+    steps = {step.action: step for step in view.steps}
+    fenced, last = steps.get("fence-source"), steps.get("reopen-source")
+    if view.status != "waiting" or fenced is None or last is None:
+        return None
+    return last if (fenced.state, last.state, last.evidence) == ("done", "waiting", "") else None
+
+
 def _say(view: ExecutionView, said: set[tuple[str, str]]) -> None:
     for step in view.steps:
         if step.state in ("done", "undone") and (step.name, step.state) not in said:
@@ -238,6 +292,9 @@ def _say(view: ExecutionView, said: set[tuple[str, str]]) -> None:
             click.echo(f"{step.elapsed_ms / 1000:7.2f} s  {step.name}: {step.evidence or step.state}", err=True)
     if view.status == "waiting" and ("waits", view.waits_for) not in said:
         said.add(("waits", view.waits_for))
+        if _in_force(view) is not None:
+            click.echo(f"  {view.source} is closed to writers until `mrc approve {view.id}` lets it open again", err=True)
+            return
         click.echo(f"  waits: {view.waits_for}; `mrc approve {view.id}` goes on, `mrc abort {view.id}` undoes", err=True)
 
 
@@ -246,7 +303,7 @@ def _execution_table(view: ExecutionView) -> RenderableType:
     from rich.text import Text
 
     took_s = ((view.ended_at_ms or view.started_at_ms) - view.started_at_ms) / 1000
-    head = f"{view.kind} {view.source} -> {view.target}: {view.status}" + (f" after {took_s:.2f} s" if view.ended_at_ms else "")
+    head = f"{view.kind} {_way(view)}: {view.status}" + (f" after {took_s:.2f} s" if view.ended_at_ms else "")
     rows = [(s.name, s.state, f"{s.elapsed_ms / 1000:.2f}", s.evidence) for s in view.steps]
     return Group(Text(head, style="bold"), grid(("step", "state", ">s", "evidence"), rows))
 
@@ -304,6 +361,28 @@ def failover(
       mrc failover west --attest-dead --allow-data-loss --reason "east died in the middle of the switchover"
     """
     return _move(ctx, "failover", region, attested=attest_dead, yes=yes, wait=wait, reason=reason, token=token, instead=allow_data_loss)
+
+
+@click.command()
+@click.argument("region", required=False)
+@_YES
+@_WAIT
+@_REASON
+@_TOKEN
+@click.pass_context
+def fence(ctx: click.Context, region: str | None, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+    """Close the open region to writers, and keep it so until somebody lets it open again. Nothing else is opened.
+
+    REGION, where it is given, must be the open one. It ends with exit code 4 as soon as every partition's leader is seen to refuse
+    writes: the fence stays. `mrc approve` opens the region again, and so does `mrc abort`.
+
+    \b
+    Examples:
+      mrc fence --reason "the shop writes garbage"
+      mrc fence east --yes
+    """
+    source, other = _regions_of_fence(ctx, region)
+    return _move(ctx, "fence", other, attested=False, yes=yes, wait=wait, reason=reason, token=token, closes=source)
 
 
 def _executions(call: Invocation) -> list[ExecutionView]:
@@ -393,7 +472,7 @@ def _archived(ctx: click.Context, call: Invocation, region: str, execution: str 
 
 def _history_table(rows: list[ExecutionView]) -> RenderableType:
     cells = [
-        (v.id, v.kind, f"{v.source} -> {v.target}", v.status, f"{max(0, v.ended_at_ms - v.started_at_ms) / 1000:.2f}", v.actor, v.reason)
+        (v.id, v.kind, _way(v), v.status, f"{max(0, v.ended_at_ms - v.started_at_ms) / 1000:.2f}", v.actor, v.reason)
         if v.status != "unreadable"
         else (v.id, "", "", v.status, "", "", v.waits_for)
         for v in rows

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from google.protobuf.message import Message
 
 from mrc.control.pb.mrc.v1 import mrc_pb2 as pb
 from mrc.control.service import Service
 from mrc.core.errors import MrcError
+from mrc.core.failover.runbook import MoveKind
 from mrc.core.inventory import Position
 from mrc.core.model import Offset, TopicPartition
 from mrc.core.translation.positions import Place
@@ -56,7 +57,7 @@ _REQUIRED = frozenset({"target", "source", "execution_id", "token", "kind"})
 _FREE = frozenset({"metadata"})
 """Fields that hold any character: they are another's, and are kept as they are."""
 
-_KINDS = ("switchover", "failover")
+_KINDS: tuple[MoveKind, ...] = get_args(MoveKind)
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 

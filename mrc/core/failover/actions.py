@@ -22,8 +22,10 @@ class Action(Value, frozen=True):
         does: one sentence for plans and docs.
         needs: per kind of move, the facts that must have been given; a kind that is missing may not use the action.
         gives: the facts that a verified step gives.
+        takes: the facts that hold no longer once the step has begun; their proofs are not repeated then.
         proof: the verification expires: after a resume it is proved again before anything else is done.
         opens: after it there is no way back but another move (the point of no return).
+        asks: a person must approve it: a runbook without the approval is refused.
         undo: what undoing it does; empty: there is nothing to undo, and ``why_no_undo`` says why.
         why_no_undo: see above.
         skipping: what remains undone where a person skips the step; empty: the move cannot do without it.
@@ -36,8 +38,10 @@ class Action(Value, frozen=True):
     does: str
     needs: Mapping[MoveKind, frozenset[str]]
     gives: frozenset[str] = frozenset()
+    takes: frozenset[str] = frozenset()
     proof: bool = False
     opens: bool = False
+    asks: bool = False
     undo: str = ""
     why_no_undo: str = ""
     skipping: str = ""
@@ -54,15 +58,16 @@ def _facts(*names: str) -> frozenset[str]:
 _BOTH: frozenset[MoveKind] = frozenset({"switchover", "failover"})
 _PLANNED: frozenset[MoveKind] = frozenset({"switchover"})
 _UNPLANNED: frozenset[MoveKind] = frozenset({"failover"})
-_ANYWHERE: Mapping[MoveKind, frozenset[str]] = {"switchover": _facts(), "failover": _facts()}
+_FENCES: frozenset[MoveKind] = frozenset({"fence"})
+_ANYWHERE: Mapping[MoveKind, frozenset[str]] = {"switchover": _facts(), "failover": _facts(), "fence": _facts()}
 
 ACTIONS: Mapping[str, Action] = {
     "preflight": Action(
         does="observe both regions anew and refuse on any finding that forbids the move",
-        needs={"switchover": _facts(), "failover": _facts()},
+        needs=_ANYWHERE,
         gives=_facts("checked"),
         why_no_undo="it only reads",
-        required=_BOTH,
+        required=_BOTH | _FENCES,
     ),
     "attest": Action(
         does="record who attests that the source is dead, or why its agents must have fenced it; that stays unverified until it returns",
@@ -72,12 +77,21 @@ ACTIONS: Mapping[str, Action] = {
         required=_UNPLANNED,
     ),
     "fence-source": Action(
-        does="wait until no partition leader of the source refuses, set the record to draining; each must refuse, no transaction be open",
-        needs={"switchover": _facts("checked")},
+        does="set the record to draining (to move, once no partition leader of the source refuses); each must refuse, no transaction be open",
+        needs={"switchover": _facts("checked"), "fence": _facts("checked")},
         gives=_facts("source-settled"),
         proof=True,
         undo="open the source again",
-        required=_PLANNED,
+        required=_PLANNED | _FENCES,
+    ),
+    "reopen-source": Action(
+        does="set the record to open with the next epoch; every partition leader of the source must accept writes again",
+        needs={"fence": _facts("source-settled")},
+        gives=_facts("source-open"),
+        takes=_facts("source-settled"),
+        asks=True,
+        why_no_undo="undoing a fence opens the source as well",
+        required=_FENCES,
     ),
     "drain": Action(
         does="wait until every partition's mirror holds the source's last visible record",

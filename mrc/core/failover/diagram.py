@@ -175,11 +175,11 @@ def _every_step(kind: MoveKind, way: OnFailure) -> Runbook:
             action=name,
             parameters=parameters if name == "command" else {},
             retries=1,
-            approval_rule=number % 2 == 1,
+            approval_rule=number % 2 == 1 or ACTIONS[name].asks,
         )
         for number, name in enumerate(["command", *names, "command"])
     ]
-    opening = next(number for number, step in enumerate(made) if ACTIONS[step.action].opens)
+    opening = next((number for number, step in enumerate(made) if ACTIONS[step.action].opens), len(made))
     for number, step in enumerate(made):
         if (way == "undo" and number < opening) or (way == "go-on" and ACTIONS[step.action].skipping):
             made[number] = msgspec.structs.replace(step, on_failure=way)

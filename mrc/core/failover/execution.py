@@ -293,7 +293,7 @@ def _verified(run: Run, event: Event, now_ms: int) -> Outcome:
     began = run.times[step.name][0]
     after = msgspec.structs.replace(
         run,
-        given=run.given | ACTIONS[step.action].gives,
+        given=run.given - ACTIONS[step.action].takes | ACTIONS[step.action].gives,
         evidence={**run.evidence, step.name: event.evidence},
         times={**run.times, step.name: (began, now_ms)},
         at=run.at + 1,
@@ -366,7 +366,8 @@ def _resume(run: Run, event: Event, now_ms: int) -> Outcome:
     back_to: Phase = run.back_to if run.phase == "proving" else run.phase
     # Once the target is open the source's proofs decide nothing any more, and a source that has died since must not stop the rest.
     steps = () if "target-open" in run.given else run.plan.steps[: run.at]
-    proofs = tuple(index for index, step in enumerate(steps) if ACTIONS[step.action].proof)
+    holds = run.given - ACTIONS[run.plan.steps[run.at].action].takes
+    proofs = tuple(index for index, step in enumerate(steps) if ACTIONS[step.action].proof and ACTIONS[step.action].gives <= holds)
     return _prove_next(msgspec.structs.replace(run, back_to=back_to, proving=proofs), now_ms)
 
 

@@ -26,7 +26,8 @@ def findings(
         found.append(_unattested(inventory.unit, inventory.unit.other(target), absence_s))
     if not any(f.severity == "error" for f in found):
         source = inventory.unit.other(target)
-        found += _target(inventory, target)
+        if kind != "fence":  # which opens nothing
+            found += _target(inventory, target)
         found += _source(inventory, kind, source)
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(found, key=lambda f: order[f.severity]))
@@ -54,7 +55,9 @@ def _request(inventory: Inventory, kind: MoveKind, target: Region, *, supersedin
     if record is None:
         yield _error("NO_ACTIVE_RECORD", CODES["NO_ACTIVE_RECORD"].means)
         return
-    if record.region == target and record.state == "open":
+    if record.region == target and record.state == "open" and kind == "fence":
+        yield _error("ALREADY_ACTIVE", f"{target} is the open region, epoch {record.epoch}: only that can be fenced, from the other")
+    elif record.region == target and record.state == "open":
         yield _error("ALREADY_ACTIVE", f"{target} is the active region already, epoch {record.epoch}")
     elif (record.region == target or record.state == "closed") and not superseding:
         yield _error("MOVE_IN_PROGRESS", f"the record says {record.region} {record.state}; an execution must finish first")
@@ -95,18 +98,22 @@ def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:
 
 def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[FindingView]:
     seen = inventory.regions[source]
-    severity = "error" if kind == "switchover" else "info"
+    severity = {"switchover": "error", "failover": "info", "fence": "warning"}[kind]
     if not inventory.unit.probe:
-        told = "a switchover waits for that proof, a failover rests on a person's word"
+        told = "a switchover and a fence wait for that proof, a failover rests on a person's word"
         yield FindingView("PROBE_MISSING", "warning", f"without a probe the fence of {source} cannot be proved: {told}", str(source))
     yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", severity, "Kafka", source)
-    yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", severity, "Connect", source)
+    if kind != "fence":  # which copies nothing
+        yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", severity, "Connect", source)
     if kind == "failover":
         if isinstance(seen.kafka, Known):
             message = f"Kafka of {source} answers: a switchover loses nothing, a failover may"
             yield FindingView("SOURCE_ALIVE", "warning", message, str(source))
         return
     yield from _unsafe(inventory, seen)
+    if kind == "fence":
+        yield from _unproved(inventory, seen)
+        return
     target_seen = inventory.regions[inventory.unit.other(source)]
     if isinstance(target_seen.inbound, Known):
         status = target_seen.inbound.value
@@ -126,6 +133,19 @@ def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[Fi
                 yield _error(
                     "PARTITIONS_DIFFER", f"{topic} has {len(here.leaders)} partitions in {source}, {len(there.leaders)} in the target"
                 )
+
+
+def _unproved(inventory: Inventory, seen: RegionInventory) -> Iterator[FindingView]:
+    """Say why a fence that refuses writes all the same cannot be proved: in an emergency that keeps nobody from it."""
+    if isinstance(seen.topics, Unknown):
+        return
+    for topic in inventory.unit.topics:
+        info = seen.topics.value.get(topic)
+        if info is None:
+            yield FindingView("UNKNOWN_TOPIC", "warning", f"topic {topic} does not exist in {seen.region}", str(seen.region))
+        elif fence.probe_would_be_appended(info):
+            message = f"{topic} takes records of any time: its fence cannot be proved, the step waits"
+            yield FindingView("PROBE_IMPOSSIBLE", "warning", message, str(seen.region))
 
 
 def _unsafe(inventory: Inventory, seen: RegionInventory) -> Iterator[FindingView]:

@@ -125,7 +125,7 @@ def lint(runbook: Runbook) -> tuple[FindingView, ...]:
             found.append(_error(f"unsafe order: {step.action} comes after the point of no return", where))
         opened = opened or action.opens
         found.extend(_error(message, where) for message in _wrong_ways(runbook, number, action, opened=opened))
-        given |= action.gives
+        given = given - action.takes | action.gives
     found.extend(_wrong_counts(runbook))
     found.extend(FindingView(code="STEP_LEFT_OUT", severity="info", message=text) for text in runbook.left_out)
     return tuple(found)
@@ -158,6 +158,8 @@ def _wrong_ways(runbook: Runbook, number: int, action: Action, *, opened: bool) 
         elif not action.skipping:
             yield f"on_failure: go-on: a {runbook.kind} cannot do without {step.action}"
     approval = approval_of(step.approval_rule)
+    if approval is None and action.asks:
+        yield f"approval: {step.action} waits for a person; allowed here: true, or a mapping"
     if approval is not None and approval.timeout_s is not None and opened and not action.opens:
         yield "approval.timeout_s: a move is undone when the time is over, and there is no way back behind the point of no return"
 
