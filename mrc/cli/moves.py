@@ -282,7 +282,7 @@ def _in_force(view: ExecutionView) -> StepView | None:
     fenced, last = steps.get("fence-source"), steps.get("reopen-source")
     if view.status != "waiting" or fenced is None or last is None:
         return None
-    return last if (fenced.state, last.state, last.evidence) == ("done", "waiting", "") else None
+    return last if fenced.state == "done" and view.waits_for.startswith(f"approval of step {last.name}") else None
 
 
 def _say(view: ExecutionView, said: set[tuple[str, str]]) -> None:

@@ -97,7 +97,7 @@ def test_a_missing_runbook_is_an_error_of_the_runbook(tmp_path: Path) -> None:
 def test_the_runbooks_that_mrc_ships_are_found_and_good(tmp_path: Path) -> None:
     folder = runbook_folder(load(write_example(tmp_path)).replication_group())
     names = {load_runbook(path)[0].runbook for path in folder.glob("*.yaml")}
-    assert names >= {"switchover", "failover"}
+    assert names >= {"switchover", "failover", "fence"}
 
 
 def test_a_configured_folder_of_runbooks_takes_their_place(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ from mrc.core.views import (
 NOW_MS = 1_790_000_000_000
 ENDED = ("succeeded", "aborted")
 STEPS = ("preflight", "fence-source", "open-target", "canary")
+FENCE = ("preflight", "fence-source", "reopen-source")
 GONE = Unknown("cluster-unreachable", "no answer within 3 s", NOW_MS)
 
 
@@ -81,6 +82,7 @@ class World:
         self.executions: dict[str, ExecutionView] = {}
         self.tokens: dict[str, ExecutionView] = {}
         self.auto = True
+        self.approved: set[str] = set()
         self.committed: dict[tuple[str, str, int], int] = {}
         self.with_members: set[str] = set()
 
@@ -98,6 +100,10 @@ class World:
                 return execution
             at = next((n for n, step in enumerate(execution.steps) if step.state != "done"), len(execution.steps))
             steps = list(execution.steps)
+            if at < len(steps) and steps[at].action == "reopen-source" and id not in self.approved:
+                steps[at] = msgspec.structs.replace(steps[at], state="waiting")
+                waits = "approval of step reopen-source"
+                return self.put(msgspec.structs.replace(execution, steps=tuple(steps), status="waiting", waits_for=waits))
             if at < len(steps):
                 steps[at] = msgspec.structs.replace(steps[at], state="done", evidence="seen", elapsed_ms=7)
             ended = at + 1 >= len(steps)
@@ -313,7 +319,10 @@ class Agent:
     def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool = False) -> PlanView:
         self._lead()
         losses = (PartitionLossView("orders", 0, known(12)), PartitionLossView("orders", 1, GONE)) if kind == "failover" else ()
-        steps = tuple(StepView(name, name, "planned", f"will {name}", 0, False, name == "open-target") for name in STEPS)
+        steps = tuple(
+            StepView(name, name, "planned", f"will {name}", 0, False, name == "open-target")
+            for name in (FENCE if kind == "fence" else STEPS)
+        )
         source = "east" if target == "west" else "west"
         found = self.world.findings
         return PlanView("orders", kind, source, target, 3, kind, "ab" * 32, steps, found, losses, (checkpoint(),))
@@ -368,6 +377,7 @@ class Agent:
         execution = self.execution(id)
         if execution.status != "waiting":
             raise MrcError("APPROVE_REFUSED", "it waits for nobody", where=id)
+        self.world.approved.add(id)
         return self.world.put(msgspec.structs.replace(execution, status="running", waits_for=""))
 
     def skip(self, id: str, actor: str, reason: str) -> ExecutionView:

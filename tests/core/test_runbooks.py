@@ -49,9 +49,32 @@ def wrong(book: Runbook) -> str:
     return f"{found.where}: {found.message}"
 
 
-@pytest.mark.parametrize("kind", ["switchover", "failover"])
+REOPENED: dict[str, dict[str, Any]] = {"reopen-source": {"approval_rule": True}}
+
+
+@pytest.mark.parametrize("kind", ["switchover", "failover", "fence"])
 def test_every_action_in_the_order_of_the_table_is_a_good_runbook(kind: MoveKind) -> None:
-    assert lint(runbook(kind)) == ()
+    assert lint(runbook(kind, REOPENED)) == ()
+
+
+def test_a_fence_has_no_step_that_could_open_or_change_the_other_region() -> None:
+    book = runbook("fence", REOPENED)
+    assert [step.action for step in book.steps] == ["preflight", "fence-source", "reopen-source"]
+    for action in ACTIONS.keys() - {step.action for step in book.steps}:
+        if not ACTIONS[action].custom:
+            added = msgspec.structs.replace(book, steps=(*book.steps, RunbookStep(name="own", action=action)))
+            assert wrong(added) == f"step own: {action} has no place in a fence"
+    for kind in ("switchover", "failover"):
+        assert "reopen-source has no place" in wrong(runbook(kind, None, RunbookStep(name="own", action="reopen-source")))
+
+
+def test_a_fence_ends_by_nobody_but_a_person() -> None:
+    assert wrong(runbook("fence")) == "step reopen-source: approval: reopen-source waits for a person; allowed here: true, or a mapping"
+    passed = {"reopen-source": {"approval_rule": True, "on_failure": "go-on"}}
+    assert wrong(runbook("fence", passed)) == "step reopen-source: on_failure: go-on: a fence cannot do without reopen-source"
+    book = runbook("fence", REOPENED)
+    early = msgspec.structs.replace(book, steps=(book.steps[0], book.steps[2], book.steps[1]))
+    assert wrong(early).startswith("step reopen-source: unsafe order: reopen-source needs source-settled first")
 
 
 @pytest.mark.parametrize("action", sorted(name for name, action in ACTIONS.items() if action.undo and "switchover" in action.needs))
