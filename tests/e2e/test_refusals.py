@@ -28,7 +28,7 @@ from mrc.sandbox import processes
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import IN_TIME_S, command, environment, eventually, leader, mrc, ready, refusal, said, state
+from tests.e2e.running import IN_TIME_S, begun, command, environment, eventually, leader, mrc, ready, refusal, said, state
 
 pytestmark = pytest.mark.server
 
@@ -490,6 +490,46 @@ def test_a_wrong_password_is_called_one_everywhere(world: World) -> None:
         log = world.sandbox.log_path(leader(world.sandbox, "west")).read_text()
         assert "AUTHENTICATION_FAILED" in log
         assert "Traceback" not in log
+
+
+# ---------------------------------------------------------------- a fence
+
+
+def written_to(sandbox: Sandbox, region: str) -> str:
+    """Try to write as an application that knows nothing of the record; return the name of the error, empty where it was acknowledged."""
+    answers: list[str] = []
+    producer = Producer({**sandbox.client_config(region, "producer"), "message.timeout.ms": 30_000})
+    producer.produce("orders", b"unasked", b"unasked", on_delivery=lambda error, _: answers.append(error.name() if error else ""))
+    assert producer.flush(IN_TIME_S) == 0
+    return answers[0]
+
+
+def test_a_fence_refuses_every_writer_until_a_person_lets_the_region_open_again(world: World) -> None:
+    acls = world.ground.acls()
+    epoch = json.loads(world.ground.zookeeper.get(RECORD)[0])["epoch"]
+    execution = begun(world.sandbox, "fence", "--reason", "garbage")
+
+    def in_force() -> bool:
+        view = said(world.sandbox, "history")[0]
+        assert view["status"] in ("running", "waiting"), view
+        return str(view["waits_for"]) == "approval of step reopen-source"
+
+    eventually(in_force, lambda: said(world.sandbox, "history")[0])
+    record = json.loads(world.ground.zookeeper.get(RECORD)[0])
+    assert (record["region"], record["state"], record["epoch"]) == ("east", "draining", epoch)
+    assert [written_to(world.sandbox, region) for region in REGIONS] == ["TOPIC_AUTHORIZATION_FAILED"] * 2
+    again = mrc(world.sandbox, "fence", "--yes")
+    assert execution in refused(again, "MOVE_IN_PROGRESS", 2)["message"]
+    assert f"mrc approve {execution}" in refused(mrc(world.sandbox, "switchover", "west", "--yes"), "MOVE_IN_PROGRESS", 2)["message"]
+    assert mrc(world.sandbox, "approve", execution, "--reason", "mended").returncode == 0
+    assert mrc(world.sandbox, "watch", execution).returncode == 0
+    record = json.loads(world.ground.zookeeper.get(RECORD)[0])
+    assert (record["region"], record["state"], record["epoch"]) == ("east", "open", epoch + 1)
+    eventually(lambda: written_to(world.sandbox, "east") == "")
+    assert written_to(world.sandbox, "west") == "TOPIC_AUTHORIZATION_FAILED"
+    assert world.traffic.wait_acked(100, IN_TIME_S, region="east")
+    assert world.ground.acls() == acls
+    ready(world.sandbox, "west")
 
 
 # ---------------------------------------------------------------- a region dies (nothing may come after this)

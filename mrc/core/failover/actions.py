@@ -77,7 +77,7 @@ ACTIONS: Mapping[str, Action] = {
         required=_UNPLANNED,
     ),
     "fence-source": Action(
-        does="set the record to draining (to move, once no partition leader of the source refuses); each must refuse, no transaction be open",
+        does="set the record to draining (to move: once no partition leader of the source refuses); each must refuse, no transaction open",
         needs={"switchover": _facts("checked"), "fence": _facts("checked")},
         gives=_facts("source-settled"),
         proof=True,

@@ -789,9 +789,9 @@ class PlanRequest(_message.Message):
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
-    """"switchover" or "failover"."""
+    """"switchover", "failover" or "fence"."""
     target: _builtins.str
-    """The region to move to."""
+    """The region to move to; of a fence, the one from where it is carried out: the other one than the open region."""
     attested: _builtins.bool
     """Whether a person says that the source is dead (failover)."""
     allow_data_loss: _builtins.bool
@@ -853,9 +853,9 @@ class StartMoveRequest(_message.Message):
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
-    """"switchover" or "failover"."""
+    """"switchover", "failover" or "fence"."""
     target: _builtins.str
-    """The region to move to."""
+    """The region to move to; of a fence, the one from where it is carried out: the other one than the open region."""
     attested: _builtins.bool
     """Whether a person says that the source is dead (failover)."""
     token: _builtins.str
@@ -2722,9 +2722,9 @@ class Plan(_message.Message):
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
-    """"switchover" or "failover"."""
+    """"switchover", "failover" or "fence"."""
     source: _builtins.str
-    """The region to move from."""
+    """The region to move from; of a fence, the one that is closed to writers."""
     target: _builtins.str
     """The region to move to."""
     epoch: _builtins.int
@@ -2797,7 +2797,7 @@ class Execution(_message.Message):
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
-    """"switchover" or "failover"."""
+    """"switchover", "failover" or "fence"."""
     source: _builtins.str
     """The region it moves from."""
     target: _builtins.str
