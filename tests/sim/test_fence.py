@@ -258,6 +258,22 @@ def test_a_fence_whose_region_dies_under_it_ends_with_an_abort_or_when_it_is_bac
     assert run.phase == PHASES[ending]
 
 
+def test_a_fence_whose_agents_have_all_died_is_aborted_from_the_region_that_it_closes() -> None:
+    estate = settled()
+    execution = fenced(estate).plan.id
+    lose(estate, WEST)
+    estate.settle(5)
+    answers = service(estate, EAST)
+    answers.abort(execution, "test", "west is dead")
+    for _ in range(200):
+        estate.round()
+        if answers.execution(execution).status == "aborted":
+            break
+    assert answers.execution(execution).status == "aborted"
+    assert record(estate) == (EAST, "open", 2)
+    assert not refused(estate, EAST)
+
+
 def test_how_long_a_fence_was_in_force_is_no_move_that_took_too_long() -> None:
     estate = settled()
     fenced(estate)
