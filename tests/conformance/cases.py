@@ -308,7 +308,7 @@ EDGES = (
     ),
     Case(
         "aborted-and-copied-late",
-        "the same, and the connector is made when the agent has read the source",
+        "the same, and the connector is made when the agent has been at work for a while",
         (
             (
                 write(10),
@@ -319,9 +319,9 @@ EDGES = (
             (steps.connected("conf.uncommitted-late"),),
         ),
         (
-            Place("on-an-aborted-record", 12, EXACT | bounded() | unknown()),
-            Place("on-another", 15, EXACT | bounded() | unknown()),
-            Place("behind-it", 21, EXACT | bounded() | unknown()),
+            Place("on-an-aborted-record", 12, EXACT),
+            Place("on-another", 15, EXACT),
+            Place("behind-it", 21, EXACT),
         ),
         connector="uncommitted-late",
         isolation="read_uncommitted",
