@@ -13,7 +13,7 @@ from tests.conformance.running import Run, run
 from tests.e2e.running import state
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def done(request: pytest.FixtureRequest) -> Iterator[Run]:
     """A variant's run; its sandbox lives until its last test is over."""
     variant: Variant = request.param

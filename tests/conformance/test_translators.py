@@ -16,7 +16,7 @@ from tests.conformance.want import EXACT, REASONS
 
 pytestmark = pytest.mark.server
 
-in_each_variant = pytest.mark.parametrize("done", RUN, indirect=True, scope="session")
+in_each_variant = pytest.mark.parametrize("done", RUN, indirect=True, scope="module")
 
 
 def _marks(xfail: Mapping[Variant, str], variant: Variant) -> tuple[pytest.MarkDecorator, ...]:
@@ -37,7 +37,7 @@ def _cases() -> Iterator[Any]:
             yield pytest.param(variant, case, id=f"{variant}-{case.name}", marks=_marks(case.sweep_xfail, variant))
 
 
-@pytest.mark.parametrize(("done", "case", "place"), list(_parameters(lambda case: case.places)), indirect=["done"], scope="session")
+@pytest.mark.parametrize(("done", "case", "place"), list(_parameters(lambda case: case.places)), indirect=["done"], scope="module")
 def test_a_committed_position_is_answered_as_it_should_be_and_skips_nothing(done: Run, case: Case, place: Place) -> None:
     position, answer = done.place(case, place)
     said = f"{position.topic}-{position.partition} at {position.committed}: {answer}"
@@ -52,13 +52,13 @@ def test_a_committed_position_is_answered_as_it_should_be_and_skips_nothing(done
     assert place.want.takes(answer.kind, answer.reason), f"wanted {place.want}: {said}"
 
 
-@pytest.mark.parametrize(("done", "case"), list(_cases()), indirect=["done"], scope="session")
+@pytest.mark.parametrize(("done", "case"), list(_cases()), indirect=["done"], scope="module")
 def test_no_offset_of_either_log_is_translated_so_that_it_skips_or_breaks_its_word(done: Run, case: Case) -> None:
     wrong = [one for one in done.swept[case.name] if one.wrong]
     assert not wrong, "\n".join(map(str, wrong))
 
 
-@pytest.mark.parametrize(("done", "case", "check"), list(_parameters(lambda case: case.checks)), indirect=["done"], scope="session")
+@pytest.mark.parametrize(("done", "case", "check"), list(_parameters(lambda case: case.checks)), indirect=["done"], scope="module")
 def test_what_else_must_hold_of_the_case(done: Run, case: Case, check: Check) -> None:
     check.holds(done, case)
 
