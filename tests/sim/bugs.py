@@ -61,7 +61,12 @@ BUGS: dict[str, Bug] = {
     ),
     "the last stable offset is forgotten": Bug(fencing, "prove", "tuple(tp for tp in tps if stable[tp] < after[tp])", "()", 66, "LATE_ACK"),
     "an execution is resumed without proving again": Bug(
-        execution, "_resume", "tuple(index for index, step in enumerate(steps) if ACTIONS[step.action].proof)", "()", 37, "JOURNAL"
+        execution,
+        "_resume",
+        "tuple(index for index, step in enumerate(steps) if ACTIONS[step.action].proof and ACTIONS[step.action].gives <= holds)",
+        "()",
+        37,
+        "JOURNAL",
     ),
     "positions are not clamped to the target's log": Bug(
         steps, "_wanted_positions", "Offset(max(starts[tp], min(position.offset, ends[tp])))", "position.offset", 388, "SKIPPED"
