@@ -1,11 +1,24 @@
 """How many records consumer groups would read again: MirrorMaker 2's own checkpoints beside mrc's, in one run on real servers.
 
-Usage: ``python benchmarks/translation.py [--scenario NAME ...] [--json FILE]``. Without --scenario all are run, each in a sandbox
-of its own: two Kafka regions, MirrorMaker 2 (checkpoints every second, groups refreshed every second, everything else as shipped) and
-mrc's agents. 20 groups commit on 7 partitions; both translators have the time they need; then both logs are read in full and every
-answer is judged by the events themselves, which carry ids. Nothing of mrc takes part in the judging.
+Each scenario has a sandbox of its own: two Kafka regions, MirrorMaker 2 (checkpoints every second, groups looked for every second,
+everything else as shipped) and mrc's agents. 20 groups commit on 7 partitions; both translators have the time they need; then both
+logs are read in full and every answer is judged by the events themselves, which carry ids. Nothing of mrc takes part in the judging.
 
-A missed aim is printed as MISSED; the exit code is 3 then, for a group that skips an event is never acceptable.
+  live                 groups follow running traffic, 0 to 200 records behind
+  random               groups commit anywhere in partitions of 16,000 records
+  ...-exactly-once     the same with an exactly-once MirrorMaker
+  transactional        the source is written in transactions, of which a tenth is aborted
+  compacted            the source is compacted before MirrorMaker copies it, and both sides while it does
+  restart-duplicates   MirrorMaker's worker is killed under load, without exactly-once, and copies again
+
+A missed aim is printed as MISSED: an answer that skips, or repeats more than it says, or is not exact, is wrong on any machine.
+
+Exit codes: 0 all aims met, 1 a scenario could not be measured, 3 an aim was missed, 130 interrupted.
+
+Examples:
+  python -m benchmarks.translation
+  python -m benchmarks.translation --scenario live --scenario random --json live.json
+  python -m benchmarks.translation --redraw
 """
 
 from __future__ import annotations
@@ -15,51 +28,84 @@ import json
 import os
 import random
 import shutil
-import statistics
-import struct
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import yaml
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, OffsetSpec, ResourceType
 
 from benchmarks.setting import RESULTS, ROOT, circumstances, send
+from benchmarks.translation_oracle import Cost as Cost
+from benchmarks.translation_oracle import Entry, Raw, Where, decode_checkpoint, events, median, read_all, without_record
+from benchmarks.translation_oracle import Judge as Judge
+from benchmarks.translation_report import earlier, merged, write_into
+from benchmarks.translation_report import missed as missed
+from benchmarks.translation_report import table as table
+from mrc.core.errors import MrcError
 from mrc.sandbox.layout import Options
 from mrc.sandbox.world import Sandbox
-
-Where = tuple[str, int]
-Log = Mapping[Where, Sequence[tuple[int, str]]]
-"""Per partition the offsets and event ids of visible records, in offset order."""
 
 GROUPS = 20
 RECORDS = 16_000
 """Per partition, before groups commit."""
 
+FILL_RATE = 10_000
 BEHIND_MAX = 200
 LIVE_RATE = 1_000
+LEAD_S = 5.0
+FOLLOW_S = 15.0
+"""How long the groups of a live scenario commit, once a second, before their last commit is judged."""
+
 ABORTED = 0.1
+COMPACTED_KEYS = 4_000
+KILLS = (RECORDS * 5 // 8, RECORDS * 7 // 8)
+"""After how many records of each partition MirrorMaker's worker is killed."""
+
+PINNED = 5
+"""How many groups commit right before each kill, and stay there."""
+
+PINNED_BEHIND_MAX = 2_000
 SEED = 20_26
+PARTITIONS: tuple[Where, ...] = tuple([("orders", p) for p in range(3)] + [("payments", p) for p in range(4)])
 PARAMETERS = {
     "groups": GROUPS,
+    "partitions": len(PARTITIONS),
     "records_per_partition": RECORDS,
+    "fill_rate_per_s": FILL_RATE,
     "behind_max": BEHIND_MAX,
     "live_rate_per_s": LIVE_RATE,
+    "follow_s": FOLLOW_S,
     "aborted_share": ABORTED,
+    "compacted_keys": COMPACTED_KEYS,
+    "kills_at": KILLS,
+    "pinned_per_kill": PINNED,
+    "pinned_behind_max": PINNED_BEHIND_MAX,
     "seed": SEED,
 }
-PARTITIONS: tuple[Where, ...] = tuple([("orders", p) for p in range(3)] + [("payments", p) for p in range(4)])
 READY_S = 120.0
 SETTLE_S = 20.0
 """How long MM2 gets to write a checkpoint of each position after mrc has answered for all of them."""
+
+QUIET_S = 6.0
+"""How long both answers must have stood still: MM2 emits every second, mrc looks at its answers again every five."""
+
+CONNECTOR = "mrc.orders.east-west"
+
+Key = tuple[str, Where]
+Positions = Mapping[Key, int]
 
 
 class Scenario(NamedTuple):
@@ -84,37 +130,8 @@ SCENARIOS = (
 )
 
 
-# ---------------------------------------------------------------- judging (pure)
-
-
-class Cost(NamedTuple):
-    """What a group would meet that goes on at an answered position."""
-
-    reread: int
-    skipped: int
-
-
-class Judge:
-    """Knows both logs of one partition by the events in them."""
-
-    def __init__(self, source: Sequence[tuple[int, str]], target: Sequence[tuple[int, str]]) -> None:
-        self._at = {event: offset for offset, event in source}
-        self._copies = target
-        self._last: dict[str, int] = {event: offset for offset, event in target}
-
-    def cost(self, committed: int, answer: int) -> Cost:
-        """Count target records at or after ``answer`` with events below ``committed``, and unread events whose copies all lie before."""
-        reread = sum(1 for offset, event in self._copies if offset >= answer and self._at.get(event, committed) < committed)
-        skipped = sum(1 for event, offset in self._at.items() if offset >= committed and self._last.get(event, answer) < answer)
-        return Cost(reread, skipped)
-
-
-def median(values: Sequence[int]) -> float | None:
-    """Return the median; None of nothing."""
-    return statistics.median(values) if values else None
-
-
-# ---------------------------------------------------------------- one run
+class NotMeasured(Exception):
+    """The scenario did not come about: a server was too slow, or what it is named after did not happen."""
 
 
 class Run:
@@ -126,30 +143,36 @@ class Run:
         self.groups = [f"bench-{number:02d}" for number in range(GROUPS)]
         self._random = random.Random(SEED)
         self._events = 0
-        self.ours: dict[tuple[str, Where], dict[str, Any]] = {}
-        self.theirs: dict[tuple[str, Where], int] = {}
-        self._stop = threading.Event()
+        self._aborted = 0
+        self._written: dict[Where, dict[str, int]] = {where: {} for where in PARTITIONS}
+        self._refused: list[str] = []
+        self._admins: dict[str, AdminClient] = {}
+        self._said = ""
+        self._positions: dict[Key, int] = {}
+        self.ours: dict[Key, dict[str, Any]] = {}
+        self.theirs: dict[Key, int] = {}
 
     def say(self, text: str) -> None:
         """Tell the user how far it is."""
         print(f"{self.scenario.name}: {text}", file=sys.stderr, flush=True)
 
-    def measure(self) -> dict[str, object]:
-        """Return the scenario's row."""
+    def measure(self) -> dict[str, Any]:
+        """Return the scenario's row. Raises NotMeasured, MrcError or KafkaException."""
+        began_s = time.monotonic()
         self.say("starts two regions")
         self.sandbox.up(Options(mm2_exactly_once=self.scenario.exactly_once))
         self._configure()
+        if self.scenario.compacted:
+            self._begin_compacted()
         self.sandbox.start_agents()
-        self.say(f"writes {RECORDS:,} records to each of {len(PARTITIONS)} partitions")
         self._fill()
-        with self._traffic() if self.scenario.live else _nothing():
-            positions = self._commit()
+        with self._traffic() if self.scenario.live else nullcontext():
+            self._place_groups()
             self.say("waits for both translators")
-            self._until(lambda: self._mrc(positions), READY_S)
-            self._within(lambda: self._mm2(positions), SETTLE_S)
-        self._until(self._mirrored, READY_S)
+            self._settle()
+        self._until(self._mirrored, READY_S, "MirrorMaker has copied everything")
         self.say("reads both logs and judges")
-        return self._judge(positions)
+        return {**self._judge(), "took_s": round(time.monotonic() - began_s)}
 
     # -- the world
 
@@ -157,7 +180,24 @@ class Run:
         return dict(self.sandbox.client_config(region, "admin"))
 
     def _admin(self, region: str) -> AdminClient:
-        return AdminClient(dict(self._client(region)))
+        if region not in self._admins:
+            # Its lost connections, to a region that is taken down at last, are nobody's business.
+            self._admins[region] = AdminClient({**self._client(region), "log_level": "0"})
+        return self._admins[region]
+
+    def _spans(self) -> dict[Where, tuple[int, int]]:
+        """Return where the source's logs begin and end."""
+        found = []
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
+            asked = self._admin("east").list_offsets({TopicPartition(*where): spec for where in PARTITIONS}, request_timeout=10)
+            found.append({(tp.topic, tp.partition): future.result(timeout=15).offset for tp, future in asked.items()})
+        return {where: (found[0][where], found[1][where]) for where in PARTITIONS}
+
+    def _producer(self, **more: str) -> Producer:
+        return Producer({**self._client("east"), "linger.ms": 5, "enable.idempotence": True, **more})
+
+    def _connector(self, name: str, verb: str) -> str:
+        return f"{self.sandbox.layout.connect_url('west')}/connectors/{name}/{verb}"
 
     def _configure(self) -> None:
         """Let mrc and MM2 look after the benchmark's groups, MM2 at its quickest."""
@@ -165,15 +205,31 @@ class Run:
         settings = yaml.safe_load(path.read_text())
         settings["replication_groups"][0]["groups"] = self.groups
         path.write_text(yaml.safe_dump(settings, sort_keys=False))
-        url = f"{settings['regions']['west']['connect']['url']}/connectors/mrc.orders.east-west.checkpoint/config"
+        url = self._connector(f"{CONNECTOR}.checkpoint", "config")
         with urllib.request.urlopen(url, timeout=10) as answer:
             config = json.load(answer)
         config |= {"refresh.groups.interval.seconds": "1", "emit.checkpoints.interval.seconds": "1"}
         send("PUT", url, json.dumps(config).encode())
-        if self.scenario.compacted:
-            self._compact()
 
-    def _compact(self) -> None:
+    def _begin_compacted(self) -> None:
+        """Write half of the log while MirrorMaker stands still, and let it copy what compaction has left of that."""
+        for region in ("east", "west"):
+            self._compact(region)  # MirrorMaker copies a topic's settings too
+        send("PUT", self._connector(CONNECTOR, "stop"))
+        self._until(self._stopped, READY_S, "MirrorMaker has stopped")
+        producer = self._producer()
+        self._write(producer, range(RECORDS // 2))
+        self._until_compacted(producer)
+        send("PUT", self._connector(CONNECTOR, "resume"))
+
+    def _stopped(self) -> bool:
+        try:
+            with urllib.request.urlopen(self._connector(CONNECTOR, "status"), timeout=10) as answer:
+                return not json.load(answer)["tasks"]
+        except urllib.error.HTTPError:
+            return False  # a worker that is just rebalancing does not know the connector
+
+    def _compact(self, region: str) -> None:
         entries = {
             "cleanup.policy": "compact",
             "segment.bytes": "1048576",
@@ -181,178 +237,231 @@ class Run:
             "min.cleanable.dirty.ratio": "0.01",
             "max.compaction.lag.ms": "2000",
         }
-        admin = self._admin("east")
-        for topic in ("orders", "payments"):
-            changes = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in entries.items()]
-            resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=changes)
-            for future in admin.incremental_alter_configs([resource], request_timeout=10).values():
-                future.result(timeout=15)
-
-    def _event(self, where: Where) -> tuple[bytes, bytes]:
-        self._events += 1
-        key = self._random.randrange(500) if self.scenario.compacted else self._events
-        return f"{where}-{key}".encode(), json.dumps({"id": f"e{self._events}", "pad": "x" * 80}).encode()
-
-    def _fill(self) -> None:
-        if self.scenario.transactional:
-            self._fill_in_transactions()
-            return
-        producer = Producer({**self._client("east"), "linger.ms": 5, "enable.idempotence": True})
-        for number in range(RECORDS):
-            if self.scenario.restart and number >= RECORDS // 2:
-                self._disturb(producer, number)
-            for where in PARTITIONS:
-                self._send(producer, where)
-        _flushed(producer)
-        if self.scenario.restart:
-            self.sandbox.start("west")
-        if self.scenario.compacted:
-            self._until_compacted(producer)
-        self._until(self._mirrored, READY_S)
-
-    def _fill_in_transactions(self) -> None:
-        producer = Producer({**self._client("east"), "linger.ms": 5, "transactional.id": "bench"})
-        producer.init_transactions(30)
-        written = 0
-        while written < RECORDS:
-            producer.begin_transaction()
-            abort = self._random.random() < ABORTED
-            batch = min(self._random.randrange(1, 200), RECORDS - written)
-            for _ in range(batch):
-                for where in PARTITIONS:
-                    self._send(producer, where)
-            _flushed(producer)
-            if abort:
-                producer.abort_transaction(30)
-            else:
-                producer.commit_transaction(30)
-                written += batch
-        self._until(self._mirrored, READY_S)
-
-    def _send(self, producer: Producer, where: Where) -> None:
-        key, value = self._event(where)
-        while True:
-            try:
-                producer.produce(where[0], value, key, where[1])
-                break
-            except BufferError:
-                producer.poll(0.05)
-        producer.poll(0)
-
-    def _disturb(self, producer: Producer, number: int) -> None:
-        """Let MirrorMaker follow steady traffic, and kill it in the middle of that."""
-        if number == RECORDS // 2:
-            _flushed(producer)
-            self._until(self._mirrored, READY_S)
-        elif number == RECORDS * 3 // 4:
-            self._kill_connect()
-        if number % 100 == 0:
-            time.sleep(0.05)
-
-    def _kill_connect(self) -> None:
-        """Kill MirrorMaker's worker: what it had copied and not flushed it copies again."""
-        self.say("kills MirrorMaker's worker")
-        found = next(part for part in self.sandbox.status() if part.part == "west-connect")
-        if found.pid is None:
-            raise RuntimeError("the worker does not run")
-        os.kill(found.pid, 9)
+        changed = [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=_set(entries)) for topic in ("orders", "payments")]
+        # The cleaner looks for work this often; every fifteen seconds where nothing is said.
+        changed.append(ConfigResource(ResourceType.BROKER, "1", incremental_configs=_set({"log.cleaner.backoff.ms": "1000"})))
+        for future in self._admin(region).incremental_alter_configs(changed, request_timeout=10).values():
+            future.result(timeout=15)
 
     def _until_compacted(self, producer: Producer) -> None:
-        """Wait until the cleaner has taken records away; what is written meanwhile rolls the last segments."""
+        """Wait until the cleaner has taken most records away; what is written meanwhile rolls the last segments."""
 
         def gone() -> bool:
             for where in PARTITIONS:
                 self._send(producer, where)
             _flushed(producer)
-            log = self._read("east")
-            return all(len(records) < RECORDS // 2 for records in log.values())
+            return all(without_record(log) > len(log) / 2 for log in self._read("east").values())
 
         self.say("waits for compaction")
-        self._until(gone, READY_S, every_s=3.0)
+        self._until(gone, READY_S, "compaction has removed records of every partition", every_s=3.0)
+
+    # -- writing
+
+    def _fill(self) -> None:
+        producer = self._producer()
+        if self.scenario.transactional:
+            self._fill_in_transactions()
+        elif self.scenario.compacted:
+            self._write(producer, range(RECORDS // 2, RECORDS))
+            self._until_compacted(producer)
+        elif self.scenario.restart:
+            for begin, end in zip((0, *KILLS), (*KILLS, RECORDS), strict=True):
+                if begin:
+                    self._kill_connect(self.groups[: PINNED * (KILLS.index(begin) + 1)])
+                self._write(producer, range(begin, end))
+        else:
+            self._write(producer, range(RECORDS))
+        _flushed(producer)
+        self._until(self._mirrored, READY_S, "MirrorMaker has copied everything")
+
+    def _write(self, producer: Producer, numbers: range) -> None:
+        """Write as many records to every partition, at `FILL_RATE` in all."""
+        self.say(f"writes {len(numbers):,} records to each of {len(PARTITIONS)} partitions")
+        began_s = time.monotonic()
+        for done, _ in enumerate(numbers):
+            for where in PARTITIONS:
+                self._send(producer, where)
+            ahead_s = done * len(PARTITIONS) / FILL_RATE - (time.monotonic() - began_s)
+            if ahead_s > 0.01:
+                time.sleep(ahead_s)
+
+    def _fill_in_transactions(self) -> None:
+        self.say(f"writes {RECORDS:,} records to each of {len(PARTITIONS)} partitions, in transactions")
+        producer = self._producer(**{"transactional.id": "bench"})
+        producer.init_transactions(30)
+        written = 0
+        while written < RECORDS:
+            producer.begin_transaction()
+            aborts = self._random.random() < ABORTED
+            batch = min(self._random.randrange(1, 200), RECORDS - written)
+            for _ in range(batch):
+                for where in PARTITIONS:
+                    self._send(producer, where)
+            # An abort would throw away what has not been sent yet: the records are to stand in the log.
+            _flushed(producer)
+            if aborts:
+                producer.abort_transaction(30)
+                self._aborted += 1
+            else:
+                producer.commit_transaction(30)
+                written += batch
+
+    def _send(self, producer: Producer, where: Where) -> None:
+        self._events += 1
+        key = self._random.randrange(COMPACTED_KEYS) if self.scenario.compacted else self._events
+        event = f"e{self._events}"
+        value = json.dumps({"id": event, "pad": "x" * 80})
+        while True:
+            try:
+                producer.produce(where[0], value, f"{where}-{key}", where[1], on_delivery=partial(self._acknowledged, where, event))
+                break
+            except BufferError:
+                producer.poll(0.05)
+        producer.poll(0)
+
+    def _acknowledged(self, where: Where, event: str, error: KafkaError | None, message: Message) -> None:
+        offset = message.offset()
+        if error is not None or offset is None or offset < 0:
+            self._refused.append(f"{event} to {where}: {error or 'no offset'}")
+        else:
+            self._written[where][event] = offset
+
+    def _kill_connect(self, pinned: Sequence[str]) -> None:
+        """Kill MirrorMaker's worker: what it had copied and not flushed it copies again, when it is back."""
+        self._commit([group for group in pinned if (group, PARTITIONS[0]) not in self._positions], PINNED_BEHIND_MAX)
+        self.say("kills MirrorMaker's worker")
+        found = next(part for part in self.sandbox.status() if part.part == "west-connect")
+        if found.pid is None:
+            raise NotMeasured("the worker does not run")
+        os.kill(found.pid, signal.SIGKILL)
+        self.sandbox.start("west")
+        self._until(self._mirrored, READY_S, "MirrorMaker has copied everything")
 
     @contextmanager
     def _traffic(self) -> Iterator[None]:
-        producer = Producer({**self._client("east"), "linger.ms": 2, "enable.idempotence": True})
+        """Write on at `LIVE_RATE` for as long as it lasts."""
+        producer = self._producer()
+        stop = threading.Event()
+        failures: list[Exception] = []
 
         def write() -> None:
             began_s, sent = time.monotonic(), 0
-            while not self._stop.is_set():
-                while sent < (time.monotonic() - began_s) * LIVE_RATE:
-                    self._send(producer, PARTITIONS[sent % len(PARTITIONS)])
-                    sent += 1
-                self._stop.wait(0.005)
-            _flushed(producer)
+            try:
+                while not stop.is_set():
+                    while sent < (time.monotonic() - began_s) * LIVE_RATE:
+                        self._send(producer, PARTITIONS[sent % len(PARTITIONS)])
+                        sent += 1
+                    stop.wait(0.005)
+                _flushed(producer)
+            except (KafkaException, NotMeasured) as failure:
+                failures.append(failure)
 
-        thread = threading.Thread(target=write)
+        self.say(f"writes {LIVE_RATE:,} records a second from now on")
+        thread = threading.Thread(target=write, daemon=True)
         thread.start()
         try:
-            time.sleep(5.0)  # the traffic of which the groups are a little behind
+            time.sleep(LEAD_S)  # the traffic of which the groups are a little behind
             yield
         finally:
-            self._stop.set()
-            thread.join(60)
+            stop.set()
+            thread.join(90)
+        if failures or thread.is_alive():
+            raise NotMeasured(f"the traffic has failed: {failures or 'it does not end'}")
 
     # -- positions and answers
 
-    def _commit(self) -> dict[str, dict[Where, int]]:
-        """Commit every group on every partition, in the live scenarios close behind the head; return the positions."""
-        consumer = Consumer({**self._client("east"), "group.id": "bench-look", "enable.auto.commit": False})
-        spans = {where: consumer.get_watermark_offsets(TopicPartition(*where), timeout=10) for where in PARTITIONS}
-        consumer.close()
-        admin = self._admin("east")
-        found: dict[str, dict[Where, int]] = {}
-        for group in self.groups:
-            rows = {}
-            for where, (low, high) in spans.items():
-                behind = self._random.randrange(BEHIND_MAX + 1)
-                rows[where] = max(low, high - behind) if self.scenario.live else self._random.randint(low, high)
-            request = ConsumerGroupTopicPartitions(group, [TopicPartition(*where, offset) for where, offset in rows.items()])
-            for future in admin.alter_consumer_group_offsets([request], request_timeout=10).values():
-                future.result(timeout=15)
-            found[group] = rows
-        return found
+    def _place_groups(self) -> None:
+        """Commit every group on every partition; those of a live scenario follow the traffic for a while first."""
+        if not self.scenario.live:
+            self._commit([group for group in self.groups if (group, PARTITIONS[0]) not in self._positions], None)
+            return
+        behind = {(group, where): self._random.randrange(BEHIND_MAX + 1) for group in self.groups for where in PARTITIONS}
+        until_s = time.monotonic() + FOLLOW_S
+        self.say("groups follow the traffic")
+        while time.monotonic() < until_s:
+            self._commit(self.groups, behind)
+            time.sleep(1.0)
+        self._commit(self.groups, behind)
 
-    def _mrc(self, positions: dict[str, dict[Where, int]]) -> bool:
+    def _commit(self, groups: Sequence[str], behind: Mapping[Key, int] | int | None) -> None:
+        """Commit these groups.
+
+        Args:
+            groups: all of their partitions.
+            behind: how far behind the log's end each stands; a number: at random up to that far; None: anywhere in the log.
+        """
+        spans, admin, requests = self._spans(), self._admin("east"), []
+        for group in groups:
+            for where, (low, high) in spans.items():
+                least = low if behind is None else high - (behind if isinstance(behind, int) else behind[group, where])
+                self._positions[group, where] = max(
+                    low, least if isinstance(behind, Mapping) else self._random.randint(max(low, least), high)
+                )
+            rows = [TopicPartition(*where, self._positions[group, where]) for where in spans]
+            requests.append(admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, rows)], request_timeout=10))
+        for request in requests:
+            for future in request.values():
+                refused = [row for row in future.result(timeout=15).topic_partitions if row.error]
+                if refused:
+                    raise NotMeasured(f"a position was not committed: {refused[0].error}")
+
+    def _settle(self) -> None:
+        """Take both answers when both are there and have stood still; those of MirrorMaker that do not come are missing."""
+        self._within(self._mrc, READY_S)
+        self._within(self._mm2, SETTLE_S)
+        still_s = time.monotonic()
+        before = None
+        until_s = still_s + READY_S
+        while time.monotonic() < still_s + QUIET_S:
+            if time.monotonic() > until_s:
+                raise NotMeasured(f"the answers do not come to rest within {READY_S:.0f} s")
+            self._mrc()
+            self._mm2()
+            now = ({key: (row["floor"], row["translation"]["type"]) for key, row in self.ours.items()}, dict(self.theirs))
+            if now != before:
+                before, still_s = now, time.monotonic()
+            time.sleep(0.5)
+        self.say(self._said or "has all answers")
+
+    def _mrc(self) -> bool:
         """Take mrc's answers; return whether there is one for every position."""
         command = [sys.executable, "-m", "mrc", "--config", str(self.sandbox.config_path), "--output", "json", "offsets", "list"]
-        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=environment)
         if done.returncode:
+            self._said = done.stderr.decode(errors="replace")
             return False
         found = {}
         for row in json.loads(done.stdout):
-            where = (row["topic"], row["partition"])
-            if positions.get(row["group"], {}).get(where) == row["source_offset"] and row["translation"]["type"] != "unknown":
-                found[row["group"], where] = row
+            key = (row["group"], (row["topic"], row["partition"]))
+            if self._positions.get(key) == row["source_offset"] and row["floor"] >= 0 and row["translation"]["type"] != "unknown":
+                found[key] = row
         self.ours = found
-        return len(found) == sum(map(len, positions.values()))
+        missing = len(self._positions) - len(found)
+        self._said = f"mrc has no answer for {missing} positions" if missing else ""
+        return not missing
 
-    def _mm2(self, positions: dict[str, dict[Where, int]]) -> bool:
+    def _mm2(self) -> bool:
         """Take MM2's answers: what its last checkpoint of each group and partition says; return whether all are up to date."""
-        found: dict[tuple[str, Where], tuple[int, int]] = {}
-        for key, value in self._read_raw("west", "east.checkpoints.internal"):
-            if key is None or value is None:
-                continue
-            group, at = _string(key, 0)
-            topic, at = _string(key, at)
-            (partition,) = struct.unpack_from(">i", key, at)
-            upstream, downstream = struct.unpack_from(">qq", value, 2)
-            if group in positions:
-                found[group, (topic, partition)] = (upstream, downstream)
-        self.theirs = {one: downstream for one, (_, downstream) in found.items()}
-        return all(found.get((group, where), (-1, 0))[0] == offset for group, rows in positions.items() for where, offset in rows.items())
+        found = {}
+        for _, key, value in self._raw("west", ("east.checkpoints.internal", 0)):
+            if key is not None and value is not None:
+                checkpoint = decode_checkpoint(key, value)
+                found[checkpoint.group, checkpoint.where] = checkpoint
+        self.theirs = {key: found[key].downstream for key in self._positions if key in found}
+        return all(key in found and found[key].upstream == offset for key, offset in self._positions.items())
 
     # -- reading
 
-    def _read_raw(self, region: str, topic: str) -> list[tuple[bytes | None, bytes | None]]:
-        return [(m_key, m_value) for _, m_key, m_value in _read_all(self._client(region), [(topic, 0)]).get((topic, 0), [])]
+    def _raw(self, region: str, where: Where) -> list[Raw]:
+        return read_all(self._client(region), [where])[where]
 
-    def _read(self, region: str) -> dict[Where, list[tuple[int, str]]]:
-        found = _read_all(self._client(region), PARTITIONS)
-        return {where: [(offset, json.loads(value or b"{}")["id"]) for offset, _, value in records] for where, records in found.items()}
+    def _read(self, region: str) -> dict[Where, list[Entry]]:
+        return {where: events(records) for where, records in read_all(self._client(region), PARTITIONS).items()}
 
     def _mirrored(self) -> bool:
         """Whether the target's log ends with the source's last event, everywhere."""
-        here, there = (_read_all(self._client(region), PARTITIONS, last=20) for region in ("east", "west"))
+        here, there = (read_all(self._client(region), PARTITIONS, last=20) for region in ("east", "west"))
         return all(here[w] and there[w] and here[w][-1][2] == there[w][-1][2] for w in PARTITIONS)
 
     def _within(self, reached: Callable[[], bool], seconds: float, every_s: float = 0.5) -> bool:
@@ -364,183 +473,160 @@ class Run:
             time.sleep(every_s)
         return True
 
-    def _until(self, reached: Callable[[], bool], seconds: float, every_s: float = 0.5) -> None:
+    def _until(self, reached: Callable[[], bool], seconds: float, what: str, every_s: float = 0.5) -> None:
         if not self._within(reached, seconds, every_s):
-            raise RuntimeError(f"{self.scenario.name}: not ready after {seconds:.0f} s")
+            raise NotMeasured(f"not within {seconds:.0f} s: {what}")
 
     # -- judging
 
-    def _judge(self, positions: dict[str, dict[Where, int]]) -> dict[str, object]:
+    def _judge(self) -> dict[str, Any]:
+        if self._refused:
+            raise NotMeasured(f"{len(self._refused)} records were not written, first {self._refused[0]}")
         source, target = self._read("east"), self._read("west")
-        judges = {where: Judge(source[where], target[where]) for where in PARTITIONS}
-        mm2: list[Cost] = []
-        ours: list[Cost] = []
-        exact = over_bound = missing = 0
-        for group, rows in positions.items():
-            for where, committed in rows.items():
-                answer = self.ours[group, where]
-                cost = judges[where].cost(committed, answer["floor"])
-                ours.append(cost)
-                translation = answer["translation"]
-                exact += translation["type"] == "exact"
-                over_bound += cost.reread > (translation["repeats_max"] if translation["type"] == "bounded" else 0)
-                if (group, where) in self.theirs:
-                    mm2.append(judges[where].cost(committed, self.theirs[group, where]))
-                else:
-                    missing += 1
+        written = {where: [(offset, event) for event, offset in found.items()] for where, found in self._written.items()}
+        judges = {where: Judge(source[where], target[where], written[where]) for where in PARTITIONS}
+        self._require(judges, source)
+        theirs = {key: judges[key[1]].cost(self._positions[key], answer) for key, answer in self.theirs.items()}
+        ours = {key: judges[key[1]].cost(self._positions[key], row["floor"]) for key, row in self.ours.items()}
+        exact = sum(row["translation"]["type"] == "exact" for row in self.ours.values())
+        wrong = [key for key, cost in ours.items() if cost.skipped or cost.reread > _stated(self.ours[key])]
+        for key in wrong:
+            self.say(f"WRONG: {key[0]} on {key[1]} committed {self._positions[key]}, {ours[key]}, said {json.dumps(self.ours[key])}")
         return {
-            "mm2_reread_median": median([cost.reread for cost in mm2]),
-            "mm2_reread_max": max((cost.reread for cost in mm2), default=None),
-            "mm2_skipped": sum(cost.skipped for cost in mm2),
-            "mm2_missing": missing,
-            "mrc_reread_median": median([cost.reread for cost in ours]),
-            "mrc_reread_max": max(cost.reread for cost in ours),
-            "mrc_skipped": sum(cost.skipped for cost in ours),
-            "mrc_over_its_bound": over_bound,
-            "positions": len(ours),
-            "exact_share": round(exact / len(ours), 4),
+            "mm2_reread_median": median([cost.reread for cost in theirs.values()]),
+            "mm2_reread_max": max((cost.reread for cost in theirs.values()), default=None),
+            "mm2_skipped": sum(cost.skipped for cost in theirs.values()),
+            "mm2_missing": len(self._positions) - len(theirs),
+            "mrc_reread_median": median([cost.reread for cost in ours.values()]),
+            "mrc_reread_max": max((cost.reread for cost in ours.values()), default=None),
+            "mrc_skipped": sum(cost.skipped for cost in ours.values()),
+            "mrc_missing": len(self._positions) - len(ours),
+            "mrc_repeats_max": max((_stated(row) for row in self.ours.values()), default=0),
+            "mrc_over_its_bound": sum(cost.reread > _stated(self.ours[key]) for key, cost in ours.items()),
+            "positions": len(self._positions),
+            "exact_share": round(exact / len(self._positions), 4),
+            "aborted_transactions": self._aborted,
+            "copied_again": sum(judge.copied_again for judge in judges.values()),
+            "source_offsets_without_record": sum(map(without_record, source.values())),
+            "target_offsets_without_record": sum(map(without_record, target.values())),
             "records_per_partition": {f"{topic}-{p}": len(source[topic, p]) for topic, p in PARTITIONS},
             "copies_per_partition": {f"{topic}-{p}": len(target[topic, p]) for topic, p in PARTITIONS},
         }
 
+    def _require(self, judges: Mapping[Where, Judge], source: Mapping[Where, Sequence[Entry]]) -> None:
+        """Refuse to measure what did not happen."""
+        if strangers := sum(judge.strangers for judge in judges.values()):
+            raise NotMeasured(f"{strangers} records of the target were never written to the source")
+        if self.scenario.restart and not all(judge.copied_again for judge in judges.values()):
+            raise NotMeasured("MirrorMaker has not copied again on every partition")
+        if self.scenario.transactional and not self._aborted:
+            raise NotMeasured("no transaction was aborted")
+        if not self.scenario.compacted and min(map(len, source.values())) < RECORDS:
+            raise NotMeasured(f"a partition has fewer than {RECORDS:,} records")
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+
+def _stated(row: Mapping[str, Any]) -> int:
+    """Return how many records may repeat, as mrc's answer says."""
+    translation = row["translation"]
+    return int(translation["repeats_max"]) if translation["type"] == "bounded" else 0
+
+
+def _set(entries: Mapping[str, str]) -> list[ConfigEntry]:
+    return [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in entries.items()]
 
 
 def _flushed(producer: Producer) -> None:
     if producer.flush(60):
-        raise RuntimeError("records were not acknowledged within a minute")
+        raise NotMeasured("records were not acknowledged within a minute")
 
 
-def _string(data: bytes, at: int) -> tuple[str, int]:
-    (length,) = struct.unpack_from(">h", data, at)
-    return data[at + 2 : at + 2 + length].decode(), at + 2 + length
+# ---------------------------------------------------------------- the command
 
 
-def _read_all(
-    config: Mapping[str, str], wanted: Iterable[Where], last: int | None = None
-) -> dict[Where, list[tuple[int, bytes | None, bytes | None]]]:
-    """Return offset, key and value of every visible record, or of about the ``last`` ones, within two minutes."""
-    consumer = Consumer(
-        {
-            **config,
-            "group.id": "bench-read",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-        }
-    )
-    found: dict[Where, list[tuple[int, bytes | None, bytes | None]]] = {where: [] for where in wanted}
+def run_one(scenario: Scenario) -> dict[str, Any] | None:
+    """Return the scenario's row, None where it could not be measured; its servers are gone by then.
+
+    The state folder stays, with its logs, where it failed or an aim was missed.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="mrc-bench-"))
+    run = Run(scenario, folder)
+    keep = False
     try:
-        starts = []
-        for where in found:
-            low, high = consumer.get_watermark_offsets(TopicPartition(*where), timeout=10)
-            starts.append(TopicPartition(*where, low if last is None else max(low, high - last)))
-        consumer.assign(starts)
-        left, until_s = set(found), time.monotonic() + 120
-        while left and time.monotonic() < until_s:
-            for message in consumer.consume(5_000, 0.2):
-                where = (str(message.topic()), int(message.partition() or 0))
-                error = message.error()
-                if error is None:
-                    found[where].append((int(message.offset() or 0), message.key(), message.value()))
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    left.discard(where)
-                else:
-                    raise RuntimeError(str(error))
-        if left:
-            raise RuntimeError(f"could not read {left} to the end")
+        row = run.measure()
+        keep = bool(missed(scenario.name, row))
+        return row
+    except (NotMeasured, MrcError, KafkaException, OSError, RuntimeError, subprocess.TimeoutExpired) as failure:
+        keep = True
+        run.say(f"NOT MEASURED: {failure}")
+        return None
     finally:
-        consumer.close()
-    return found
+        _take_down(run, wipe=not keep)
 
 
-# ---------------------------------------------------------------- aims and the report
+def _take_down(run: Run, *, wipe: bool) -> None:
+    """End every process of the sandbox, whatever is pressed meanwhile."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        run.sandbox.down(wipe=wipe)
+        if wipe:
+            shutil.rmtree(run.sandbox.state.folder, ignore_errors=True)
+        else:
+            run.say(f"logs are kept in {run.sandbox.state.folder}")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def missed(name: str, row: Mapping[str, Any]) -> list[str]:
-    """Return the aims that a scenario's row misses."""
-    found = [f"mrc_skipped is {row['mrc_skipped']}, the aim is 0"] if row["mrc_skipped"] else []
-    if row["mrc_over_its_bound"]:
-        found.append(f"{row['mrc_over_its_bound']} positions re-read more than mrc's bound")
-    if name != "restart-duplicates":
-        if row["mrc_reread_max"]:
-            found.append(f"mrc_reread_max is {row['mrc_reread_max']}, the aim is 0")
-        if row["exact_share"] < 1:
-            found.append(f"exact_share is {row['exact_share']}, the aim is 1")
-    return found
-
-
-def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the rows as people read them."""
-    lines = [
-        f"{'':<20}{'---- MirrorMaker 2 ----':>30}{'------- mrc -------':>34}",
-        f"{'scenario':<20}{'median':>9}{'max':>8}{'skipped':>8}{'none':>5}{'median':>9}{'max':>8}{'skipped':>8}{'exact':>9}",
-    ]
-    for name, row in rows.items():
-        theirs = f"{row['mm2_reread_median'] or 0:>9,.0f}{row['mm2_reread_max'] or 0:>8,}{row['mm2_skipped']:>8}{row['mm2_missing']:>5}"
-        ours = f"{row['mrc_reread_median']:>9,.0f}{row['mrc_reread_max']:>8,}{row['mrc_skipped']:>8}{row['exact_share']:>9.3f}"
-        lines.append(f"{name:<20}{theirs}{ours}")
-        lines += [f"{'':<20}MISSED: {words}" for words in missed(name, row)]
-    return "\n".join(lines)
-
-
-def markdown(result: Mapping[str, Any]) -> str:
-    """Return a result as a table for the docs."""
-    lines = [
-        "| scenario | positions | MirrorMaker 2 re-reads: median | most | mrc re-reads: median | most | skipped by mrc | exact |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for name, row in result["scenarios"].items():
-        theirs = f"{row['mm2_reread_median'] or 0:,.0f} | {row['mm2_reread_max'] or 0:,}"
-        ours = f"{row['mrc_reread_median']:,.0f} | {row['mrc_reread_max']:,} | {row['mrc_skipped']} | {row['exact_share']:.1%}"
-        lines.append(f"| {name} | {row['positions']} | {theirs} | {ours} |")
-    return "\n".join(lines)
-
-
-def write_into(document: Path, result: Mapping[str, Any]) -> None:
-    """Put the table between the markers of a document."""
-    before, begin, rest = document.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    document.write_text(
-        f"{before}{begin}\n{markdown(result)}\n\nCommit {result['commit']}, {result['machine']['cores']} cores.\n{end}{after}"
-    )
-
-
-BEGIN = "<!-- translation benchmark: begin -->"
-END = "<!-- translation benchmark: end -->"
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 def main() -> int:
     """Run the scenarios, print the table, write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.translation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     names = [scenario.name for scenario in SCENARIOS]
-    parser.add_argument("--scenario", action="append", choices=names, help="one of them; may be given again (all where left out)")
-    parser.add_argument("--json", type=Path, default=RESULTS / "translation.json", help="where results go")
+    kept = RESULTS / "translation.json"
+    parser.add_argument("--scenario", action="append", choices=names, metavar="NAME", help="one of them; may be given again (default: all)")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        default=kept,
+        help="where results go (default: %(default)s); scenarios that stand there and were not run stay, if taken in the same setting",
+    )
+    parser.add_argument("--redraw", action="store_true", help="run nothing; draw the table in the docs anew from the results file")
     asked = parser.parse_args()
-    rows: dict[str, dict[str, object]] = {}
-    for scenario in SCENARIOS:
-        if asked.scenario and scenario.name not in asked.scenario:
-            continue
-        folder = Path(tempfile.mkdtemp(prefix="mrc-bench-"))
-        run = Run(scenario, folder)
-        try:
-            rows[scenario.name] = run.measure()
-        finally:
-            run.sandbox.down(wipe=True)
-            shutil.rmtree(folder, ignore_errors=True)
-        print(table({scenario.name: rows[scenario.name]}), file=sys.stderr, flush=True)
+    document = ROOT / "docs" / "offset-translation.md"
+    if asked.redraw:
+        write_into(document, earlier(asked.json))
+        return 0
+    signal.signal(signal.SIGTERM, _interrupt)
+    rows: dict[str, dict[str, Any]] = {}
+    wanted = [scenario for scenario in SCENARIOS if not asked.scenario or scenario.name in asked.scenario]
+    around = json.loads(json.dumps(circumstances(PARAMETERS)))
+    for scenario in wanted:
+        row = run_one(scenario)
+        if row is not None:
+            rows[scenario.name] = {**row, "commit": around["commit"]}
+            print(table({scenario.name: row}), file=sys.stderr, flush=True)
     print(table(rows))
-    asked.json.parent.mkdir(parents=True, exist_ok=True)
-    result = {**circumstances(PARAMETERS), "scenarios": rows}
-    asked.json.write_text(json.dumps(result, indent=2) + "\n")
-    if not asked.scenario:
-        write_into(ROOT / "docs" / "offset-translation.md", result)
+    if rows:
+        asked.json.parent.mkdir(parents=True, exist_ok=True)
+        result = merged(earlier(asked.json), {**around, "scenarios": rows}, names)
+        asked.json.write_text(json.dumps(result, indent=2) + "\n")
+        if asked.json == kept and len(result["scenarios"]) == len(names):
+            write_into(document, result)
+    if len(rows) < len(wanted):
+        print(f"not measured: {', '.join(one.name for one in wanted if one.name not in rows)}")
+        return 1
     return 3 if any(missed(name, row) for name, row in rows.items()) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted {interrupt}".strip(), file=sys.stderr)
+        sys.exit(130)
