@@ -138,7 +138,7 @@ def kept(sandbox: Sandbox, archived: tuple[str, ...], told: Any) -> bool:
 def test_every_move_is_kept_whole_in_both_regions(estate: tuple[Sandbox, Traffic]) -> None:
     sandbox, _ = estate
     told = said(sandbox, "history")
-    assert len(told) >= 3
+    assert told
     for region in ("east", "west"):
         archived = ("--archived", "--region", region)
         eventually(partial(kept, sandbox, archived, told))
