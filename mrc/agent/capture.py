@@ -17,6 +17,7 @@ from mrc.agent.commits import FollowedCommits
 from mrc.agent.estate import Estate
 from mrc.agent.verifying import verify
 from mrc.core.errors import MrcError
+from mrc.core.failover.findings import spelt
 from mrc.core.inventory import Position
 from mrc.core.model import ActiveRecord, GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, Value, encode, target_topic
 from mrc.core.translation.checkpoint import Checkpoint, CheckpointKey, advance, decode_checkpoints, encode_checkpoint
@@ -302,7 +303,7 @@ class Capture:
                 pending.append("the logs are not read to their ends yet")
             elif live is not None and (deleted := self._deleted_now(live)):
                 # Nobody can answer for these, however long is waited.
-                raise MrcError("NOT_VERIFIED", "; ".join(f"{one.code}: {one.message}" for one in deleted), where=str(self._flow))
+                raise MrcError("NOT_VERIFIED", spelt(deleted), where=str(self._flow))
             else:
                 for (group, tp), known in positions.items():
                     answer = self._final(tp, known, final=not source_alive)

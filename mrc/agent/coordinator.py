@@ -13,7 +13,6 @@ from mrc.agent import fencing, flowing
 from mrc.agent.archive import Archive
 from mrc.agent.capture import Capture
 from mrc.agent.estate import Estate
-from mrc.agent.fencing import Proof
 from mrc.agent.mover import Mover
 from mrc.agent.observer import Observer
 from mrc.agent.quorum import Absence, SelfFence
@@ -98,15 +97,19 @@ class Coordinator:
         now_s = self.estate.clock.monotonic_s()
         try:
             changed = fencing.reconcile(self.estate, region, self.estate.leadership.check)
-            if changed or now_s - self._proved_at_s.get(region, -FENCE_PROOF_EVERY_S) >= FENCE_PROOF_EVERY_S:
-                self._proved_at_s[region] = now_s
-                proof: Proof = fencing.prove(self.estate, region, still=False)
-                self._fences[region] = fencing.view(proof, None, self.estate.clock.now_ms())
+            self._prove_now_and_then(region, now_s, changed=changed)
         except MrcError as error:
             self._fences[region] = fencing.view(None, error, self.estate.clock.now_ms())
             self._proved_at_s.pop(region, None)
             raise
         return changed
+
+    def _prove_now_and_then(self, region: Region, now_s: float, *, changed: bool) -> None:
+        """Prove a region's fence where it was changed, or was not proved for a while."""
+        if changed or now_s - self._proved_at_s.get(region, -FENCE_PROOF_EVERY_S) >= FENCE_PROOF_EVERY_S:
+            self._proved_at_s[region] = now_s
+            proof = fencing.prove(self.estate, region, still=False)
+            self._fences[region] = fencing.view(proof, None, self.estate.clock.now_ms())
 
     def quorum_tick(self) -> bool:
         """Watch whether anybody leads in the other region, and fence this one if no majority is heard; return whether it was changed.
@@ -118,10 +121,8 @@ class Coordinator:
         with contextlib.suppress(MrcError):  # no majority: what was seen before holds, and the next look is the one that counts
             self.absence.look()
         changed = self.self_fence.tick()
-        region, now_s = self.estate.region, self.estate.clock.monotonic_s()
-        if self.self_fence.stands and (changed or now_s - self._proved_at_s.get(region, -FENCE_PROOF_EVERY_S) >= FENCE_PROOF_EVERY_S):
-            self._proved_at_s[region] = now_s
-            self._fences[region] = fencing.view(fencing.prove(self.estate, region, still=False), None, self.estate.clock.now_ms())
+        if self.self_fence.stands:
+            self._prove_now_and_then(self.estate.region, self.estate.clock.monotonic_s(), changed=changed)
         return changed
 
     def flow_tick(self) -> str:

@@ -18,7 +18,7 @@ from mrc.agent.estate import Estate
 from mrc.agent.leadership import leader_path
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.failover import fence
-from mrc.core.failover.findings import findings
+from mrc.core.failover.findings import findings, spelt
 from mrc.core.failover.flows import FlowStart
 from mrc.core.failover.ledger import Ledger, Tail
 from mrc.core.failover.plan import Plan, PlanStep
@@ -156,10 +156,6 @@ def _reconcile_fence(work: Work, region: Region) -> None:
 # ---------------------------------------------------------------- preflight, attest
 
 
-def _spelt(found: list[FindingView]) -> str:
-    return "; ".join(f"{f.code}: {f.message}" for f in found)
-
-
 def _preflight(work: Work) -> dict[str, str]:
     inventory = msgspec.structs.replace(work.observe(), execution="")
     plan = work.plan
@@ -167,10 +163,10 @@ def _preflight(work: Work) -> dict[str, str]:
     against = findings(inventory, plan.kind, plan.target, attested=settled, superseding=bool(plan.supersedes))
     found = [f for f in against if f.severity == "error"]
     if found:
-        raise MrcError("PLAN_REFUSED", _spelt(found))
+        raise MrcError("PLAN_REFUSED", spelt(found))
     if work.plan.kind == "switchover":
         if obstacles := work.positions.obstacles():
-            raise MrcError("PLAN_REFUSED", _spelt(obstacles))
+            raise MrcError("PLAN_REFUSED", spelt(obstacles))
         # Whatever is unread when the fence stands is read inside the write block.
         work.wait(lambda: not work.positions.behind(), lambda: MrcError("CAPTURE_BEHIND", work.positions.behind(), where=str(work.forward)))
     groups = inventory.regions[work.plan.source].groups
@@ -532,7 +528,7 @@ def _wanted_positions(work: Work) -> dict[GroupId, dict[TopicPartition, Position
     planned = work.plan.kind == "switchover"
     translated = work.positions.final_positions(source_alive=planned, deadline_s=work.deadline_s)
     if planned and (obstacles := work.positions.obstacles()):
-        raise MrcError("NOT_VERIFIED", _spelt(obstacles), where=str(work.forward))
+        raise MrcError("NOT_VERIFIED", spelt(obstacles), where=str(work.forward))
     wanted: dict[GroupId, dict[TopicPartition, Position]] = {}
     for group in work.estate.unit.groups:
         known = translated.get(group, {})

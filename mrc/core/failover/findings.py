@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mrc.core.errors import CODES
 from mrc.core.failover import fence
@@ -156,6 +156,11 @@ def _unsafe(inventory: Inventory, seen: RegionInventory) -> Iterator[FindingView
         unread = seen.bindings if isinstance(seen.bindings, Unknown) else seen.broker_settings
         detail = unread.detail if isinstance(unread, Unknown) else ""
         yield _error("AUTHORIZATION_FAILED", f"ACLs or broker settings of {seen.region} cannot be read: {detail}", str(seen.region))
+
+
+def spelt(found: Iterable[FindingView]) -> str:
+    """Return findings in one line, as an error tells of them."""
+    return "; ".join(f"{one.code}: {one.message}" for one in found)
 
 
 def _unreachable(reading: Known[float] | Unknown, code: str, severity: str, what: str, region: Region) -> Iterator[FindingView]:
