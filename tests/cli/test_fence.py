@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,15 +13,6 @@ from mrc.core.model import ActiveRecord, Epoch, Region
 from mrc.core.views import FindingView
 from tests.cli.running import run
 from tests.control.estate import NOW_MS, Estate
-
-
-@pytest.fixture
-def estate(tmp_path: Path) -> Iterator[Estate]:
-    made = Estate(tmp_path)
-    try:
-        yield made
-    finally:
-        made.stop()
 
 
 def mrc(estate: Estate, *arguments: str, output: str = "json") -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,15 +19,6 @@ from tests.cli.running import run
 from tests.control.estate import Agent, Estate
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def estate(tmp_path: Path) -> Iterator[Estate]:
-    made = Estate(tmp_path)
-    try:
-        yield made
-    finally:
-        made.stop()
 
 
 class Halt:

@@ -7,24 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from mrc.cli.exits import Exit
 from tests.cli.running import run
 from tests.control.estate import Estate
-
-
-@pytest.fixture
-def estate(tmp_path: Path) -> Iterator[Estate]:
-    made = Estate(tmp_path)
-    try:
-        yield made
-    finally:
-        made.stop()
 
 
 def lag(estate: Estate) -> dict[str, dict[str, Any]]:

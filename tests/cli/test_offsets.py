@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,6 @@ from mrc.cli.translating import LINE_BYTES_MAX, _batches
 from mrc.core.translation.positions import Place
 from tests.cli.running import run
 from tests.control.estate import Estate
-
-
-@pytest.fixture
-def estate(tmp_path: Path) -> Iterator[Estate]:
-    made = Estate(tmp_path)
-    try:
-        yield made
-    finally:
-        made.stop()
 
 
 def offsets(estate: Estate, *arguments: str, output: str = "json") -> subprocess.CompletedProcess[str]:

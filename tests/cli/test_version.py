@@ -5,25 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 import mrc
 from mrc.cli.exits import Exit
 from mrc.core.views import VersionView
 from tests.cli.running import run
 from tests.control.estate import Agent, Estate
-
-
-@pytest.fixture
-def estate(tmp_path: Path) -> Iterator[Estate]:
-    made = Estate(tmp_path)
-    try:
-        yield made
-    finally:
-        made.stop()
 
 
 def versions(estate: Estate) -> dict[str, dict[str, object]]:

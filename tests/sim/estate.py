@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrc.config.runbook import load_runbook
-from mrc.core.failover.execution import ENDED, Approved, Run, replay
+from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Run, replay
 from mrc.core.failover.plan import make_plan
 from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import GroupId, Region
@@ -129,8 +129,8 @@ class Estate:
         self.agents[name].alive = False
         self.agents[name].tree.expire()
 
-    def finish(self, target: Region) -> Run:
-        """Run rounds until the execution has ended; a person approves whatever it waits for."""
+    def finish(self, target: Region, answer: Approved | AbortAsked | None = None) -> Run:
+        """Run rounds until the execution has ended; a person answers whatever it waits for, with an approval where nothing else is said."""
         for _ in range(ROUNDS_MAX):
             self.round()
             run = self.run_of(target)
@@ -139,7 +139,7 @@ class Estate:
             if run.phase in ENDED:
                 return run
             if run.phase == "waiting":
-                self.leader(target).coordinator.mover.ask(Approved("test"))
+                self.leader(target).coordinator.mover.ask(answer or Approved("test"))
         raise AssertionError(f"did not end: {self.run_of(target)}")
 
     def move(self, kind: MoveKind, target: Region, *, attested: bool = False) -> Run:

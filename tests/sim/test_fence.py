@@ -39,20 +39,6 @@ def refused(estate: Estate, region: Region) -> bool:
     return not estate.world.clusters[region].acls.allows(PRODUCER, "write", "topic", "orders")
 
 
-def finish(estate: Estate, ending: str) -> Run:
-    """Ask for the end as soon as the fence waits for it, again where the one that was asked was killed; and see it come."""
-    for _ in range(400):
-        estate.round()
-        run = estate.run_of(WEST)
-        if run is None:
-            continue
-        if run.phase in ENDED:
-            return run
-        if run.phase == "waiting":
-            estate.leader(WEST).coordinator.mover.ask(ENDINGS[ending]())
-    raise AssertionError(f"did not end: {estate.run_of(WEST)}")
-
-
 # ---------------------------------------------------------------- in force
 
 
@@ -164,7 +150,7 @@ def acts(ending: str) -> list[str]:
     switch = estate.leader(WEST).switch
     switch.armed = True
     estate.begin("fence", WEST)
-    assert finish(estate, ending).phase == PHASES[ending]
+    assert estate.finish(WEST, ENDINGS[ending]()).phase == PHASES[ending]
     return switch.acts
 
 
@@ -176,7 +162,7 @@ def end_state(estate: Estate) -> dict[str, object]:
 def undisturbed(ending: str) -> dict[str, object]:
     estate = settled()
     estate.begin("fence", WEST)
-    finish(estate, ending)
+    estate.finish(WEST, ENDINGS[ending]())
     return end_state(estate)
 
 
@@ -197,7 +183,7 @@ def test_the_agent_may_be_killed_at_any_act_of_a_fence(ending: str, at: int, aft
         if not estate.world.ensemble.nodes["/groups/orders/current"].data:
             assert record(estate) == (EAST, "open", 1)  # nothing has happened, and nothing will
             return
-    assert finish(estate, ending).phase == PHASES[ending]
+    assert estate.finish(WEST, ENDINGS[ending]()).phase == PHASES[ending]
     assert not leader.alive
     assert end_state(estate) == UNDISTURBED[ending]
     assert record(estate) == (EAST, "open", 2)
@@ -254,7 +240,7 @@ def test_a_fence_whose_region_dies_under_it_ends_with_an_abort_or_when_it_is_bac
         assert run.waiting.code == "CLUSTER_UNREACHABLE"
         regain(estate, EAST)
         estate.settle()
-        run = finish(estate, ending)
+        run = estate.finish(WEST, ENDINGS[ending]())
     assert run.phase == PHASES[ending]
 
 
@@ -278,6 +264,6 @@ def test_how_long_a_fence_was_in_force_is_no_move_that_took_too_long() -> None:
     estate = settled()
     fenced(estate)
     estate.settle(100)
-    assert finish(estate, "approve").phase == "succeeded"
+    assert estate.finish(WEST, ENDINGS["approve"]()).phase == "succeeded"
     estate.settle()
     assert objectives(estate, None, 1.0) == {}

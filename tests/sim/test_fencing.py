@@ -95,16 +95,21 @@ def aborted(estate: Estate) -> Run:
     return estate.until("aborted")
 
 
+def found_by(estate: Estate, step: str) -> None:
+    """The step waits, names the partition of the late record, and the target is not open."""
+    run = estate.until("waiting")
+    assert run.waiting is not None
+    assert (run.step.name, run.waiting.code) == (step, "NOT_VERIFIED")
+    assert "orders-0" in run.waiting.message
+    assert estate.applications.record().state == "closed"
+
+
 def test_a_record_that_got_past_the_fence_is_found_while_there_is_a_way_back() -> None:
     estate = settled()
     estate.begin("switchover", WEST)
     until_step(estate, "release-groups")
     past_the_fence(estate)
-    run = estate.until("waiting")
-    assert run.waiting is not None
-    assert (run.step.name, run.waiting.code) == ("move-positions", "NOT_VERIFIED")
-    assert "orders-0" in run.waiting.message
-    assert estate.applications.record().state == "closed"
+    found_by(estate, "move-positions")
     aborted(estate)
     assert (estate.applications.record().region, estate.applications.record().state) == (EAST, "open")
     estate.settle()
@@ -121,11 +126,7 @@ def test_a_record_that_got_past_the_fence_after_the_positions_were_moved_keeps_t
     estate.begin("switchover", WEST, runbook=file)
     assert until_step(estate, "look").evidence["move-positions"]
     past_the_fence(estate)
-    run = estate.until("waiting")
-    assert run.waiting is not None
-    assert (run.step.name, run.waiting.code) == ("open-target", "NOT_VERIFIED")
-    assert "orders-0" in run.waiting.message
-    assert estate.applications.record().state == "closed"
+    found_by(estate, "open-target")
 
 
 @pytest.mark.parametrize("commit", [True, False], ids=["committed", "broken-off"])
