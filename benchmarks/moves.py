@@ -12,7 +12,7 @@ chosen anew before every move. Every number of groups has a sandbox of its own. 
 - ``resume``: the agent that carries a switchover is killed when the journal says that a step is done. ``resumed_s`` is from the kill
   until another agent's entry is in the journal, ``first_ack_s`` until a write is acknowledged in the target.
 
-Every figure but ``resumed_s``, which a reader of the journal sees, is taken from the traffic's own logs. Every move is judged as the demo's
+Every figure but ``resumed_s`` and what single steps took, which the journal tells, is taken from the traffic's own logs. Every move is judged as the demo's
 are; a promise that was broken is printed as MISSED, and so is an aim (exit code 3). Parts that were measured before, under the same
 circumstances, stay in FILE: what is left, or another number of groups, may be run later.
 """
@@ -137,15 +137,15 @@ def missed(measurements: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def table(measurements: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the figures for people."""
     aims: dict[tuple[str, str], float] = {(part, figure): aim_s for part, figure, aim_s in AIMS.values()}
-    lines = [f"{'groups':>6}  {'part':<10}{'figure':<13}{'p50':>8}{'worst':>8}{'aim':>6}  verdict"]
+    lines = [f"{'groups':>6}  {'part':<10}{'figure':<18}{'p50':>8}{'worst':>8}{'aim':>6}  verdict"]
     for groups, parts in measurements.items():
         for part, taken in parts.items():
             for figure, row in taken["summary"].items():
                 aim_s = aims.get((part, figure))
                 said = "" if aim_s is None else "met" if row["p50"] is not None and row["p50"] <= aim_s else "MISSED"
                 p50, worst = ("never" if row[name] is None else f"{row[name]:.2f}" for name in ("p50", "worst"))
-                lines.append(f"{groups:>6}  {part:<10}{figure:<13}{p50:>8}{worst:>8}{'-' if aim_s is None else f'{aim_s:.0f}':>6}  {said}")
-            lines.append(f"{groups:>6}  {part:<10}{'agents, MB each at most':<29}{taken['agent_rss_mb_max']:>6.0f}")
+                lines.append(f"{groups:>6}  {part:<10}{figure:<18}{p50:>8}{worst:>8}{'-' if aim_s is None else f'{aim_s:.0f}':>6}  {said}")
+            lines.append(f"{groups:>6}  {part:<10}{'agents, MB each at most':<34}{taken['agent_rss_mb_max']:>6.0f}")
     return "\n".join(lines)
 
 
@@ -227,9 +227,9 @@ class Bench:
         source, target = self._active, other(self._active)
         self._until_ready(target)
         move = Move("switchover", source, target, now_ms())
-        self._move("switchover", target)
+        steps = self._move("switchover", target)
         self._arrived(traffic, target)
-        return [move], {}
+        return [move], steps
 
     def _unplanned(self, traffic: Traffic) -> tuple[list[Move], Figures]:
         source, target = self._active, other(self._active)
@@ -237,12 +237,12 @@ class Bench:
         captured = self._captured()
         move = Move("failover", source, target, now_ms(), captured)
         self.sandbox.kill(source)
-        self._move("failover", target, "--attest-dead")
+        steps = self._move("failover", target, "--attest-dead")
         self._arrived(traffic, target)
         self.sandbox.start(source)
         self.sandbox.start_agents(source)
         home, _ = self._planned(traffic)
-        return [move, *home], {}
+        return [move, *home], steps
 
     def _resume(self, traffic: Traffic) -> tuple[list[Move], Figures]:
         source, target = self._active, other(self._active)
@@ -303,19 +303,23 @@ class Bench:
                 raise MrcError("SANDBOX_FAILED", f"{target} is not ready after {READY_S:.0f} s: {problem}", where=target)
             time.sleep(0.5)
 
-    def _move(self, kind: str, target: str, *more: str) -> None:
-        """Ask for a move until it is accepted, as a person would; all of that is within the move's time."""
+    def _move(self, kind: str, target: str, *more: str) -> Figures:
+        """Ask for a move until it is accepted, as a person would; all of that is within the move's time.
+
+        Returns:
+            What each step took by the journal, which tells where the move's time went.
+        """
         token = secrets.token_hex(8)  # so that a request whose answer was lost is not made twice
         until_s = time.monotonic() + COMMAND_S
         while True:
             try:
-                self._mrc(kind, target, *more, "--yes", "--reason", "benchmark", "--token", token)
+                said = self._mrc(kind, target, *more, "--yes", "--reason", "benchmark", "--token", token)
             except MrcError as error:
                 if not error.retryable or time.monotonic() > until_s:
                     raise
                 say(f"asks again: {error.message}")
             else:
-                return
+                return {f"{step['name']}_s": step["elapsed_ms"] / 1000 for step in json.loads(said)["steps"]}
 
     def _arrived(self, traffic: Traffic, target: str) -> None:
         self._active = target

@@ -207,6 +207,9 @@ class Cluster(Protocol):
     def positions(self, group: GroupId) -> dict[TopicPartition, Position]:
         """Return committed positions, with require_stable; partitions without one are absent."""
 
+    def positions_of(self, groups: Sequence[GroupId]) -> dict[GroupId, dict[TopicPartition, Position]]:
+        """Return the positions of many groups, many of them asked at once; of each as `positions`."""
+
     def commits(self) -> Commits:
         """Return a tail of every group's commits from now on; of what was committed before, `positions` tells.
 
@@ -215,6 +218,12 @@ class Cluster(Protocol):
 
     def commit_positions(self, group: GroupId, positions: Mapping[TopicPartition, Position]) -> None:
         """Commit for a group without members; the error of each partition is checked. Raises ``GROUP_HAS_MEMBERS``."""
+
+    def commit_positions_of(self, positions: Mapping[GroupId, Mapping[TopicPartition, Position]]) -> None:
+        """Commit for many groups, for many of them at once; for each as `commit_positions`.
+
+        Groups without an error have their positions when another's is raised; so may any of them when the cluster does not answer.
+        """
 
     def bindings(self) -> frozenset[Binding]:
         """Return every ACL binding of the cluster; an ALLOW for one host counts as one for ``*``, a DENY for one host is left out."""

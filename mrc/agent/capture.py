@@ -323,8 +323,8 @@ class Capture:
         source = self._estate.clusters[self._flow.source]
         return {
             (group, tp): _Committed(position)
-            for group in self._estate.unit.groups
-            for tp, position in source.positions(group).items()
+            for group, positions in source.positions_of(self._estate.unit.groups).items()
+            for tp, position in positions.items()
             if tp.topic in self._estate.unit.topics
         }
 

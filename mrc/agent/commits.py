@@ -136,8 +136,8 @@ class FollowedCommits:
         self._asked_at_s = now_s
         asked = groups if self._tail is None or not self._asked_all else (groups[self._turn % len(groups)],)
         self._turn += 1
-        for group in asked:
-            self._answer(group, self._cluster.positions(group), changed, gone)
+        for group, found in self._cluster.positions_of(asked).items():
+            self._answer(group, found, changed, gone)
         self._asked_all = True
 
     def _answer(self, group: GroupId, found: dict[TopicPartition, Position], changed: set[Key], gone: set[Key]) -> None:

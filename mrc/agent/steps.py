@@ -7,7 +7,7 @@ a check of the lease (`Work.lead`); every wait ends at the step's deadline or wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -29,6 +29,9 @@ from mrc.core.views import FindingView
 from mrc.ports import Check, Seen
 
 CANARY_TOPIC = "mrc.canary.internal"
+
+COMMITTED_AT_ONCE = 25
+"""Groups whose positions are committed between two looks at the lease."""
 
 
 class Positions(Protocol):
@@ -514,10 +517,16 @@ def _move_positions(work: Work) -> dict[str, str]:
     wanted = _wanted_positions(work)
     target = work.estate.clusters[work.plan.target]
     with work.estate.committing:
-        for group, positions in wanted.items():
+        for groups in _lots(tuple(wanted)):
             work.lead()
-            target.commit_positions(group, positions)
+            target.commit_positions_of({group: wanted[group] for group in groups})
     return {"positions": str(sum(map(len, wanted.values()))), "positions_hash": _hash(wanted)}
+
+
+def _lots(groups: Sequence[GroupId]) -> Iterator[Sequence[GroupId]]:
+    """Return so many groups at a time that their commits end well within a lease."""
+    for begin in range(0, len(groups), COMMITTED_AT_ONCE):
+        yield groups[begin : begin + COMMITTED_AT_ONCE]
 
 
 def _wanted_positions(work: Work) -> dict[GroupId, dict[TopicPartition, Position]]:
@@ -552,9 +561,9 @@ def _positions_moved(work: Work) -> str:
     """Read back, and translate anew: both must agree with what was committed. What got past the fence is found here, not too late."""
     wanted = _wanted_positions(work)
     target = work.estate.clusters[work.plan.target]
+    found = target.positions_of(tuple(wanted))
     for group, positions in wanted.items():
-        found = target.positions(group)
-        wrong = [str(tp) for tp, position in positions.items() if found.get(tp) != position]
+        wrong = [str(tp) for tp, position in positions.items() if found[group].get(tp) != position]
         if wrong:
             raise MrcError("NOT_VERIFIED", f"group {group} has other positions on {', '.join(wrong)}", where=str(work.plan.target))
     if work.plan.kind == "switchover":

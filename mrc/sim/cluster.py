@@ -11,6 +11,7 @@ from mrc.core.model import Record as Whole
 from mrc.ports import COMMITTED, Binding, Commit, GroupInfo, Isolation, Position, ProbeAnswer, Sight, TopicInfo
 from mrc.sim.authorizer import Authorizer
 from mrc.sim.clock import FakeClock
+from mrc.sim.kills import one_by_one
 from mrc.sim.log import Headers, PartitionLog, Record
 from mrc.sim.reader import FakeCommits, FakeReader
 
@@ -122,6 +123,10 @@ class FakeCluster:
             raise self._error("OPEN_TRANSACTION", f"{group} has an undecided transactional commit", retryable=True)
         return {} if found is None else dict(found.positions)
 
+    def positions_of(self, groups: Sequence[GroupId]) -> dict[GroupId, dict[TopicPartition, Position]]:
+        """See `Cluster.positions_of`."""
+        return {group: self.positions(group) for group in groups}
+
     def commits(self) -> FakeCommits:
         """See `Cluster.commits`."""
         self._reach()
@@ -139,6 +144,10 @@ class FakeCluster:
         self._commit(group, {tp: position for tp, position in positions.items() if tp not in unknown})
         if unknown:
             raise self._error("UNKNOWN_TOPIC", f"there is no {unknown[0]}")
+
+    def commit_positions_of(self, positions: Mapping[GroupId, Mapping[TopicPartition, Position]]) -> None:
+        """See `Cluster.commit_positions_of`."""
+        one_by_one(self.commit_positions, positions)
 
     def bindings(self) -> frozenset[Binding]:
         """See `Cluster.bindings`."""

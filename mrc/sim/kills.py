@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from mrc.core.errors import MrcError
+from mrc.core.model import GroupId, TopicPartition
+from mrc.ports import Position
+
+Positions = Mapping[GroupId, Mapping[TopicPartition, Position]]
 
 ACTS = frozenset(
     {
@@ -69,6 +76,18 @@ class KillSwitch:
         raise Killed(name)
 
 
+def one_by_one(commit: Callable[[GroupId, Mapping[TopicPartition, Position]], None], positions: Positions) -> None:
+    """Commit for many groups as they arrive at a cluster, one after the other: an agent may die between any two."""
+    failures = []
+    for group, wanted in positions.items():
+        try:
+            commit(group, wanted)
+        except MrcError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+
+
 class _Watched:
     def __init__(self, port: Any, switch: KillSwitch) -> None:
         self._port = port
@@ -76,6 +95,8 @@ class _Watched:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._port, name)
+        if name == "commit_positions_of":
+            return lambda positions: one_by_one(self.commit_positions, positions)
         if name not in ACTS:
             return found
         return lambda *args, **kwargs: self._switch.act(name, found, args, kwargs)

@@ -7,6 +7,7 @@ a request is carried out or right after it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from mrc.core.errors import MrcError
 from mrc.core.inventory import Binding, Position
 from mrc.core.model import Region, TopicPartition
 from mrc.ports import Check, Create, Delete, Put
-from mrc.sim.kills import ACTS, Killed
+from mrc.sim.kills import ACTS, Killed, one_by_one
 from mrc.sim.scheduling import Process, Scheduler
 from mrc.sim.tree import FakeTree
 
@@ -137,6 +138,8 @@ class _Wired:
             if not name.startswith("_") and callable(getattr(type(port), name)):
                 method = getattr(port, name)
                 setattr(self, name, method if name in UNGATED else _gated(process, method, name, kind, where))
+        if (commit := getattr(self, "commit_positions", None)) is not None:
+            self.commit_positions_of = partial(one_by_one, commit)
 
 
 def _gated(process: AgentProcess, method: Callable[..., Any], name: str, kind: str, where: Region) -> Callable[..., Any]:

@@ -135,6 +135,28 @@ def test_the_error_of_one_partition_in_a_commit_is_raised(stage: ClusterStage) -
     assert stage.cluster.positions(group) == {TopicPartition(topic, 0): Position(at(1))}
 
 
+def test_positions_of_many_groups_are_committed_and_read_at_once(stage: ClusterStage) -> None:
+    topic, many = stage.topic(3), [fresh_group() for _ in range(60)]
+    wanted = {
+        group: {TopicPartition(topic, 0): Position(at(number), "note"), TopicPartition(topic, 2): Position(at(1))}
+        for number, group in enumerate(many)
+    }
+    stage.cluster.commit_positions_of({**wanted, fresh_group(): {}})
+    unknown = fresh_group()
+    assert stage.cluster.positions_of([*many, unknown]) == {**wanted, unknown: {}}
+    assert stage.cluster.positions_of([]) == {}
+    stage.cluster.commit_positions_of({})
+
+
+def test_a_group_that_refuses_a_commit_keeps_no_other_from_it(stage: ClusterStage) -> None:
+    topic, live, before, after = stage.topic(), fresh_group(), fresh_group(), fresh_group()
+    tp = TopicPartition(topic, 0)
+    with stage.member(live, topic):
+        wanted = {group: {tp: Position(at(1))} for group in (before, live, after)}
+        assert _fails(stage, lambda: stage.cluster.commit_positions_of(wanted)) == "GROUP_HAS_MEMBERS"
+        assert stage.cluster.positions_of([before, after]) == {group: {tp: Position(at(1))} for group in (before, after)}
+
+
 # ---------------------------------------------------------------- fences
 
 
@@ -411,6 +433,8 @@ CALLS: list[Callable[[Cluster], object]] = [
     lambda cluster: cluster.groups([fresh_group(), fresh_group()]),
     lambda cluster: cluster.positions(fresh_group()),
     lambda cluster: cluster.commit_positions(fresh_group(), {TopicPartition("orders", 0): Position(at(0))}),
+    lambda cluster: cluster.positions_of([fresh_group(), fresh_group()]),
+    lambda cluster: cluster.commit_positions_of({fresh_group(): {TopicPartition("orders", 0): Position(at(0))}}),
     lambda cluster: cluster.bindings(),
     lambda cluster: cluster.add_bindings([_deny("orders", "producer")]),
     lambda cluster: cluster.remove_bindings([_deny("orders", "producer")]),

@@ -52,11 +52,12 @@ def _stopped(pid: int) -> bool:
         # These three brought the driver to abort the process when the late answer came.
         lambda cluster, group: cluster.commit_positions(group, {ORDERS: Position(Offset(0))}),
         lambda cluster, group: cluster.positions(group),
+        lambda cluster, group: cluster.positions_of([group, *(fresh_group() for _ in range(30))]),
         lambda cluster, group: cluster.group(group),
         # This one was answered with offset -1001.
         lambda cluster, _: cluster.starts([ORDERS]),
     ],
-    ids=["commit", "positions", "group", "starts"],
+    ids=["commit", "positions", "positions-of-many", "group", "starts"],
 )
 def test_a_broker_that_hangs_and_comes_back_harms_nobody(sandbox: Sandbox, call: Callable[[KafkaCluster, GroupId], object]) -> None:
     cluster = KafkaCluster("east", access(sandbox, "east", "mrc"), None, 1.0)

@@ -130,7 +130,12 @@ class KafkaCluster:
 
     def positions(self, group: GroupId) -> dict[TopicPartition, Position]:
         """See `Cluster.positions`."""
-        return self._positions.read(group)
+        return self._positions.read((group,))[group]
+
+    def positions_of(self, groups: Sequence[GroupId]) -> dict[GroupId, dict[TopicPartition, Position]]:
+        """See `Cluster.positions_of`."""
+        found = self._positions.read(groups)
+        return {group: found[group] for group in groups}
 
     def commits(self) -> CommitTail:
         """See `Cluster.commits`."""
@@ -142,8 +147,11 @@ class KafkaCluster:
 
     def commit_positions(self, group: GroupId, positions: Mapping[TopicPartition, Position]) -> None:
         """See `Cluster.commit_positions`. Partitions without an error are committed even when another's is raised."""
-        if positions:
-            self._positions.commit(group, positions)
+        self.commit_positions_of({group: positions})
+
+    def commit_positions_of(self, positions: Mapping[GroupId, Mapping[TopicPartition, Position]]) -> None:
+        """See `Cluster.commit_positions_of`."""
+        self._positions.commit({group: wanted for group, wanted in positions.items() if wanted})
 
     def bindings(self) -> frozenset[Binding]:
         """See `Cluster.bindings`."""

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -31,6 +33,8 @@ _DESTROY_AT_ONCE = 0x8
 _ANY_OPERATION = 0
 _SLICE_MS = 50
 _IDLE_MAX = 4
+_AT_ONCE_MAX = 25
+"""Groups asked for, or committed for, at once: the cluster answers them one after the other, and each waits for those before it."""
 
 
 class _Partition(Structure):
@@ -104,7 +108,8 @@ class GroupPositions:
     Args:
         access: the cluster and the principal.
         region: for errors.
-        deadline_s: what a call may take. One that is over it ends its connection, see `mrc.adapters.kafka.admin`.
+        deadline_s: what a call may take, per `_AT_ONCE_MAX` groups. One that is over it ends its connection: see
+            `mrc.adapters.kafka.admin`.
     """
 
     def __init__(self, access: Access, region: str, deadline_s: float) -> None:
@@ -121,42 +126,47 @@ class GroupPositions:
         for handle in idle:
             _library().rd_kafka_destroy_flags(handle, _DESTROY_AT_ONCE)
 
-    def read(self, group: str) -> dict[TopicPartition, Position]:
-        """Return a group's stable positions; partitions without one are absent. Raises world errors."""
+    def read(self, groups: Sequence[str]) -> dict[str, dict[TopicPartition, Position]]:
+        """Return the stable positions of each group; partitions without one are absent. Raises world errors."""
         library = _library()
-        found: dict[TopicPartition, Position] = {}
-        with self._connection() as handle:
-            options = library.rd_kafka_AdminOptions_new(handle, _ANY_OPERATION)
-            library.rd_kafka_AdminOptions_set_require_stable_offsets(options, 1)
-            request = c_void_p(library.rd_kafka_ListConsumerGroupOffsets_new(group.encode(), None))
-            try:
-                with self._asked(handle, "List", request, options, f"positions of {group}") as partitions:
-                    for one in partitions:
-                        if one.offset >= 0:
-                            text = ctypes.string_at(one.metadata, one.metadata_size) if one.metadata else b""
-                            # The driver, as it commits, adds a NUL; what it adds is no part of the text.
-                            position = Position(Offset(one.offset), text.decode(errors="replace").removesuffix("\0"))
-                            found[TopicPartition(one.topic.decode(), one.partition)] = position
-            finally:
-                library.rd_kafka_ListConsumerGroupOffsets_destroy(request)
-                library.rd_kafka_AdminOptions_destroy(options)
+        found: dict[str, dict[TopicPartition, Position]] = {}
+        for lot in _lots(groups):
+            with self._connection() as handle, ExitStack() as stack:
+                options = library.rd_kafka_AdminOptions_new(handle, _ANY_OPERATION)
+                stack.callback(library.rd_kafka_AdminOptions_destroy, options)
+                library.rd_kafka_AdminOptions_set_require_stable_offsets(options, 1)
+                asked = []
+                for group in lot:
+                    request = c_void_p(library.rd_kafka_ListConsumerGroupOffsets_new(group.encode(), None))
+                    stack.callback(library.rd_kafka_ListConsumerGroupOffsets_destroy, request)
+                    asked.append(stack.enter_context(_asked(handle, "List", request, options, f"positions of {group}")))
+                for group, one in zip(lot, asked, strict=True):
+                    found[group] = _positions(self._answer(one))
         return found
 
-    def commit(self, group: str, positions: Mapping[TopicPartition, Position]) -> None:
-        """Commit for a group without members. Raises world errors and ``GROUP_HAS_MEMBERS``.
+    def commit(self, wanted: Mapping[str, Mapping[TopicPartition, Position]]) -> None:
+        """Commit for groups without members. Raises world errors and ``GROUP_HAS_MEMBERS``.
 
-        Partitions without an error are committed even when another's is raised.
+        Groups and partitions without an error are committed even when another's is raised.
         """
         library = _library()
-        with self._connection() as handle:
-            wanted = _partitions(library, handle, positions)
-            request = c_void_p(library.rd_kafka_AlterConsumerGroupOffsets_new(group.encode(), wanted))
-            library.rd_kafka_topic_partition_list_destroy(wanted)
-            try:
-                with self._asked(handle, "Alter", request, None, f"commit for {group}"):
-                    pass
-            finally:
-                library.rd_kafka_AlterConsumerGroupOffsets_destroy(request)
+        for lot in _lots(tuple(wanted)):
+            failures = []
+            with self._connection() as handle, ExitStack() as stack:
+                asked = []
+                for group in lot:
+                    positions = _partitions(library, handle, wanted[group])
+                    request = c_void_p(library.rd_kafka_AlterConsumerGroupOffsets_new(group.encode(), positions))
+                    library.rd_kafka_topic_partition_list_destroy(positions)
+                    stack.callback(library.rd_kafka_AlterConsumerGroupOffsets_destroy, request)
+                    asked.append(stack.enter_context(_asked(handle, "Alter", request, None, f"commit for {group}")))
+                for one in asked:
+                    try:
+                        self._answer(one)
+                    except MrcError as error:
+                        failures.append(error)
+                if failures:
+                    raise failures[0]
 
     # -- inside
 
@@ -192,46 +202,73 @@ class GroupPositions:
             raise MrcError("CLUSTER_UNREACHABLE", said.value.decode(), where=self._region, retryable=True)
         return handle
 
-    @contextmanager
-    def _asked(self, handle: int, verb: str, request: c_void_p, options: int | None, what: str) -> Iterator[list[_Partition]]:
-        """Ask, wait, check the errors of the call, of the group and of each partition; the partitions are valid inside."""
+    def _answer(self, asked: _Asked) -> list[_Partition]:
+        """Wait, check the errors of the call, of the group and of each partition; the partitions are valid as long as ``asked`` is."""
         library = _library()
-        queue = library.rd_kafka_queue_new(handle)
-        event = None
-        try:
-            getattr(library, f"rd_kafka_{verb}ConsumerGroupOffsets")(handle, byref(request), 1, options, queue)
-            for _ in range(max(1, int(self._deadline_s * 1000 / _SLICE_MS))):
-                event = library.rd_kafka_queue_poll(queue, _SLICE_MS)
-                if event:
-                    break
-            if not event:
-                raise unreachable(self._region, what, self._deadline_s)
-            self._raise(library.rd_kafka_event_error(event), what)
-            result = getattr(library, f"rd_kafka_event_{verb}ConsumerGroupOffsets_result")(event)
-            yield self._answered(getattr(library, f"rd_kafka_{verb}ConsumerGroupOffsets_result_groups"), result, what)
-        finally:
-            if event:
-                library.rd_kafka_event_destroy(event)
-            library.rd_kafka_queue_destroy(queue)
-
-    def _answered(self, groups: Callable[..., ctypes._Pointer[c_void_p]], result: int, what: str) -> list[_Partition]:
-        library = _library()
+        while not asked.event:
+            if time.monotonic() > asked.since_s + self._deadline_s:
+                raise unreachable(self._region, asked.what, self._deadline_s)
+            asked.event = library.rd_kafka_queue_poll(asked.queue, _SLICE_MS)
+        self._raise(library.rd_kafka_event_error(asked.event), asked.what)
+        result = getattr(library, f"rd_kafka_event_{asked.verb}ConsumerGroupOffsets_result")(asked.event)
         count = c_size_t()
-        answers = groups(result, byref(count))
+        answers = getattr(library, f"rd_kafka_{asked.verb}ConsumerGroupOffsets_result_groups")(result, byref(count))
         found: list[_Partition] = []
         for number in range(count.value):
             error = library.rd_kafka_group_result_error(answers[number])
-            self._raise(library.rd_kafka_error_code(error) if error else 0, what)
+            self._raise(library.rd_kafka_error_code(error) if error else 0, asked.what)
             partitions = library.rd_kafka_group_result_partitions(answers[number])
             if partitions:
                 found += [partitions.contents.elems[at] for at in range(partitions.contents.cnt)]
         for one in found:
-            self._raise(one.err, f"{what} {one.topic.decode()}-{one.partition}")
+            self._raise(one.err, f"{asked.what} {one.topic.decode()}-{one.partition}")
         return found
 
     def _raise(self, code: int, what: str) -> None:
         if code:
             raise world_error(KafkaError(code), f"{self._region} {what}")
+
+
+@dataclass
+class _Asked:
+    """A request that is on its way, and its answer once it has been waited for."""
+
+    verb: str
+    what: str
+    queue: int
+    since_s: float
+    event: int | None = None
+
+
+@contextmanager
+def _asked(handle: int, verb: str, request: c_void_p, options: int | None, what: str) -> Iterator[_Asked]:
+    """Send a request; its answer comes to a queue of its own, which lives as long as the block."""
+    library = _library()
+    one = _Asked(verb, what, library.rd_kafka_queue_new(handle), time.monotonic())
+    try:
+        getattr(library, f"rd_kafka_{verb}ConsumerGroupOffsets")(handle, byref(request), 1, options, one.queue)
+        yield one
+    finally:
+        if one.event:
+            library.rd_kafka_event_destroy(one.event)
+        library.rd_kafka_queue_destroy(one.queue)
+
+
+def _lots(groups: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Return the groups in as many at once as a call's deadline allows for."""
+    for begin in range(0, len(groups), _AT_ONCE_MAX):
+        yield groups[begin : begin + _AT_ONCE_MAX]
+
+
+def _positions(partitions: list[_Partition]) -> dict[TopicPartition, Position]:
+    found: dict[TopicPartition, Position] = {}
+    for one in partitions:
+        if one.offset >= 0:
+            text = ctypes.string_at(one.metadata, one.metadata_size) if one.metadata else b""
+            # The driver, as it commits, adds a NUL; what it adds is no part of the text.
+            position = Position(Offset(one.offset), text.decode(errors="replace").removesuffix("\0"))
+            found[TopicPartition(one.topic.decode(), one.partition)] = position
+    return found
 
 
 def _partitions(library: ctypes.CDLL, handle: int, positions: Mapping[TopicPartition, Position]) -> ctypes._Pointer[_Partitions]:
