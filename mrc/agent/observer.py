@@ -55,15 +55,20 @@ class Observer:
                 self.refresh(region)
         return self.inventory()
 
-    def refresh(self, region: Region) -> RegionInventory:
-        """Look at a region, keep and return what was seen."""
+    def refresh(self, region: Region, *, groups_age_max_s: float = 0.0) -> RegionInventory:
+        """Look at a region, keep and return what was seen.
+
+        Args:
+            region: which one.
+            groups_age_max_s: its groups are asked for again when they were last told longer ago: of all readings they cost the cluster most.
+        """
         before = self.region(region)
-        looked = self._look(region, before)
+        looked = self._look(region, before, groups_age_max_s)
         with self._lock:
             self._regions[region] = looked
         return looked
 
-    def _look(self, region: Region, before: RegionInventory) -> RegionInventory:
+    def _look(self, region: Region, before: RegionInventory, groups_age_max_s: float) -> RegionInventory:
         estate, cluster = self._estate, self._estate.clusters[region]
         topics = self._read(lambda: cluster.topics(estate.unit.topics), before.topics)
         kafka = self._answered(topics, before.kafka)
@@ -75,7 +80,9 @@ class Observer:
         else:
             bindings = self._read(cluster.bindings, before.bindings)
             broker = self._read(lambda: self._broker_settings(region), before.broker_settings)
-            groups = self._read(lambda: cluster.groups(estate.unit.groups), before.groups)
+            groups = before.groups
+            if not isinstance(groups, Known) or estate.clock.now_ms() - groups.at_ms >= groups_age_max_s * 1000:
+                groups = self._read(lambda: cluster.groups(estate.unit.groups), before.groups)
         connector = estate.connector(estate.inbound(region))
         replicator = estate.replicators[region]
         inbound = self._read(lambda: replicator.status(connector), before.inbound)

@@ -76,7 +76,6 @@ def worker_properties(layout: Layout, state: State, region: str) -> str:
         "heartbeat.interval.ms": 1000,
         # A task that hangs on a dead source is given up after this.
         "task.shutdown.graceful.timeout.ms": 2000,
-        "producer.linger.ms": 0,
         "consumer.isolation.level": "read_committed",
     }
     if layout.options.mm2_exactly_once:
@@ -128,6 +127,9 @@ def connectors(layout: Layout, state: State, target: str) -> dict[str, dict[str,
             "refresh.topics.interval.seconds": "60",
             "consumer.poll.timeout.ms": "100",
             "source.consumer.isolation.level": "read_committed",
+            # Ten or a thousand records a second on many partitions then cost a few requests and not as many as records.
+            "source.consumer.fetch.min.bytes": "32768",
+            "source.consumer.fetch.max.wait.ms": "25",
         },
         f"{name}{CHECKPOINT}": {
             **common,

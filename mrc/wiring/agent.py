@@ -30,6 +30,7 @@ from mrc.telemetry.metrics import serve_metrics
 from mrc.wiring.estates import Reach, reach, runbook
 
 OBSERVE_EVERY_S = 2.0
+GROUPS_EVERY_S = 10.0
 RECONCILE_EVERY_S = 1.0
 SYNC_EVERY_S = 1.0
 ARCHIVE_EVERY_S = 2.0
@@ -174,7 +175,7 @@ class Agent:
 
 
 def _refresh(coordinator: Coordinator, region: Region) -> bool:
-    coordinator.observer.refresh(region)
+    coordinator.observer.refresh(region, groups_age_max_s=GROUPS_EVERY_S)
     return False
 
 

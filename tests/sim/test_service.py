@@ -13,7 +13,7 @@ from mrc.cli.status import DEADLINE_S
 from mrc.config.runbook import load_runbook
 from mrc.core.errors import MrcError
 from mrc.core.failover.findings import findings
-from mrc.core.model import Known, Reading, Region, Unknown
+from mrc.core.model import GroupId, Known, Reading, Region, Unknown
 from mrc.core.views import FlowView
 from mrc.sim.agents import SimAgent
 from mrc.sim.tree import Stored
@@ -80,6 +80,25 @@ def test_of_a_flow_that_stands_by_nothing_is_claimed_while_its_source_is_silent_
     estate.world.regain(WEST)
     estate.leader(EAST).coordinator.observer.refresh(WEST)  # it answers again, but no fence was proved since
     assert {reason(p.lag_records) for p in standing_by(estate).partitions} == {"fence-not-proved"}
+
+
+def test_groups_are_asked_for_again_only_when_what_is_known_of_them_is_old(estate: Estate) -> None:
+    observer, cluster, billing = estate.leader(EAST).coordinator.observer, estate.world.clusters[EAST], GroupId("billing")
+
+    def members() -> int:
+        groups = observer.refresh(EAST, groups_age_max_s=10).groups
+        assert isinstance(groups, Known)
+        return groups.value[billing].members
+
+    observer.refresh(EAST)
+    before = members()
+    cluster.members_of[billing].members = before + 3
+    assert members() == before
+    estate.world.clock.sleep(10)
+    assert members() == before + 3
+    cluster.members_of[billing].members = before
+    estate.leader(EAST).coordinator.observer.observe()  # as a plan does: what it says is always of now
+    assert members() == before
 
 
 def test_a_flow_into_a_silent_region_is_unknown_for_that_reason(estate: Estate) -> None:

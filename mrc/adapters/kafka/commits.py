@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaException, Message
 
 from mrc.adapters.kafka.access import Access
 from mrc.adapters.kafka.errors import Complaints, world_error
-from mrc.adapters.kafka.reading import is_end, open_consumer
+from mrc.adapters.kafka.reading import FOLLOWING, is_end, open_consumer
 from mrc.core.errors import MrcError
 from mrc.core.model import GroupId, Offset, TopicPartition
 from mrc.ports import COMMITTED, Commit, Position
@@ -44,7 +44,7 @@ class CommitTail:
         self._deadline_s = deadline_s
         self._complaints = Complaints()
         self._doubtful_since_s: float | None = None
-        self._consumer: Consumer | None = open_consumer(access, start, self._complaints, COMMITTED)
+        self._consumer: Consumer | None = open_consumer(access, start, self._complaints, COMMITTED, FOLLOWING)
 
     def poll(self, timeout_s: float) -> list[Commit]:
         """See `Commits.poll`."""

@@ -20,7 +20,13 @@ GROUP_ID = "mrc.reader"
 """The driver wants a name; nothing is ever committed under it."""
 
 
-def open_consumer(access: Access, start: Mapping[TopicPartition, Offset], complaints: Complaints, sight: Sight) -> Consumer:
+FOLLOWING: Mapping[str, int] = {"fetch.min.bytes": 65_536, "fetch.wait.max.ms": 50}
+"""Settings of a consumer that follows logs: what comes within this time comes with one request, not with one for each record."""
+
+
+def open_consumer(
+    access: Access, start: Mapping[TopicPartition, Offset], complaints: Complaints, sight: Sight, settings: Mapping[str, int] = {}
+) -> Consumer:
     """Return a consumer of these partitions that reports ends and refuses positions outside of the log."""
     consumer = Consumer(
         {
@@ -35,6 +41,7 @@ def open_consumer(access: Access, start: Mapping[TopicPartition, Offset], compla
             "fetch.error.backoff.ms": 50,
             "queued.max.messages.kbytes": 16_384,
             "error_cb": complaints,
+            **settings,
         },
         logger=DRIVER_LOG,
     )
@@ -81,7 +88,7 @@ class KafkaReader:
         self._doubtful_since_s: float | None = None
         self._closed = False
         self._unstamped = sight.unstamped
-        self._consumer = open_consumer(access, start, self._complaints, sight)
+        self._consumer = open_consumer(access, start, self._complaints, sight, FOLLOWING)
 
     def poll(self, max_records: int, timeout_s: float) -> list[Batch]:
         """See `Reader.poll`."""
