@@ -12,9 +12,9 @@ chosen anew before every move. Every number of groups has a sandbox of its own. 
 - ``resume``: the agent that carries a switchover is killed when the journal says that a step is done. ``resumed_s`` is from the kill
   until another agent's entry is in the journal, ``first_ack_s`` until a write is acknowledged in the target.
 
-Every figure but ``resumed_s`` and what single steps took, which the journal tells, is taken from the traffic's own logs. Every move is judged as the demo's
-are; a promise that was broken is printed as MISSED, and so is an aim (exit code 3). Parts that were measured before, under the same
-circumstances, stay in FILE: what is left, or another number of groups, may be run later.
+Every figure but ``resumed_s`` and what single steps took, which the journal tells, is taken from the traffic's own logs. Every move is
+judged as the demo's are; a promise that was broken is printed as MISSED, and so is an aim (exit code 3). Parts that were measured before,
+under the same circumstances, stay in FILE: what is left, or another number of groups, may be run later.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Observer:
 
         Args:
             region: which one.
-            groups_age_max_s: its groups are asked for again when they were last told longer ago: of all readings they cost the cluster most.
+            groups_age_max_s: its groups are asked for again when they were last told longer ago; of all readings they cost most.
         """
         before = self.region(region)
         looked = self._look(region, before, groups_age_max_s)
