@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "skip": ("mrc.cli.moves:skip", "Let a waiting execution go on without the step that waits."),
     "divergence": ("mrc.cli.moves:divergence", "Records that one region has and the other never got."),
     "runbook": ("mrc.cli.runbook:runbook", "Runbooks: list, show, lint, render, diagram."),
+    "rules": ("mrc.cli.rules:rules", "Conflict rules: check them, try them on stories."),
     "config": ("mrc.cli.config:config", "The configuration: check it, or make one."),
     "gate": ("mrc.cli.gate:gate", "Whether a region's brokers may start for applications."),
     "agent": ("mrc.cli.agent:agent", "Run an agent of a region."),

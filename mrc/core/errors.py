@@ -42,6 +42,11 @@ CODES: dict[str, Code] = {
         "The runbook file has an error or an unsafe order.",
         "Mend the named step; the safe order is in docs/moves.md.",
     ),
+    "RULES_INVALID": Code(
+        "usage",
+        "The conflict rules, or the cases that try them, have an error or could not come to the same answer in every region.",
+        "Mend the named line; `mrc rules check` shows every error at once, docs/conflicts.md has the rules.",
+    ),
     "UNKNOWN_REGION": Code("usage", "No such region in the configuration.", "Use one of the named regions."),
     "UNKNOWN_GROUP": Code(
         "usage",
