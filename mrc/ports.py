@@ -16,10 +16,11 @@ import msgspec
 from mrc.core.inventory import Binding as Binding
 from mrc.core.inventory import FlowStatus as FlowStatus
 from mrc.core.inventory import GroupInfo as GroupInfo
+from mrc.core.inventory import Pointing as Pointing
 from mrc.core.inventory import Position as Position
 from mrc.core.inventory import ProbeAnswer as ProbeAnswer
 from mrc.core.inventory import TopicInfo as TopicInfo
-from mrc.core.model import GroupId, Offset, TopicPartition
+from mrc.core.model import GroupId, Offset, Region, TopicPartition
 from mrc.core.model import Record as Record
 from mrc.core.model import Seen as Seen
 from mrc.core.translation.sight import Isolation as Isolation
@@ -306,6 +307,26 @@ class Hook(Protocol):
         """Send ``facts`` as JSON body (GET: no body) to an http or https address; return the answer's text, its beginning if it is long.
 
         Raises ``HOOK_FAILED`` for a status that is not 2xx, a redirect too, and where there is none within ``timeout_s``.
+        """
+
+
+class Route(Protocol):
+    """Where clients are sent that do not follow the active-region record: a name in DNS, servers of HAProxy, a command.
+
+    Raises ``ROUTE_UNREACHABLE`` (retryable; what was asked may have happened) where there is no answer in time or none that can be
+    read, and ``ROUTE_REFUSED`` where the other side does not let mrc do it.
+    """
+
+    name: str
+
+    def read(self) -> Pointing:
+        """Return where the route leads, asked anew at the place that decides it."""
+
+    def point(self, region: Region, seen: Pointing, told: Mapping[str, str]) -> None:
+        """Let the route lead to ``region``, provided that it is as it was ``seen``; returns when that was read back.
+
+        Raises ``ROUTE_CHANGED`` when it is not as it was seen (nothing is overwritten), or when something else was read back.
+        ``told`` are facts for a command of the operator's: execution, epoch. May be done more than once.
         """
 
 

@@ -265,6 +265,21 @@ CODES: dict[str, Code] = {
         "A command or a request of the operator's failed or took too long.",
         "Read what it said last; it may be done again by hand.",
     ),
+    "ROUTE_UNREACHABLE": Code(
+        "world",
+        "What sends clients to a region (DNS, HAProxy, a command) did not answer in time, or not so that it can be read.",
+        "Look at the server that the message names; mrc sets the route when it answers.",
+    ),
+    "ROUTE_REFUSED": Code(
+        "world",
+        "What sends clients to a region refused mrc a reading or a change.",
+        "Compare `routing` in the configuration with what the server allows: docs/clients.md says what it must.",
+    ),
+    "ROUTE_CHANGED": Code(
+        "world",
+        "A route was changed by somebody else while mrc was about to set it; mrc overwrote nothing.",
+        "mrc looks again and sets it, unless it leads to neither region: then set it by hand.",
+    ),
     # mrc is wrong
     "INVARIANT": Code(
         "bug",

@@ -80,6 +80,7 @@ class Unit(Value, frozen=True):
         rpo_s: seconds of records that a failover may lose; None: nobody has said.
         rto_s: seconds that a move may take.
         self_fence_after_s: seconds without a ZooKeeper majority after which agents refuse writes in their open region; None: never.
+        carries_producers: something redirects clients that may carry a running idempotent producer to the other cluster.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Unit(Value, frozen=True):
     rpo_s: float | None = None
     rto_s: float | None = None
     self_fence_after_s: float | None = None
+    carries_producers: bool = False
 
     def other(self, region: Region) -> Region:
         """Return the unit's other region (a unit has two)."""
@@ -122,11 +124,30 @@ class RegionInventory(Value, frozen=True):
     inbound_settings: Reading[Mapping[str, str]]
 
 
+class Pointing(Value, frozen=True):
+    """Where a route leads: a name in DNS, a load balancer, whatever sends clients to a region that do not follow the record.
+
+    Attributes:
+        region: where all of it leads; empty: to none, to several, or elsewhere.
+        foreign: it leads to something that is no region's: somebody else has written it, and mrc never overwrites that.
+        seen: all that was read, in an order of its own; what a change is compared with.
+    """
+
+    region: str
+    foreign: bool
+    seen: tuple[str, ...]
+
+
 class Inventory(Value, frozen=True):
-    """Everything that one agent saw of one replication group, in one piece."""
+    """Everything that one agent saw of one replication group, in one piece.
+
+    Attributes:
+        routes: where the configured routes lead, by name.
+    """
 
     unit: Unit
     at_ms: int
     record: ActiveRecord | None
     regions: Mapping[Region, RegionInventory]
     execution: str = ""
+    routes: Mapping[str, Reading[Pointing]] = {}
