@@ -1,4 +1,4 @@
-# make setup   everything that the rest needs: .venv, Java, Maven, the sandbox's jars
+# make setup   everything that the rest needs: .venv, Java, Maven, the sandbox's jars, HAProxy and a name server for tests
 # make check   format, lint, types, imports, API, generated code and the tests that need no server
 # make test    setup, then all of check and the tests on real servers
 # make test-full  the same with a million random histories, translation judged with exactly-once MirrorMaker too, and ten kills
@@ -18,6 +18,7 @@ PIP := pip --disable-pip-version-check --quiet
 
 setup: python
 	@scripts/java
+	@scripts/routers
 	@$(BIN)/python -m mrc.sandbox jars >/dev/null
 
 python: $(VENV)/.mrc-installed

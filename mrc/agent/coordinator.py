@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from mrc.agent import fencing, flowing
+from mrc.agent import fencing, flowing, routing
 from mrc.agent.archive import Archive
 from mrc.agent.capture import Capture
 from mrc.agent.estate import Estate
@@ -18,6 +18,7 @@ from mrc.agent.observer import Observer
 from mrc.agent.quorum import Absence, SelfFence
 from mrc.agent.syncing import LiveSync
 from mrc.core.errors import MrcError
+from mrc.core.failover import routes
 from mrc.core.failover.execution import ENDED, AbortAsked, Run
 from mrc.core.failover.plan import as_seen
 from mrc.core.failover.runbook import Runbook, approval_of
@@ -71,9 +72,9 @@ class Coordinator:
         return self.capture.findings() + self.sync.findings() + self.archive.findings()
 
     def as_seen(self, runbook: Runbook) -> Runbook:
-        """Return a runbook for a move to this region, with its conditions judged by what the observer saw last."""
+        """Return a runbook for a move to this region: conditions judged by what the observer saw last, approvals that the unit needs."""
         source = self.observer.region(self.estate.unit.other(self.estate.region))
-        return as_seen(runbook, source_reachable=isinstance(source.kafka, Known))
+        return routes.asking(as_seen(runbook, source_reachable=isinstance(source.kafka, Known)), self.estate.unit)
 
     # -- pumps
 
@@ -128,6 +129,15 @@ class Coordinator:
     def flow_tick(self) -> str:
         """Reconcile the flow into this region; return what was done."""
         return flowing.reconcile(self.estate, self.estate.leadership.check) if self.leads else ""
+
+    def route_tick(self) -> tuple[str, ...]:
+        """Look where clients are sent, and reconcile it; return what was changed."""
+        if not self.leads:
+            return ()
+        try:
+            return routing.reconcile(self.estate, self.estate.leadership.check)
+        finally:
+            self.observer.refresh_routes()
 
     def capture_tick(self) -> bool:
         """Read on, capture and translate; return whether there was anything new.

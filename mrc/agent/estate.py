@@ -12,7 +12,7 @@ from mrc.core.errors import MrcError
 from mrc.core.inventory import TopicInfo, Unit
 from mrc.core.model import ActiveRecord, Flow, Region, TopicPartition, target_topic
 from mrc.core.translation.sight import Sights, sights
-from mrc.ports import Clock, Cluster, Hook, Replicator
+from mrc.ports import Clock, Cluster, Hook, Replicator, Route
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Estate:
         region: the agent's own region.
         replicators: Connect of the flows *into* each region.
         super_users: what the configuration says of each region's ``super.users``; None: nothing.
-        route: argv of the routing command; empty where there is none.
+        route: argv of the routing command that is not read back; empty where there is none.
+        routes: what sends clients to a region and can be read back.
         committing: held by whoever commits positions, so that a move's are the last.
         settings: of the flows' source connectors, as Connect told them last.
         led_beside: asks the region's other agents, not ZooKeeper, whether one of them leads; False also where none answers.
@@ -38,6 +39,7 @@ class Estate:
     clock: Clock
     hook: Hook
     route: Sequence[str] = ()
+    routes: Sequence[Route] = ()
     super_users: Mapping[Region, tuple[str, ...] | None] = field(default_factory=dict)
     committing: threading.Lock = field(default_factory=threading.Lock)
     settings: dict[Flow, Mapping[str, str]] = field(default_factory=dict)

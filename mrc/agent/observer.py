@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from mrc.agent.estate import Estate
 from mrc.core.errors import MrcError
-from mrc.core.inventory import Binding, GroupInfo, Inventory, RegionInventory
+from mrc.core.inventory import Binding, GroupInfo, Inventory, Pointing, RegionInventory
 from mrc.core.model import GroupId, Known, Reading, Region, Unknown
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ class Observer:
             region: RegionInventory(region, unseen, unseen, unseen, unseen, unseen, unseen, unseen, unseen)
             for region in estate.unit.regions
         }
+        self._routes: dict[str, Reading[Pointing]] = {}
 
     def region(self, region: Region) -> RegionInventory:
         """Return the last look at a region."""
@@ -45,15 +46,28 @@ class Observer:
         current, _ = self._estate.store.current()
         with self._lock:
             regions: Mapping[Region, RegionInventory] = dict(self._regions)
-        return Inventory(self._estate.unit, self._estate.clock.now_ms(), found[0] if found else None, regions, current)
+            routes = dict(self._routes)
+        return Inventory(self._estate.unit, self._estate.clock.now_ms(), found[0] if found else None, regions, current, routes)
 
     def observe(self) -> Inventory:
-        """Look anew at every region that answered last time, then return `inventory`."""
+        """Look anew at every region and route that answered last time, then return `inventory`."""
         for region in self._estate.unit.regions:
             seen = self.region(region)
             if isinstance(seen.kafka, Known) or seen.kafka.reason == "not-looked-yet":
                 self.refresh(region)
+        self.refresh_routes(silent_too=False)
         return self.inventory()
+
+    def refresh_routes(self, *, silent_too: bool = True) -> None:
+        """Look where the routes lead, and keep it; ``silent_too``: also at those that did not answer last time."""
+        unseen = Unknown("not-looked-yet", "the agent has just started", self._estate.clock.now_ms())
+        for route in self._estate.routes:
+            with self._lock:
+                before = self._routes.get(route.name, unseen)
+            if silent_too or isinstance(before, Known) or before.reason == "not-looked-yet":
+                looked = self._read(route.read, before)
+                with self._lock:
+                    self._routes[route.name] = looked
 
     def refresh(self, region: Region, *, groups_age_max_s: float = 0.0) -> RegionInventory:
         """Look at a region, keep and return what was seen.

@@ -315,14 +315,16 @@ class AgentService:
             raise MrcError("NOT_LEADER", message, where=leader.address if leader else "", retryable=True)
         return self._leading(rg)
 
-    def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool) -> PlanView:
+    def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool, restarted: bool = False) -> PlanView:
         """Return what a move would do now, with every finding; touches nothing."""
         coordinator = self._mover_of(rg, target)
         absence_s = _absence_s(coordinator)
-        return self._plan_view(coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss, absence_s=absence_s)
+        return self._plan_view(
+            coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss, absence_s=absence_s, restarted=restarted
+        )
 
     def _plan_view(
-        self, coordinator: Coordinator, kind: MoveKind, *, attested: bool, superseding: bool, absence_s: float | None
+        self, coordinator: Coordinator, kind: MoveKind, *, attested: bool, superseding: bool, absence_s: float | None, restarted: bool
     ) -> PlanView:
         estate, target = coordinator.estate, self._region
         source = estate.unit.other(target)
@@ -334,7 +336,9 @@ class AgentService:
             if s.action in ACTIONS
         )
         captured = coordinator.capture.snapshot()
-        against = findings(inventory, kind, target, attested=attested, superseding=superseding, absence_s=absence_s)
+        against = findings(
+            inventory, kind, target, attested=attested, superseding=superseding, absence_s=absence_s, restarted=restarted
+        )
         # What the capture and the objectives say is about records and positions that move; a fence moves none.
         noticed = () if kind == "fence" else _capture_findings(coordinator, kind) + _bounded(captured.checkpoints, coordinator)
         objectives = () if kind == "fence" else (*_over_rpo(estate.unit, source, target, captured.lag_seconds), *_over_rto(coordinator))
@@ -354,7 +358,7 @@ class AgentService:
         )
 
     def start(
-        self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool, allow_data_loss: bool
+        self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool, allow_data_loss: bool, restarted: bool = False
     ) -> ExecutionView:
         """Start a move; the same token answers with the same execution."""
         coordinator = self._mover_of(rg, target)
@@ -367,13 +371,17 @@ class AgentService:
             if allow_data_loss and kind != "failover":
                 raise MrcError("BAD_REQUEST", "only a failover can take the place of a running move", where="allow_data_loss")
             absence_s = _absence_s(coordinator)
-            plan_view = self._plan_view(coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss, absence_s=absence_s)
+            plan_view = self._plan_view(
+                coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss, absence_s=absence_s, restarted=restarted
+            )
             errors = [f for f in plan_view.findings if f.severity == "error"]
             if errors:
                 raise _refusal(errors)
             old = coordinator.estate.store.current()[0] if allow_data_loss else ""
             imposed = fence.assumed(coordinator.estate.unit, absence_s) if kind == "failover" and not attested else ""
-            return self._begin(coordinator, plan_view, token, actor, reason, attested=attested, old=old, self_imposed=imposed)
+            return self._begin(
+                coordinator, plan_view, token, actor, reason, attested=attested, old=old, self_imposed=imposed, restarted=restarted
+            )
 
     def _begin(
         self,
@@ -386,6 +394,7 @@ class AgentService:
         attested: bool,
         old: str,
         self_imposed: str,
+        restarted: bool,
     ) -> ExecutionView:
         now_ms = coordinator.estate.clock.now_ms()
         runbook, digest = self._load_runbook(view.replication_group, view.kind)
@@ -404,6 +413,7 @@ class AgentService:
             reason=reason,
             supersedes=old,
             self_imposed=self_imposed,
+            restarted=restarted,
         )
         return execution_view(coordinator.mover.supersede(old, plan) if old else coordinator.mover.begin(plan), now_ms)
 

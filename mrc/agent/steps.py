@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from mrc.agent import fencing, flowing
+from mrc.agent import fencing, flowing, routing
 from mrc.agent.estate import Estate
 from mrc.agent.leadership import leader_path
 from mrc.core.errors import InvariantViolation, MrcError
@@ -163,7 +163,9 @@ def _preflight(work: Work) -> dict[str, str]:
     inventory = msgspec.structs.replace(work.observe(), execution="")
     plan = work.plan
     settled = plan.attested or bool(plan.self_imposed)
-    against = findings(inventory, plan.kind, plan.target, attested=settled, superseding=bool(plan.supersedes))
+    against = findings(
+        inventory, plan.kind, plan.target, attested=settled, superseding=bool(plan.supersedes), restarted=plan.restarted
+    )
     found = [f for f in against if f.severity == "error"]
     if found:
         raise MrcError("PLAN_REFUSED", spelt(found))
@@ -621,6 +623,13 @@ def _target_open(work: Work) -> str:
 
 
 def _route(work: Work) -> dict[str, str]:
+    if work.estate.unit.carries_producers and not work.plan.restarted:
+        message = "nobody has attested that producers are started anew which the redirect would carry along: skip the step, or configure them"
+        raise MrcError("PRODUCERS_CARRIED", message, where="routing.producers")
+    record, version = work.estate.require_record()
+    if not _same(record, _records(work.plan)[3]):
+        raise MrcError("RECORD_UNEXPECTED", f"the record says {record.region} {record.state}, epoch {record.epoch}", where=work.plan.id)
+    routing.release(work.estate, record, version, work.lead)
     if not work.estate.route:
         return {}
     facts = {
@@ -635,9 +644,28 @@ def _route(work: Work) -> dict[str, str]:
 
 
 def _routed(work: Work) -> str:
+    """Every route leads to the target, read anew. The leader's own pump sets them too; whoever comes second finds it done."""
+    left: list[str] = []
+    last: list[MrcError] = []
+
+    def done() -> bool:
+        try:
+            routing.reconcile(work.estate, work.lead)
+            left[:] = routing.unset(work.estate, work.plan.target)
+        except MrcError as error:
+            if not error.code.startswith("ROUTE_"):
+                raise
+            last[:] = [error]
+            return False
+        last.clear()
+        return not left
+
+    work.wait(done, lambda: last[0] if last else MrcError("ROUTE_ELSEWHERE", "; ".join(left)), every_s=0.5)
     record, _ = work.estate.require_record()
-    said = f"; the command said: {work.facts['route'] or 'nothing'}" if "route" in work.facts else "; no routing command is configured"
-    return f"the record names {record.region}{said}"
+    said = f"; the command said: {work.facts['route'] or 'nothing'}" if "route" in work.facts else ""
+    led = "".join(f"; {route.name} leads to {work.plan.target}" for route in work.estate.routes)
+    word = f"; {work.plan.actor} attests that producers are started anew" if work.estate.unit.carries_producers else ""
+    return f"the record names {record.region}{said or ('' if led else '; no routing command is configured')}{led}{word}"
 
 
 # ---------------------------------------------------------------- steps of the operator's own

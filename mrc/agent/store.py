@@ -5,6 +5,7 @@ Owns the layout below the root:
 - ``/groups/<rg>/record`` the active-region record
 - ``/groups/<rg>/fences/<region>`` bindings mrc really added
 - ``/groups/<rg>/flows/<source>-><target>`` where a flow has to start
+- ``/groups/<rg>/released`` where clients were let go that do not follow the record
 - ``/groups/<rg>/current`` id of the running execution, empty where none runs
 - ``/groups/<rg>/executions/<id>`` a plan, with ``entries/<number>`` below it
 - ``/groups/<rg>/ledger/<id>`` divergence
@@ -25,6 +26,7 @@ from mrc.core.failover.fence import FenceRecord
 from mrc.core.failover.flows import FlowStart
 from mrc.core.failover.ledger import Ledger
 from mrc.core.failover.plan import Plan
+from mrc.core.failover.routes import Released
 from mrc.core.model import ActiveRecord, Flow, Region, decode, encode
 from mrc.ports import Check, Conflict, Create, Delete, Op, Put, Tree
 
@@ -101,6 +103,17 @@ class Store:
     def forget_flow_start(self, lead: LeaderCheck, flow: Flow, version: int) -> None:
         """Remove it."""
         self._commit([lead(), Delete(f"{self.root}/flows/{flow}", version)])
+
+    # -- routes
+
+    def released(self) -> tuple[Released, int] | None:
+        """Return where clients were let go last; None where no move has."""
+        return self._read(f"{self.root}/released", Released)
+
+    def put_released(self, lead: LeaderCheck, released: Released, version: int | None, record_version: int) -> None:
+        """Replace or make it, provided that the active-region record is still the one that was acted on."""
+        write = self._upsert(f"{self.root}/released", released, version)
+        self._commit([lead(), Check(self.record_path, record_version), write])
 
     # -- executions
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mrc.config import routing
 from mrc.config.located import Key, did_you_mean
 from mrc.config.settings import FlowSettings, RegionSettings, ReplicationGroup, SecuritySettings, Settings
 
@@ -98,6 +99,9 @@ def _replication_group(key: Key, group: ReplicationGroup, settings: Settings) ->
         if (probe := f"User:{group.probe.username}") in group.principals.exempt:
             yield (*key, "probe", "username"), f"{probe} is exempt too: no fence would refuse it, and so it could prove none"
     yield from _self_fence(key, group, settings)
+    if group.routing is not None:
+        regions = tuple(dict.fromkeys(end for flow in group.flows for end in (flow.source, flow.target)))
+        yield from routing.findings((*key, "routing"), group.routing, regions)
     if group.runbooks is not None and not group.runbooks.is_dir():
         yield (*key, "runbooks"), f"there is no folder {group.runbooks}"
 

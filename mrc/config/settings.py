@@ -12,6 +12,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from mrc.config.routing import RoutingSettings as RoutingSettings
+from mrc.config.secret import Secret as Secret
+from mrc.config.secret import read_secret
 from mrc.core.errors import MrcError
 from mrc.core.model import Flow, Policy, Region, Written
 from mrc.ports import CALL_DEADLINE_S, LEASE_SHARE, RENEW_EVERY_S
@@ -24,29 +27,6 @@ PrincipalName = Annotated[str, Meta(pattern=r"^[A-Za-z]+:.+$")]
 TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
 Mode = Literal["active-passive", "active-active"]
-
-
-class Secret:
-    """A password that does not show itself: `str`, `repr` and logs see a mask, only `reveal` gives the text."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the text; hand it to a driver and keep it nowhere."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Secret(****)"
-
-
-def _read_secret(path: Path) -> Secret:
-    try:
-        return Secret(path.read_text(encoding="utf-8").rstrip("\r\n"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise MrcError("CONFIG_INVALID", f"the password file cannot be read: {error}", where=str(path)) from None
 
 
 SESSION_TIMEOUT_MS_MIN = round((CALL_DEADLINE_S + RENEW_EVERY_S) / LEASE_SHARE * 1000)
@@ -95,7 +75,7 @@ class SecuritySettings(Written, frozen=True):
         """Return the password, read from its file now. Raises ``CONFIG_INVALID`` where there is none."""
         if self.password_file is None:
             raise MrcError("CONFIG_INVALID", f"{self.protocol} has no password_file")
-        return _read_secret(self.password_file)
+        return read_secret(self.password_file)
 
 
 class KafkaSettings(Written, frozen=True):
@@ -173,7 +153,7 @@ class ProbeSettings(Written, frozen=True):
 
     def password(self) -> Secret:
         """Return the password, read from its file now. Raises ``CONFIG_INVALID``."""
-        return _read_secret(self.password_file)
+        return read_secret(self.password_file)
 
 
 class FlowSettings(Written, frozen=True):
@@ -202,16 +182,6 @@ class Objectives(Written, frozen=True):
 
     rpo_s: Annotated[float, Meta(gt=0)] = 5.0
     rto_s: Annotated[float, Meta(gt=0)] = 15.0
-
-
-class RoutingSettings(Written, frozen=True):
-    """The command that redirects clients, run by the runbook's `route` step.
-
-    Attributes:
-        command: program and arguments, no shell; a program with a slash in it is relative to the file.
-    """
-
-    command: Annotated[tuple[NonEmpty, ...], Meta(min_length=1)]
 
 
 class ReplicationGroup(Written, frozen=True):

@@ -156,13 +156,15 @@ METHODS: dict[str, Method] = {
         pb.PlanRequest,
         pb.PlanResponse,
         PlanView,
-        lambda s, r, _a: s.plan(r.replication_group, r.kind, r.target, r.attested, r.allow_data_loss),
+        lambda s, r, _a: s.plan(r.replication_group, r.kind, r.target, r.attested, r.allow_data_loss, r.producers_restarted),
     ),
     "StartMove": Method(
         pb.StartMoveRequest,
         pb.StartMoveResponse,
         ExecutionView,
-        lambda s, r, a: s.start(r.replication_group, r.kind, r.target, r.token, a, r.reason, r.attested, r.allow_data_loss),
+        lambda s, r, a: s.start(
+            r.replication_group, r.kind, r.target, r.token, a, r.reason, r.attested, r.allow_data_loss, r.producers_restarted
+        ),
     ),
     "GetExecution": Method(pb.GetExecutionRequest, pb.GetExecutionResponse, ExecutionView, lambda s, r, _a: s.execution(r.execution_id)),
     "ListExecutions": Method(

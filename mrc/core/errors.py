@@ -280,6 +280,16 @@ CODES: dict[str, Code] = {
         "A route was changed by somebody else while mrc was about to set it; mrc overwrote nothing.",
         "mrc looks again and sets it, unless it leads to neither region: then set it by hand.",
     ),
+    "ROUTE_ELSEWHERE": Code(
+        "world",
+        "A route leads to neither region, or not to the open one.",
+        "mrc sets what leads to the other region; what leads to neither is somebody else's: set it by hand.",
+    ),
+    "PRODUCERS_CARRIED": Code(
+        "usage",
+        "A redirect may carry running idempotent producers to the other cluster, which loses records.",
+        "Say in `routing.producers` what they are, or attest with --attest-producers-restarted that they are started anew: docs/clients.md.",
+    ),
     # mrc is wrong
     "INVARIANT": Code(
         "bug",

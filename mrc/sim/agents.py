@@ -38,6 +38,7 @@ def unit(world: World) -> Unit:
         probe="User:probe",
         connectors={flow: connector(flow) for flow in world.flows},
         self_fence_after_s=world.self_fence_after_s,
+        carries_producers=world.carries_producers,
     )
 
 
@@ -84,6 +85,7 @@ class SimAgent:
             leadership=self.leadership,
             clock=clock or world.clock,
             hook=wire(world.hook, "hook", region),
+            routes=tuple(wire(route, "route", region) for route in world.routes),
             led_beside=led_beside,
         )
         self.coordinator = Coordinator(estate, name)
@@ -107,6 +109,7 @@ class SimAgent:
             _bear(partial(coordinator.fence_tick, region))
         _bear(coordinator.quorum_tick)
         _bear(coordinator.flow_tick)
+        _bear(coordinator.route_tick)
         _bear(coordinator.capture_tick)
         _bear(coordinator.sync_tick)
         if move and not self.moving:

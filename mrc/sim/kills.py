@@ -23,6 +23,7 @@ ACTS = frozenset(
         "stop",
         "resume",
         "set_positions",
+        "point",
         "run",
         "send",
     }

@@ -27,6 +27,7 @@ _UNREACHABLE = {
     "kafka": "CLUSTER_UNREACHABLE",
     "connect": "CONNECT_UNREACHABLE",
     "hook": "HOOK_FAILED",
+    "route": "ROUTE_UNREACHABLE",
     "zookeeper": "ZOOKEEPER_UNREACHABLE",
 }
 
@@ -134,6 +135,7 @@ class _Wired:
     """A port as one process reaches it: the same methods."""
 
     def __init__(self, process: AgentProcess, port: Any, kind: str, where: Region) -> None:
+        self.name = getattr(port, "name", "")
         for name in dir(type(port)):
             if not name.startswith("_") and callable(getattr(type(port), name)):
                 method = getattr(port, name)

@@ -8,6 +8,7 @@ from mrc.core.model import Flow, GroupId, Policy, Region, TopicPartition, target
 from mrc.ports import Binding
 from mrc.sim.clock import FakeClock, FakeHook
 from mrc.sim.cluster import FakeCluster
+from mrc.sim.routes import FakeRoute
 from mrc.sim.replicator import MM2, FakeReplicator
 from mrc.sim.tree import FakeTree, TreeStore
 
@@ -39,6 +40,8 @@ class World:
         clusters: by region.
         replicators: by the region that they copy into.
         hook: the routing command.
+        routes: what else sends clients to a region; none at first.
+        carries_producers: whether a redirect may carry running producers along.
         ensemble: ZooKeeper; `tree` makes an agent's handle.
     """
 
@@ -59,6 +62,8 @@ class World:
         self.groups = tuple(GroupId(group) for group in groups)
         self.clock = clock or FakeClock()
         self.hook = FakeHook()
+        self.routes: list[FakeRoute] = []
+        self.carries_producers = False
         self.ensemble = TreeStore(self.clock)
         self.clusters = {region: FakeCluster(region, self.clock, PROBE) for region in (EAST, WEST)}
         self.replicators = {region: FakeReplicator(cluster, exactly_once=exactly_once) for region, cluster in self.clusters.items()}

@@ -33,6 +33,7 @@ OBSERVE_EVERY_S = 2.0
 GROUPS_EVERY_S = 10.0
 RECONCILE_EVERY_S = 1.0
 SYNC_EVERY_S = 1.0
+ROUTE_EVERY_S = 5.0
 ARCHIVE_EVERY_S = 2.0
 IDLE_S = 0.05
 PAUSE_MAX_S = 5.0
@@ -74,6 +75,8 @@ class Agent:
             if coordinator.estate.unit.self_fence_after_s is not None:
                 self._thread(f"quorum {name}", partial(self._quorum, coordinator), RECONCILE_EVERY_S)
             self._thread(f"flow {name}", partial(self._flow, coordinator), RECONCILE_EVERY_S, wake())
+            if coordinator.estate.routes:
+                self._thread(f"route {name}", partial(self._route, coordinator), ROUTE_EVERY_S, wake())
             self._thread(f"capture {name}", coordinator.capture_tick, IDLE_S)
             self._thread(f"sync {name}", coordinator.sync_tick, SYNC_EVERY_S)
             self._thread(f"archive {name}", coordinator.archive_tick, ARCHIVE_EVERY_S)
@@ -128,6 +131,11 @@ class Agent:
         if news:
             self._log.info("flow", did=done)
         return news
+
+    def _route(self, coordinator: Coordinator) -> bool:
+        for name in coordinator.route_tick():
+            self._log.info("route", set=name, group=coordinator.estate.unit.name)
+        return False
 
     def _quorum(self, coordinator: Coordinator) -> bool:
         if coordinator.quorum_tick():

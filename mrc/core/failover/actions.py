@@ -149,7 +149,7 @@ ACTIONS: Mapping[str, Action] = {
         required=_BOTH,
     ),
     "route": Action(
-        does="run the configured routing command, where there is one; clients that follow the record need none",
+        does="send clients to the target that do not follow the record: by the configured command, DNS, HAProxy; each route is read back",
         needs={"switchover": _facts("target-open"), "failover": _facts("target-open")},
         gives=_facts("routed"),
         skipping="clients that do not follow the record are not sent to the target",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mrc.core.errors import CODES
-from mrc.core.failover import fence
+from mrc.core.failover import fence, routes
 from mrc.core.failover.runbook import MoveKind
 from mrc.core.inventory import Inventory, RegionInventory, Unit
 from mrc.core.model import Known, Region, Unknown
@@ -13,13 +13,21 @@ from mrc.core.views import FindingView
 
 
 def findings(
-    inventory: Inventory, kind: MoveKind, target: Region, *, attested: bool, superseding: bool = False, absence_s: float | None = None
+    inventory: Inventory,
+    kind: MoveKind,
+    target: Region,
+    *,
+    attested: bool,
+    superseding: bool = False,
+    absence_s: float | None = None,
+    restarted: bool = False,
 ) -> tuple[FindingView, ...]:
     """Return everything that stands against moving the unit to ``target``, worst first.
 
     Args:
         superseding: a failover takes the place of the move that is running, whatever the record says in its middle.
         absence_s: seconds for which nobody has led in the source; None: somebody leads, or nobody has watched.
+        restarted: a person sees to it that producers are started anew where a redirect would carry them along.
     """
     found = [*_request(inventory, kind, target, superseding=superseding and kind == "failover")]
     if kind == "failover" and not attested and inventory.record is not None:
@@ -29,6 +37,7 @@ def findings(
         if kind != "fence":  # which opens nothing
             found += _target(inventory, target)
         found += _source(inventory, kind, source)
+        found += routes.findings(inventory, kind, target, restarted=restarted)
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(found, key=lambda f: order[f.severity]))
 
