@@ -220,7 +220,8 @@ class AgentService:
         found = [*_self_fenced(inventory), *coordinator.noticed()]
         if record.state == "open" and not inventory.execution and coordinator.estate.unit.mode == "active-passive":
             target = coordinator.estate.unit.other(record.region)
-            found += findings(inventory, "switchover", target, attested=False)
+            against = findings(inventory, "switchover", target, attested=False)
+            found += [one for one in against if one.code != "PRODUCERS_CARRIED"]  # about who asks for a move, not about how things stand
         return tuple(found)
 
     def lag(self, rg: str) -> tuple[FlowView, ...]:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from msgspec import Meta
 
@@ -65,14 +65,15 @@ class DnsSettings(Written, frozen=True):
 
     def key(self) -> TsigKey:
         """Return the key, read from its file now. Raises ``CONFIG_INVALID``, which never tells what is in the file."""
-        text = re.sub(r"(?m)(#|//).*$", "", read_secret(self.key_file).reveal())
+        text = re.sub(r"(?m)^\s*(#|//).*$", "", read_secret(self.key_file).reveal())
         found = _KEY.fullmatch(text)
         if found is None:
             message = 'not a TSIG key; it must be: key "NAME" { algorithm hmac-sha256; secret "BASE64"; };'
             raise MrcError("CONFIG_INVALID", message, where=str(self.key_file))
         algorithm = found["algorithm"].lower()
-        if algorithm not in Algorithm.__args__:  # type: ignore[attr-defined] # what a Literal is made of
-            raise MrcError("CONFIG_INVALID", f"the key's algorithm is {algorithm}; allowed: hmac-sha224 to hmac-sha512", where=str(self.key_file))
+        if algorithm not in get_args(Algorithm):
+            message = f"the key's algorithm is {algorithm}; allowed: {', '.join(get_args(Algorithm))}"
+            raise MrcError("CONFIG_INVALID", message, where=str(self.key_file))
         return TsigKey(found["name"], algorithm, Secret(found["secret"]))
 
 

@@ -44,7 +44,7 @@ replication_groups:
 
 PASSWORD = "correct horse"
 
-TSIG_SECRET = "YSBzZWNyZXQgb2YgYSBuYW1lIHNlcnZlcg=="
+TSIG_SECRET = "YSBzZWNyZXQgb2Yg//BuYW1lIHNlcnZlcg=="
 
 ROUTED_BY_DNS = """\
     routing:

@@ -208,14 +208,17 @@ def test_the_step_waits_for_the_word_that_they_are_stopped_and_no_client_is_sent
     assert one.leads_to == WEST, "once it was approved, the route is kept there"
 
 
-def test_where_nobody_lets_clients_go_no_route_is_set() -> None:
-    """The region was opened by a move whose step `route` was skipped, and the settings say nothing of producers."""
+def test_where_nobody_has_answered_for_the_producers_no_route_is_set() -> None:
+    """The settings say no longer what producers are: changed between the plan and its step."""
     one = route()
-    estate = estate_with(one, carries=True)
+    estate = estate_with(one)
     estate.begin("switchover", WEST)
+    estate.until("verifying")
+    estate.world.carries_producers = True
+    estate.restart(WEST)
     run = waits(estate)
     assert run.waiting is not None
-    assert run.waiting.code == "PRODUCERS_CARRIED"
+    assert (run.step.name, run.waiting.code) == ("route", "PRODUCERS_CARRIED")
     estate.settle(30)
     assert one.leads_to == EAST
     assert one.changes == []
