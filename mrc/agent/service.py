@@ -337,9 +337,7 @@ class AgentService:
             if s.action in ACTIONS
         )
         captured = coordinator.capture.snapshot()
-        against = findings(
-            inventory, kind, target, attested=attested, superseding=superseding, absence_s=absence_s, restarted=restarted
-        )
+        against = findings(inventory, kind, target, attested=attested, superseding=superseding, absence_s=absence_s, restarted=restarted)
         # What the capture and the objectives say is about records and positions that move; a fence moves none.
         noticed = () if kind == "fence" else _capture_findings(coordinator, kind) + _bounded(captured.checkpoints, coordinator)
         objectives = () if kind == "fence" else (*_over_rpo(estate.unit, source, target, captured.lag_seconds), *_over_rto(coordinator))
@@ -359,7 +357,16 @@ class AgentService:
         )
 
     def start(
-        self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool, allow_data_loss: bool, restarted: bool = False
+        self,
+        rg: str,
+        kind: str,
+        target: str,
+        token: str,
+        actor: str,
+        reason: str,
+        attested: bool,
+        allow_data_loss: bool,
+        restarted: bool = False,
     ) -> ExecutionView:
         """Start a move; the same token answers with the same execution."""
         coordinator = self._mover_of(rg, target)

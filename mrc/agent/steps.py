@@ -163,9 +163,7 @@ def _preflight(work: Work) -> dict[str, str]:
     inventory = msgspec.structs.replace(work.observe(), execution="")
     plan = work.plan
     settled = plan.attested or bool(plan.self_imposed)
-    against = findings(
-        inventory, plan.kind, plan.target, attested=settled, superseding=bool(plan.supersedes), restarted=plan.restarted
-    )
+    against = findings(inventory, plan.kind, plan.target, attested=settled, superseding=bool(plan.supersedes), restarted=plan.restarted)
     found = [f for f in against if f.severity == "error"]
     if found:
         raise MrcError("PLAN_REFUSED", spelt(found))
@@ -624,7 +622,9 @@ def _target_open(work: Work) -> str:
 
 def _route(work: Work) -> dict[str, str]:
     if work.estate.unit.carries_producers and not work.plan.restarted:
-        message = "nobody has attested that producers are started anew which the redirect would carry along: skip the step, or configure them"
+        message = (
+            "nobody has attested that producers are started anew which the redirect would carry along: skip the step, or configure them"
+        )
         raise MrcError("PRODUCERS_CARRIED", message, where="routing.producers")
     record, version = work.estate.require_record()
     if not _same(record, _records(work.plan)[3]):

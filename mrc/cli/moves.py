@@ -172,9 +172,7 @@ def plan(
         region = _regions_of_fence(ctx, region)[1]
     if region is None:
         raise click.UsageError("Missing argument 'REGION'.", ctx)
-    view = _plan(
-        invocation(ctx), kind, region, attested=attest_dead, instead=allow_data_loss, restarted=attest_producers_restarted
-    )
+    view = _plan(invocation(ctx), kind, region, attested=attest_dead, instead=allow_data_loss, restarted=attest_producers_restarted)
     emit(ctx, view, table=_plan_table)
     return Exit.FINDINGS if any(f.severity == "error" for f in view.findings) else Exit.OK
 

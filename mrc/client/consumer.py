@@ -114,7 +114,7 @@ class _Session:
         return found
 
     def mark(self, message: Message) -> bool:
-        """Take ``message``, and all before it in its partition, for processed; False where it was not given, or is no longer, by this member."""
+        """Take ``message``, and all before it in its partition, for processed; False where this member has not given it, or gave it up."""
         tp, offset = _partition(message), int(message.offset() or 0)
         given = self._given.get(tp)
         if given is None or given.get(offset) is not message:

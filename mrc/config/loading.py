@@ -53,9 +53,7 @@ def _with_programs(settings: Settings) -> Settings:
 
 
 def _with_paths(base: Path, routing: RoutingSettings) -> RoutingSettings:
-    return msgspec.structs.replace(
-        routing, command=_with_program(base, routing.command), read_back=_with_program(base, routing.read_back)
-    )
+    return msgspec.structs.replace(routing, command=_with_program(base, routing.command), read_back=_with_program(base, routing.read_back))
 
 
 def _with_program(base: Path, command: tuple[str, ...] | None) -> tuple[str, ...] | None:

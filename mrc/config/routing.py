@@ -1,4 +1,7 @@
-"""`routing` of a replication group: what sends clients to a region that do not follow the active-region record; and what must hold of it."""
+"""`routing` of a replication group: what sends clients to a region that do not follow the active-region record, and what must hold of it.
+
+Reads no network; of files the key's alone, whose text it never tells.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from mrc.core.errors import MrcError
 from mrc.core.model import Written
 
 NonEmpty = Annotated[str, Meta(min_length=1)]
-DomainName = Annotated[str, Meta(pattern=r"^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$")]
+DomainName = Annotated[
+    str, Meta(pattern=r"^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$")
+]
 ProxyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$")]
 
 Algorithm = Literal["hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512"]

@@ -288,7 +288,7 @@ CODES: dict[str, Code] = {
     "PRODUCERS_CARRIED": Code(
         "usage",
         "A redirect may carry running idempotent producers to the other cluster, which loses records.",
-        "Say in `routing.producers` what they are, or attest with --attest-producers-restarted that they are started anew: docs/clients.md.",
+        "Say in `routing.producers` what they are, or attest with --attest-producers-restarted that they start anew: docs/clients.md.",
     ),
     # mrc is wrong
     "INVARIANT": Code(

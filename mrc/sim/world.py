@@ -8,8 +8,8 @@ from mrc.core.model import Flow, GroupId, Policy, Region, TopicPartition, target
 from mrc.ports import Binding
 from mrc.sim.clock import FakeClock, FakeHook
 from mrc.sim.cluster import FakeCluster
-from mrc.sim.routes import FakeRoute
 from mrc.sim.replicator import MM2, FakeReplicator
+from mrc.sim.routes import FakeRoute
 from mrc.sim.tree import FakeTree, TreeStore
 
 PRODUCER = "User:producer"

@@ -19,8 +19,8 @@ from mrc.adapters.zookeeper.tree import ZooKeeperTree
 from mrc.agent.estate import Estate
 from mrc.agent.leadership import AgentNode, Leadership
 from mrc.agent.store import Store
-from mrc.config.runbook import load_runbook
 from mrc.config.routing import DnsSettings, RoutingSettings
+from mrc.config.runbook import load_runbook
 from mrc.config.settings import AgentSettings, KafkaSettings, ReplicationGroup, Settings
 from mrc.core.errors import MrcError
 from mrc.core.failover.runbook import Runbook

@@ -252,7 +252,12 @@ CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
         ["north is one region too many", "east and west"],
     ),
     "a region of no flow": ({"replication_groups:": THIRD}, "  north:", "regions.north", ["no flow begins or ends in north"]),
-    "nobody redirected": ({'{command: ["./flip", "--region"]}': "{producers: mrc.client}"}, "routing:", ROUTING, ["redirects nobody", "dns"]),
+    "nobody redirected": (
+        {'{command: ["./flip", "--region"]}': "{producers: mrc.client}"},
+        "routing:",
+        ROUTING,
+        ["redirects nobody", "dns"],
+    ),
     "nothing to read back": (
         {"command: [": "haproxy: [{address: /s, backend: b, servers: {east: [e], west: [w]}}], read_back: ["},
         "routing:",

@@ -1,4 +1,4 @@
-"""Routes with an operator beside them who changes them too: in memory, a command's, HAProxy's and a name server's. All real but the first."""
+"""Routes with an operator beside them who changes them too: in memory, a command's, HAProxy's, a name server's. All but the first real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs out of the documents follow two moves, with every kind of route beside them; judged by what they printed and what the logs hold."""
+"""The documents' programs follow two moves, with every kind of route beside them; judged by what they printed and what the logs hold."""
 
 from __future__ import annotations
 
@@ -166,7 +166,12 @@ def decoys(sandbox: Sandbox, region: str, count: int) -> None:
 
 def log(sandbox: Sandbox, region: str) -> dict[tuple[int, int], bytes]:
     """Every record of `orders`, by partition and offset."""
-    config = {**sandbox.client_config(region, "admin"), "group.id": "test-clients", "enable.auto.commit": False, "enable.partition.eof": True}
+    config = {
+        **sandbox.client_config(region, "admin"),
+        "group.id": "test-clients",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+    }
     consumer = Consumer({**config, "auto.offset.reset": "earliest"})
     partitions = consumer.list_topics("orders", timeout=30).topics["orders"].partitions
     consumer.assign([TopicPartition("orders", partition, 0) for partition in partitions])
@@ -258,5 +263,3 @@ def test_what_was_acknowledged_is_there_and_all_of_it_was_read_whatever_is_redir
     assert consumer.end(2) == 0
     assert time.monotonic() - began_s < 30
     assert (folder / "consumer.err").read_text() == ""
-
-

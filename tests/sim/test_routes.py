@@ -249,4 +249,3 @@ def test_killed_at_every_change_of_a_route_the_other_agent_ends_the_move_alike()
             assert one.leads_to == WEST
             estate.drain()
             assert estate.wrong() == []
-

@@ -80,16 +80,18 @@ class HaproxyRoute:
             raise self._refused(lines[0][:200] if lines else "it says nothing")
         names = lines[1].lstrip("# ").split()
         found: dict[str, str] = {}
+        backends: set[str] = set()
         try:
             backend, server, admin = (names.index(column) for column in _COLUMNS)
             for line in lines[2:]:
                 words = line.split()
-                if words[backend] != self._backend:
-                    raise ValueError
                 bits = int(words[admin])
+                backends.add(words[backend])
                 found[words[server]] = "maint" if bits & _MAINT else "drain" if bits & _DRAIN else "ready"
         except (ValueError, IndexError):
             raise self._unreachable("what it says of its servers cannot be read") from None
+        if backends - {self._backend}:
+            raise self._unreachable(f"asked for {self._backend}, it speaks of another backend")
         return found
 
     def _ask(self, command: str) -> str:
@@ -98,23 +100,19 @@ class HaproxyRoute:
         said = bytearray()
         try:
             with self._connect() as sock:
-                sock.settimeout(max(0.001, until_s - time.monotonic()))
+                sock.settimeout(_left_s(until_s))
                 sock.sendall(command.encode() + b"\n")
-                while True:
-                    left_s = until_s - time.monotonic()
-                    if left_s <= 0:
-                        raise TimeoutError
-                    sock.settimeout(left_s)
+                while len(said) <= ANSWER_BYTES_MAX:
+                    sock.settimeout(_left_s(until_s))
                     part = sock.recv(65_536)
                     if not part:
                         return said.decode(errors="replace")
                     said += part
-                    if len(said) > ANSWER_BYTES_MAX:
-                        raise self._unreachable(f"it says more than {ANSWER_BYTES_MAX} bytes")
         except TimeoutError:
             raise self._unreachable(f"no answer within {self._deadline_s:g} s") from None
         except OSError as error:
             raise self._unreachable(error.strerror or str(error)) from None
+        raise self._unreachable(f"it says more than {ANSWER_BYTES_MAX} bytes")
 
     def _connect(self) -> socket.socket:
         if not self._address.startswith("/"):
@@ -137,6 +135,14 @@ class HaproxyRoute:
 
     def _changed(self, why: str) -> MrcError:
         return MrcError("ROUTE_CHANGED", why, where=self.name, retryable=True)
+
+
+def _left_s(until_s: float) -> float:
+    """Return the seconds that are left, for a socket. Raises `TimeoutError` where there are none."""
+    left_s = until_s - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError
+    return left_s
 
 
 def _spelt(pointing: Pointing) -> str:

@@ -44,7 +44,8 @@ def asking(runbook: Runbook, unit: Unit) -> Runbook:
     if not unit.carries_producers:
         return runbook
     steps = tuple(
-        msgspec.structs.replace(step, approval_rule=step.approval_rule or True) if step.action == "route" else step for step in runbook.steps
+        msgspec.structs.replace(step, approval_rule=step.approval_rule or True) if step.action == "route" else step
+        for step in runbook.steps
     )
     return msgspec.structs.replace(runbook, steps=steps)
 
@@ -62,7 +63,9 @@ def findings(inventory: Inventory, kind: MoveKind, target: Region, *, restarted:
     source = inventory.unit.other(target)
     for name, reading in inventory.routes.items():
         if isinstance(reading, Unknown):
-            yield FindingView(reading.reason.replace("-", "_").upper(), severity, f"where clients are sent cannot be read: {reading.detail}", name)
+            yield FindingView(
+                reading.reason.replace("-", "_").upper(), severity, f"where clients are sent cannot be read: {reading.detail}", name
+            )
             continue
         pointing = reading.value
         holds = ", ".join(pointing.seen) or "nothing"
