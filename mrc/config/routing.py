@@ -26,7 +26,7 @@ ProxyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]+$")]
 Algorithm = Literal["hmac-sha224", "hmac-sha256", "hmac-sha384", "hmac-sha512"]
 
 _KEY = re.compile(
-    r'\s*key\s+(?P<quote>"?)(?P<name>[A-Za-z0-9_.-]+)(?P=quote)\s*\{\s*algorithm\s+"?(?P<algorithm>[A-Za-z0-9-]+)"?\s*;'
+    r'\s*key\s+(?P<quote>"?)(?P<name>[A-Za-z0-9_.-]+)(?P=quote)\s*\{\s*algorithm\s+"?(?P<algorithm>[A-Za-z0-9.-]+)"?\s*;'
     r'\s*secret\s+"(?P<secret>[A-Za-z0-9+/]+={0,2})"\s*;\s*\}\s*;?\s*',
     re.ASCII,
 )
