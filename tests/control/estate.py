@@ -316,7 +316,7 @@ class Agent:
         self.calls.append(f"forget {dry_run}")
         return tuple(ForgottenView(one.group, one.topic, one.partition, 1234, not dry_run) for one in self.checkpoints(rg, group, topic))
 
-    def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool = False) -> PlanView:
+    def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool = False, restarted: bool = False) -> PlanView:
         self._lead()
         losses = (PartitionLossView("orders", 0, known(12)), PartitionLossView("orders", 1, GONE)) if kind == "failover" else ()
         steps = tuple(
@@ -328,7 +328,16 @@ class Agent:
         return PlanView("orders", kind, source, target, 3, kind, "ab" * 32, steps, found, losses, (checkpoint(),))
 
     def start(
-        self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool, allow_data_loss: bool = False
+        self,
+        rg: str,
+        kind: str,
+        target: str,
+        token: str,
+        actor: str,
+        reason: str,
+        attested: bool,
+        allow_data_loss: bool = False,
+        restarted: bool = False,
     ) -> ExecutionView:
         plan = self.plan(rg, kind, target, attested)
         if token in self.world.tokens:

@@ -70,12 +70,12 @@ def eventually(holds: Callable[[], bool], otherwise: Callable[[], object] = lamb
         time.sleep(POLL_S)
 
 
-def ready(sandbox: Sandbox, target: str) -> None:
-    """Wait until a switchover to ``target`` could be planned with exact positions."""
+def ready(sandbox: Sandbox, target: str, *words: str) -> None:
+    """Wait until a switchover to ``target``, with these options, could be planned with exact positions."""
     last: list[subprocess.CompletedProcess[str]] = []
 
     def planned() -> bool:
-        last[:] = [mrc(sandbox, "plan", "switchover", target)]
+        last[:] = [mrc(sandbox, "plan", "switchover", target, *words)]
         positions = json.loads(last[0].stdout)["positions"] if last[0].returncode == 0 else []
         return bool(positions) and all(p["translation"]["type"] == "exact" for p in positions)
 

@@ -27,6 +27,7 @@ from tests.e2e.running import IN_TIME_S, begun, eventually, mrc, ready, refusal,
 pytestmark = pytest.mark.server
 
 PACE_S = 0.01
+WORD = "--attest-producers-restarted"
 
 
 def examples() -> list[str]:
@@ -194,7 +195,7 @@ def moved(estate: Estate, target: str) -> list[str]:
     sandbox, before = estate.sandbox, estate.lead()
     refused = mrc(sandbox, "switchover", target, "--yes")
     assert refusal(refused)["code"] == "PRODUCERS_CARRIED", refused.stderr
-    execution = begun(sandbox, "switchover", target, "--attest-producers-restarted")
+    execution = begun(sandbox, "switchover", target, WORD)
     last: list[Any] = []
 
     def waits() -> bool:
@@ -224,7 +225,7 @@ def test_what_was_acknowledged_is_there_and_all_of_it_was_read_whatever_is_redir
         return sum(line.split()[1] == region for line in list(producer.lines))
 
     eventually(lambda: acked("east") > 100 and len(consumer.lines) > 50)
-    ready(sandbox, "west")
+    ready(sandbox, "west", WORD)
     told = moved(estate, "west")
     assert any("attests that producers are started anew" in one for one in told)
     eventually(lambda: acked("west") > 100)
@@ -245,7 +246,7 @@ def test_what_was_acknowledged_is_there_and_all_of_it_was_read_whatever_is_redir
             break
         decoys(sandbox, "west", 5)
     assert here & {id for _, _, id in batches(folder, "west")}, "the program's producer id of east is somebody's in west"
-    ready(sandbox, "east")
+    ready(sandbox, "east", WORD)
     before = acked("east")
     moved(estate, "east")
     eventually(lambda: acked("east") > before + 100)
