@@ -119,12 +119,17 @@ def test_partitions_that_another_member_takes_over_are_marked_by_that_one_alone(
         held: list[Message] = []
         until(lambda: len(held) == 40, lambda: held.extend(one.poll(50, 0.05)))
         again: list[Message] = []
-        until(lambda: bool(again), lambda: (one.poll(50, 0.05), again.extend(two.poll(50, 0.05))))
+
+        def both() -> None:
+            one.poll(50, 0.05)
+            again.extend(two.poll(50, 0.05))
+
+        until(lambda: bool(again), both)
         taken = {message.partition() for message in again}
         assert 0 < len(taken) < 4
         marked = {message.partition() for message in held if one.mark(message)}
         assert not marked & taken
-        until(lambda: len(again) == 10 * len(taken), lambda: (one.poll(50, 0.05), again.extend(two.poll(50, 0.05))))
+        until(lambda: len(again) == 10 * len(taken), both)
         assert all(two.mark(message) for message in again)
 
 

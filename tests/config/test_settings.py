@@ -265,7 +265,12 @@ CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
         ["no command"],
     ),
     "a name server by its name": (dns("192.0.2.53:53", "ns.example:53"), "server:", f"{DNS}.server", ["address:port", "look-up"]),
-    "a name outside of its zone": (dns("zone: example.com", "zone: example.org"), "name: Kafka", f"{DNS}.name", ["is not in zone example.org"]),
+    "a name outside of its zone": (
+        dns("zone: example.com", "zone: example.org"),
+        "name: Kafka",
+        f"{DNS}.name",
+        ["is not in zone example.org"],
+    ),
     "no such region": (dns("west: [", "wets: ["), "values:", f"{DNS}.values", ["west is missing"]),
     "an address that is none": (dns("198.51.100.1", "300.1.1.1"), "values:", f"{DNS}.values.west[0]", ["record of type A"]),
     "the same in both regions": (dns("[198.51.100.1]", "[192.0.2.2, 192.0.2.1]"), "values:", f"{DNS}.values", ["the same values"]),

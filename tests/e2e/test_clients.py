@@ -93,10 +93,16 @@ class Feed:
 
 
 class Estate:
-    def __init__(self, sandbox: Sandbox, routes: dict[str, Route], file: Path) -> None:
+    def __init__(self, sandbox: Sandbox, routes: dict[str, Route], file: Path, ends: ExitStack) -> None:
         self.sandbox = sandbox
         self.routes = routes
         self.file = file
+        self._ends = ends
+
+    def run(self, text: str, user: str) -> Program:
+        program = Program(self.sandbox, text, user)
+        self._ends.callback(program.process.kill)
+        return program
 
     def lead(self) -> dict[str, str]:
         """Where every route leads, asked without mrc's agents."""
@@ -139,7 +145,7 @@ def estate() -> Iterator[Estate]:
         proxy = HaproxyStage(places["haproxy"], address, "kafka-0")
         proxy.lead(EAST)
         sandbox.start_agents()
-        yield Estate(sandbox, {"dns": dns.route, "haproxy": proxy.route}, file)
+        yield Estate(sandbox, {"dns": dns.route, "haproxy": proxy.route}, file, stack)
 
 
 def batches(folder: Path, region: str) -> list[tuple[int, range, int]]:
@@ -217,7 +223,7 @@ def moved(estate: Estate, target: str) -> list[str]:
 def test_what_was_acknowledged_is_there_and_all_of_it_was_read_whatever_is_redirected(estate: Estate) -> None:
     sandbox, folder = estate.sandbox, estate.sandbox.config_path.parent
     producing, consuming = examples()
-    producer, consumer = Program(sandbox, producing, "producer"), Program(sandbox, consuming, "consumer")
+    producer, consumer = estate.run(producing, "producer"), estate.run(consuming, "consumer")
     feed = Feed(producer)
     assert [one for one in said(sandbox, "status")["findings"] if one["code"] == "ROUTE_ELSEWHERE"] == []
 
