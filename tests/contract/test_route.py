@@ -224,10 +224,10 @@ def dns_answer(shape: str) -> Callable[[socket.socket], None]:
             reply.tsig = None
         elif shape == "forged":
             reply.use_tsig(other)
-            reply.request_mac = question.mac
+            reply.request_mac = question.mac or b""
         if shape == "servfail":
             reply.set_rcode(dns.rcode.SERVFAIL)
-        whole = reply.to_wire() or b""
+        whole = reply.to_wire()
         wire = {"cut": whole[: len(whole) // 2], "noise": bytes(range(256))}.get(shape, whole)
         sock.sendall(len(wire).to_bytes(2, "big") + wire)
 
