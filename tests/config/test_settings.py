@@ -78,7 +78,7 @@ def test_routes_are_what_the_file_says_and_the_key_of_the_name_server_is_never_s
     assert TSIG_SECRET not in str(caught.value)
     one = unit(settings.replication_group())
     assert one.carries_producers
-    assert [route.name for route in routes(routing, one.regions, FakeHook())] == ["dns Kafka.example.com. A"]
+    assert [route.name for route in routes(routing, one.regions, FakeHook())] == ["dns Kafka.example.com. A at 192.0.2.53:53"]
 
 
 def test_a_command_that_is_read_back_is_a_route_and_one_that_is_not_is_a_hook(tmp_path: Path) -> None:

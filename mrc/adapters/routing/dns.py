@@ -55,7 +55,7 @@ class DnsRoute:
         key: Callable[[], tuple[str, str, str]],
         deadline_s: float,
     ) -> None:
-        self.name = f"dns {name} {kind}"
+        self.name = f"dns {name} {kind} at {server[0]}:{server[1]}"
         self._server = server
         self._zone = dns.name.from_text(zone)
         self._owner = dns.name.from_text(name)
