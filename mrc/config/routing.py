@@ -5,6 +5,7 @@ Reads no network; of files the key's alone, whose text it never tells.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -75,6 +76,10 @@ class DnsSettings(Written, frozen=True):
         if found is None:
             message = 'not a TSIG key; it must be: key "NAME" { algorithm hmac-sha256; secret "BASE64"; };'
             raise MrcError("CONFIG_INVALID", message, where=str(self.key_file))
+        try:
+            base64.b64decode(found["secret"], validate=True)
+        except ValueError:
+            raise MrcError("CONFIG_INVALID", "the key's secret is not base64", where=str(self.key_file)) from None
         algorithm = found["algorithm"].lower()
         if algorithm not in get_args(Algorithm):
             message = f"the key's algorithm is {algorithm}; allowed: {', '.join(get_args(Algorithm))}"

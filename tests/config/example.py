@@ -76,6 +76,7 @@ def write_example(folder: Path, changes: dict[str, str] | None = None) -> Path:
     (secrets / "mrc").write_text(f"{PASSWORD}\n")
     (secrets / "probe").write_text("probing\n")
     (secrets / "dns.key").write_text(f'# of the zone\nkey "mrc." {{\n\talgorithm hmac-sha256;\n\tsecret "{TSIG_SECRET}";\n}};\n')
+    (secrets / "cut.key").write_text(f'key "mrc." {{ algorithm hmac-sha256; secret "{TSIG_SECRET[:-1]}"; }};')
     (secrets / "old.key").write_text(f'key "mrc." {{ algorithm hmac-md5.sig-alg.reg.int; secret "{TSIG_SECRET}"; }};')
     path = folder / "mrc.yaml"
     path.write_text(text)

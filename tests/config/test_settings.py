@@ -275,6 +275,7 @@ CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
     "an address that is none": (dns("198.51.100.1", "300.1.1.1"), "values:", f"{DNS}.values.west[0]", ["record of type A"]),
     "the same in both regions": (dns("[198.51.100.1]", "[192.0.2.2, 192.0.2.1]"), "values:", f"{DNS}.values", ["the same values"]),
     "no key": (dns("secrets/dns.key", "secrets/mrc"), "key_file:", f"{DNS}.key_file", ["not a TSIG key", "algorithm hmac-sha256"]),
+    "a cut secret": (dns("secrets/dns.key", "secrets/cut.key"), "key_file:", f"{DNS}.key_file", ["not base64"]),
     "an old algorithm": (dns("secrets/dns.key", "secrets/old.key"), "key_file:", f"{DNS}.key_file", ["hmac-md5", "hmac-sha224"]),
     "a command in a server's name": (haproxy("e1", '"e1; quit"'), "servers:", f"{PROXY}.servers.east[0]", ["e1; quit"]),
     "a server of both regions": (haproxy("w1", "e1"), "servers:", f"{PROXY}.servers.west[0]", ["e1 belongs to east already"]),

@@ -256,6 +256,14 @@ def test_a_wrong_answer_of_a_name_server_is_never_taken_for_a_route(shape: str, 
         assert DnsStage.SECRET not in str(failed(code, dns_at(port).read))
 
 
+def test_a_key_that_cannot_be_read_is_an_error_of_the_route() -> None:
+    def gone() -> tuple[str, str, str]:
+        raise MrcError("CONFIG_INVALID", "the file cannot be read: No such file or directory", where="dns.key")
+
+    route = DnsRoute(("127.0.0.1", 9), "example.", "kafka.example.", "A", 5, {EAST: ("192.0.2.1",), WEST: ("198.51.100.1",)}, gone, 1.0)
+    assert "dns.key" in str(failed("ROUTE_REFUSED", route.read))
+
+
 # ---------------------------------------------------------------- what only the real ones do
 
 
