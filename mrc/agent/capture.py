@@ -12,14 +12,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from mrc.agent.alignment import Alignment, Pair
+from mrc.agent.alignment import Alignment
 from mrc.agent.commits import FollowedCommits
 from mrc.agent.estate import Estate
+from mrc.agent.pairs import Pair
 from mrc.agent.verifying import verify
 from mrc.core.errors import MrcError
 from mrc.core.failover.findings import spelt
 from mrc.core.inventory import Position
-from mrc.core.model import ActiveRecord, GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, Value, encode, target_topic
+from mrc.core.model import ActiveRecord, GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, Value, encode
 from mrc.core.translation.checkpoint import Checkpoint, CheckpointKey, advance, decode_checkpoints, encode_checkpoint
 from mrc.core.translation.offset_map import REASONS, Bounded, Exact, Translation, Unanswerable
 from mrc.core.translation.sight import Sights
@@ -87,6 +88,7 @@ class Capture:
         self._reviewed_at_s = self._settled_at_s = self._ends_at_s = self._record_at_s = 0.0
         self._record: ActiveRecord | None = None
         self._running = False
+        self._names = estate.unit.counterparts(self._flow.source)
 
     # -- the pump
 
@@ -135,7 +137,7 @@ class Capture:
         for topic in (self._topic, self._alignment.topic):
             target.ensure_topic(topic, compacted=True)
         found, self._garbled = decode_checkpoints(target.load(self._topic))
-        self._checkpoints = {key: one for key, one in found.items() if key.topic in self._estate.unit.topics}
+        self._checkpoints = {key: one for key, one in found.items() if key.topic in self._names}
         self._running = True
 
     def pause(self) -> None:
@@ -229,11 +231,11 @@ class Capture:
         tp = TopicPartition(key.topic, key.partition)
         position = self._commits.positions.get((key.group, tp))
         pair = self._alignment.pairs.get(tp)
-        if position is None or key.topic not in self._estate.unit.topics:
+        if position is None or key.topic not in self._names:
             return True  # gone meanwhile, or on a topic of another replication group
         if pair is None:
             return False  # a partition that the target does not have yet
-        beyond = position.offset > pair.aligner.source_position and pair.aligner.wants_source
+        beyond = position.offset > pair.source_position and pair.wants_source
         if not pair.read_through or (beyond and now_ms - self._due[key] < BEYOND_TOLD_MS):
             return False  # not read that far yet, or not far enough to know of every twin; what is stored stands
         before = self._checkpoints.get(key)
@@ -258,7 +260,7 @@ class Capture:
             return set()
         self._compared = True
         unit = self._estate.unit  # other replication groups, and groups that are configured no more, keep theirs in the same topic
-        ours = (key for key in self._checkpoints if key.topic in unit.topics and key.group in unit.groups)
+        ours = (key for key in self._checkpoints if key.topic in self._names and key.group in unit.groups)
         return {(key.group, TopicPartition(key.topic, key.partition)) for key in ours} - self._commits.positions.keys()
 
     def _withdraw(self, gone: set[CheckpointKey], record: ActiveRecord, now_ms: int) -> None:
@@ -325,7 +327,7 @@ class Capture:
             (group, tp): _Committed(position)
             for group, positions in source.positions_of(self._estate.unit.groups).items()
             for tp, position in positions.items()
-            if tp.topic in self._estate.unit.topics
+            if tp.topic in self._names
         }
 
     def _captured_positions(self) -> dict[tuple[GroupId, TopicPartition], _Committed] | None:
@@ -350,19 +352,18 @@ class Capture:
         ends = self._estate.clusters[self._flow.target].ends([p.target for p in pairs], "read_committed")
         with self._alignment.lock:
             if both:
-                return all(p.aligner.target_position >= ends[p.target] and p.source_read_through for p in pairs)
+                return all((p.target_position >= ends[p.target] or p.came_back) and p.source_read_through for p in pairs)
             # Without the source a full window cannot be decided any more: answers stay behind the last pair.
-            return all(p.aligner.target_position >= ends[p.target] or not p.aligner.wants_target for p in pairs)
+            return all(p.target_position >= ends[p.target] or not p.wants_target for p in pairs)
 
     def _final(self, tp: TopicPartition, known: _Committed, *, final: bool) -> tuple[TopicPartition, int] | None:
         """Return the target partition and offset (-1: begin at the log's start), or None while there is no answer yet."""
         with self._alignment.lock:
             pair = self._alignment.pairs.get(tp)
             target_id = self._alignment.target_ids.get(tp.topic, "")
-            answer = pair.known.to_target(known.position.offset, final=final) if pair else None
+            answer = pair.to_target(known.position.offset, final=final) if pair else None
         if pair is None:
-            topic = target_topic(self._estate.unit.policy, self._flow.source, tp.topic)
-            return (TopicPartition(topic, tp.partition), known.floor(target_id)) if final else None
+            return (TopicPartition(self._names[tp.topic], tp.partition), known.floor(target_id)) if final else None
         if isinstance(answer, Exact | Bounded):
             return pair.target, answer.offset
         return (pair.target, known.floor(target_id)) if final else None
@@ -380,14 +381,14 @@ class Capture:
             pairs = list(self._alignment.pairs.values())
             if not pairs or not self._ends or not self._target_ends:
                 return "the capture has not looked at the logs' ends yet"
-            unread = sum(max(0, end.value - pair.aligner.source_position) for pair in pairs if (end := self._ends.get(pair.source)))
-            unread += sum(max(0, self._target_ends.get(pair.target, 0) - pair.aligner.target_position) for pair in pairs)
+            unread = sum(max(0, end.value - pair.source_position) for pair in pairs if (end := self._ends.get(pair.source)))
+            unread += sum(max(0, self._target_ends.get(pair.target, 0) - pair.target_position) for pair in pairs)
         return f"the capture still has {unread:,} offsets of both logs to read" if unread > UNREAD_MAX else ""
 
     def last_mirrored(self) -> dict[TopicPartition, int]:
         """See `mrc.agent.steps.Positions`."""
         with self._alignment.lock:
-            return {tp: pair.known.last[0] for tp, pair in self._alignment.pairs.items() if pair.known.last}
+            return {tp: pair.known.last[0] for tp, pair in self._alignment.pairs.items() if pair.known.last and not pair.came_back}
 
     def standby_positions(self) -> dict[GroupId, dict[TopicPartition, Position]]:
         """Return the safe target position of every group on every partition that has one, for keeping them in the standby."""
@@ -426,7 +427,7 @@ class Capture:
             if source == self._flow.source:
                 answer = _answer(pair, offset)
             elif pair.target_read_through:
-                answer = pair.known.to_source(offset)
+                answer = pair.to_source(offset)
             else:
                 # What is still to be read may be later copies of earlier records.
                 answer = Unanswerable("not-yet-read")
@@ -443,6 +444,7 @@ class Capture:
         positions = {(key.group, TopicPartition(key.topic, key.partition)): c.source_offset for key, c in self._checkpoints.copy().items()}
         found += self._deleted(positions, self._starts)
         found += self._unanswered()
+        found += self._read_in_part()
         if self._running and (behind := self.behind()):
             found.append(FindingView("CAPTURE_BEHIND", "warning", behind, str(self._flow)))
         return tuple(found)
@@ -486,7 +488,7 @@ class Capture:
                 pair = self._alignment.pairs.get(tp)
                 if pair is None or pair.target not in starts[1]:
                     continue
-                deleted = pair.known.deleted(max(position, starts[0].get(tp, 0)), starts[1][pair.target])
+                deleted = pair.deleted(max(position, starts[0].get(tp, 0)), starts[1][pair.target])
             if deleted.records:
                 message = (
                     f"{group} on {tp} at {position} would skip up to {deleted.records:,} records that {flow.source} holds and "
@@ -508,6 +510,34 @@ class Capture:
             for (topic, reason), places in found.items()
         ]
 
+    def _read_in_part(self) -> list[FindingView]:
+        """Return which groups read a topic and not the one with the other region's records, where there are some.
+
+        Only the default policy has such topics. mrc sees what groups have committed, not what they subscribe to.
+        """
+        unit, flow, record = self._estate.unit, self._flow, self._record
+        if record is None or record.region != flow.source:
+            return []
+        records: dict[str, int] = {}
+        for tp, end in self._ends.copy().items():
+            records[tp.topic] = records.get(tp.topic, 0) + max(0, end.value - self._starts[0].get(tp, 0))
+        held: dict[GroupId, set[str]] = {}
+        for key in self._checkpoints.copy():
+            held.setdefault(key.group, set()).add(key.topic)
+        return [
+            FindingView(
+                "COPIES_NOT_READ",
+                "warning",
+                f"{group} has positions on {read} in {flow.source} and none on {unread}, which holds {records[unread]:,} offsets: it must "
+                f"read both; a move lets it begin {self._names[unread]} in {flow.target} at the log's start",
+                unread,
+            )
+            for group in sorted(held.keys() & set(unit.groups))
+            for pair in zip(unit.topics, unit.copies(flow.source), strict=False)
+            for read, unread in (pair, pair[::-1])
+            if read in held[group] and unread not in held[group] and records.get(unread)
+        ]
+
     def obstacles(self) -> list[FindingView]:
         """See `mrc.agent.steps.Positions`."""
         return [one for one in self.findings() if one.code in FORBID_PLANNED]
@@ -516,7 +546,7 @@ class Capture:
         """Return lag and checkpoints as they stand."""
         now_ms = self._estate.clock.now_ms()
         with self._alignment.lock:
-            partitions = tuple(self._lag(pair, now_ms) for _, pair in sorted(self._alignment.pairs.items()))
+            partitions = tuple(self._lag(pair, now_ms) for _, pair in sorted(self._alignment.pairs.items()) if not pair.came_back)
         checkpoints = tuple(self._view(key, checkpoint, now_ms) for key, checkpoint in sorted(self._checkpoints.copy().items(), key=_order))
         records = _total([p.lag_records for p in partitions], sum, now_ms)
         seconds = _total([p.lag_seconds for p in partitions], max, now_ms)
@@ -545,7 +575,7 @@ class Capture:
         if isinstance(records, Known) and isinstance(seconds, Known):
             return f"at least {records.value:.0f} records, {seconds.value:.1f} s, as of now"
         with self._alignment.lock:
-            pending = sum(pair.aligner.pending_source for pair in self._alignment.pairs.values())
+            pending = sum(pair.aligner.pending_source for pair in self._alignment.pairs.values() if not pair.came_back)
         reason = records.reason if isinstance(records, Unknown) else "unknown"
         if not self._alignment.source_seen_at_ms:
             return f"unknown: {reason}"
@@ -578,7 +608,7 @@ class Capture:
 
 def _answer(pair: Pair, offset: Offset) -> Translation:
     """Translate into the target; where no copy is recognised, say that rather than that none was made."""
-    answer = pair.known.to_target(offset)
+    answer = pair.to_target(offset)
     if isinstance(answer, Unanswerable) and pair.changed is not None:
         return Unanswerable("records-changed")
     return answer

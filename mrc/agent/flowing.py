@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import msgspec
 
-from mrc.agent import fencing
+from mrc.agent import fencing, late
 from mrc.agent.estate import Estate
 from mrc.agent.store import LeaderCheck
 from mrc.core.errors import MrcError
-from mrc.core.failover.flows import FlowStart, should_run
+from mrc.core.failover.flows import FlowStart, differs, should_run
 from mrc.core.failover.ledger import Ledger, Tail
 from mrc.core.model import Flow, Offset, TopicPartition
 from mrc.ports import Cluster, Sight
@@ -39,10 +39,17 @@ def reconcile(estate: Estate, lead: LeaderCheck) -> str:
         list_divergence(estate, lead)
         return _apply(estate, flow, found[0], found[1], lead)
     if status.state == "STOPPED":
+        if told := differs(estate.unit.policy, replicator.settings(connector)):
+            raise MrcError("POLICY_DIFFERS", told, where=connector)
         lead()
         replicator.resume(connector)
         return f"resumed {connector}"
-    return ""
+    if estate.unit.policy == "identity":
+        return ""
+    noted = late.note_copied(estate, lead)
+    if record.region != estate.region:
+        list_divergence(estate, lead)
+    return noted
 
 
 def _apply(estate: Estate, flow: Flow, start: FlowStart, version: int, lead: LeaderCheck) -> str:
@@ -87,6 +94,8 @@ def list_divergence(estate: Estate, lead: LeaderCheck, sight: Sight | None = Non
             fencing.require_fenced(estate, estate.region, still=True)
             sight = sight or estate.sights(Flow(ledger.region, ledger.target)).source
             listed = list_tails(ledger, estate.clusters[estate.region], sight)
+            if estate.unit.policy == "default":
+                listed = msgspec.structs.replace(listed, state="late")
             estate.store.put_ledger(lead, listed, version)
 
 

@@ -84,7 +84,7 @@ class Observer:
 
     def _look(self, region: Region, before: RegionInventory, groups_age_max_s: float) -> RegionInventory:
         estate, cluster = self._estate, self._estate.clusters[region]
-        topics = self._read(lambda: cluster.topics(estate.unit.topics), before.topics)
+        topics = self._read(lambda: cluster.topics(estate.unit.read_in(region)), before.topics)
         kafka = self._answered(topics, before.kafka)
         bindings: Reading[frozenset[Binding]]
         broker: Reading[Mapping[str, str]]

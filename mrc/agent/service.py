@@ -243,8 +243,8 @@ class AgentService:
         unit = coordinator.estate.unit
         if group and group not in unit.groups:
             raise MrcError("UNKNOWN_GROUP", f"no group {group!r}; there are: {', '.join(unit.groups)}")
-        if topic and topic not in unit.topics:
-            raise MrcError("UNKNOWN_TOPIC", f"no topic {topic!r}; there are: {', '.join(unit.topics)}")
+        if topic and topic not in (topics := unit.read_in(coordinator.flow.source)):
+            raise MrcError("UNKNOWN_TOPIC", f"no topic {topic!r}; there are: {', '.join(topics)}")
         found = coordinator.capture.snapshot().checkpoints
         return tuple(c for c in found if group in ("", c.group) and topic in ("", c.topic))
 
@@ -254,8 +254,8 @@ class AgentService:
         unit = coordinator.estate.unit
         if source not in unit.regions:
             raise MrcError("UNKNOWN_REGION", f"no region {source!r}; there are: {', '.join(unit.regions)}")
-        if topic not in unit.topics:
-            raise MrcError("UNKNOWN_TOPIC", f"no topic {topic!r}; there are: {', '.join(unit.topics)}")
+        if topic not in (topics := unit.read_in(coordinator.flow.source)):
+            raise MrcError("UNKNOWN_TOPIC", f"no topic {topic!r}; there are: {', '.join(topics)}")
         return coordinator.capture.translate(Region(source), TopicPartition(topic, partition), Offset(offset))
 
     def verify(self, rg: str, group: str) -> Iterator[VerifiedView]:

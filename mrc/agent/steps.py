@@ -84,6 +84,18 @@ class Work:
         """The flow that the move ends."""
         return Flow(self.plan.source, self.plan.target)
 
+    @property
+    def flows_stay(self) -> bool:
+        """Whether both flows run always, whatever moves: under the default policy none is stopped, set or turned."""
+        return self.estate.unit.policy == "default"
+
+    def mirrors(self) -> dict[TopicPartition, TopicPartition]:
+        """Return, by the names of the source, every mirrored partition of the target. Raises ``UNKNOWN_TOPIC``."""
+        unit = self.estate.unit
+        names = {name: topic for topic, name in unit.counterparts(self.plan.source).items() if topic in unit.topics}
+        found = [tp for tp in self.estate.read_partitions(self.plan.target) if tp.topic in names]
+        return {TopicPartition(names[tp.topic], tp.partition): tp for tp in found}
+
     def wait(self, done: Callable[[], bool], otherwise: Callable[[], MrcError], *, every_s: float = 0.05) -> None:
         """Poll until ``done``; raise ``otherwise()`` at the deadline or when interrupted."""
         held = False
@@ -293,7 +305,8 @@ def _to_copy(work: Work) -> dict[TopicPartition, Seen | None]:
 def _drained(work: Work) -> str:
     target = work.estate.clusters[work.plan.target]
     behind: list[TopicPartition] = []
-    last = {tp: seen for tp, seen in _to_copy(work).items() if seen is not None}
+    names = work.estate.unit.counterparts(work.plan.source)
+    last = {TopicPartition(names[tp.topic], tp.partition): seen for tp, seen in _to_copy(work).items() if seen is not None}
     sight = work.estate.sights(work.forward).target
 
     def done() -> bool:
@@ -326,7 +339,12 @@ def _released(work: Work) -> str:
 # ---------------------------------------------------------------- the forward flow
 
 
+_STAYS = "both flows go on: under the default policy a move stops and turns none"
+
+
 def _stop_flow(work: Work) -> dict[str, str]:
+    if work.flows_stay:
+        return {}
     work.lead()
     work.estate.replicators[work.plan.target].stop(work.estate.connector(work.forward))
     return {}
@@ -334,6 +352,8 @@ def _stop_flow(work: Work) -> dict[str, str]:
 
 def _flow_stopped(work: Work) -> str:
     """Gate on the tasks, not on the connector's state, which may say RUNNING for a minute when its source is dead."""
+    if work.flows_stay:
+        return _STAYS
     replicator, connector = work.estate.replicators[work.plan.target], work.estate.connector(work.forward)
     work.wait(
         lambda: not replicator.status(connector).tasks,
@@ -352,6 +372,8 @@ def _flow_stopped(work: Work) -> str:
 
 
 def _resume_flow(work: Work) -> str:
+    if work.flows_stay:
+        return _STAYS
     replicator, connector = work.estate.replicators[work.plan.target], work.estate.connector(work.forward)
     work.lead()
     try:
@@ -373,6 +395,17 @@ def _resume_flow(work: Work) -> str:
 
 
 def _record_ends(work: Work) -> dict[str, str]:
+    if not work.flows_stay:
+        _record_start(work)
+    if work.flows_stay or work.plan.kind == "failover":
+        _list_own(work)
+    if work.plan.kind == "failover":
+        _write_ledger(work)
+    return {}
+
+
+def _record_start(work: Work) -> None:
+    """Note where the reversed flow starts."""
     target, store = work.estate.clusters[work.plan.target], work.estate.store
     tps = work.estate.partitions(work.plan.target)
     ends = target.ends(tps, "read_uncommitted")
@@ -381,29 +414,32 @@ def _record_ends(work: Work) -> dict[str, str]:
     found = store.flow_start(work.forward.reversed)
     if found is None or found[0] != start:
         store.put_flow_start(work.lead, work.forward.reversed, start, found[1] if found else None)
-    if work.plan.kind == "failover":
-        _write_ledger(work, tps, ends)
-    return {}
 
 
-def _write_ledger(work: Work, tps: list[TopicPartition], ends: dict[TopicPartition, Offset]) -> None:
+def _list_own(work: Work) -> None:
+    """List what an earlier failover left in the target, before it is opened and takes more."""
     try:
         # A target that is failed back to so soon that its own tails were not listed yet: they are no copies of the source's records.
         flowing.list_divergence(work.estate, work.lead, work.positions.sights.target)
     except MrcError as error:
-        if error.retryable:
+        if error.retryable or work.plan.kind == "switchover":
             raise
         # Its log came back shorter than its mirror. That stays in its own entry, and must not keep the last region from being opened.
-    last = _last_mirrored(work, tps, ends)
-    mirrored = work.positions.last_mirrored()
+
+
+def _write_ledger(work: Work) -> None:
+    mirrored = work.positions.last_mirrored()  # first: a flow that goes on may copy more meanwhile
+    mirrors = work.mirrors()
+    ends = work.estate.clusters[work.plan.target].ends(list(mirrors.values()), "read_uncommitted")
+    last = _last_mirrored(work, list(mirrors.values()), ends)
     tails = []
-    for tp in tps:
-        seen = last[tp]
+    for tp, mirror in mirrors.items():
+        seen = last[mirror]
         tails.append(
             Tail(
                 topic=tp.topic,
                 partition=tp.partition,
-                mirror_end=ends[tp],
+                mirror_end=ends[mirror],
                 last_source=mirrored.get(tp, -1),
                 last_fingerprint=seen.fingerprint if seen else 0,
                 last_timestamp_ms=seen.timestamp_ms if seen else 0,
@@ -439,6 +475,8 @@ def _last_mirrored(work: Work, tps: list[TopicPartition], ends: Mapping[TopicPar
 
 def _ends_recorded(work: Work) -> str:
     """The target is fenced and its flow stopped: what was recorded must still be the logs' ends, transactions over."""
+    if work.flows_stay:
+        return f"{_STAYS}{'; the ledger is written' if work.plan.kind == 'failover' else ''}"
     target = work.estate.clusters[work.plan.target]
     tps = work.estate.partitions(work.plan.target)
     found = work.estate.store.flow_start(work.forward.reversed)
@@ -532,7 +570,7 @@ def _lots(groups: Sequence[GroupId]) -> Iterator[Sequence[GroupId]]:
 def _wanted_positions(work: Work) -> dict[GroupId, dict[TopicPartition, Position]]:
     """Translate, clamp to the target's log, and give every partition a position: one without a commit begins at the start."""
     target = work.estate.clusters[work.plan.target]
-    tps = work.estate.partitions(work.plan.target)
+    tps = work.estate.read_partitions(work.plan.target)
     starts, ends = target.starts(tps), target.ends(tps, "read_uncommitted")
     planned = work.plan.kind == "switchover"
     translated = work.positions.final_positions(source_alive=planned, deadline_s=work.deadline_s)
@@ -595,9 +633,12 @@ def _require_nothing_new(work: Work) -> None:
     record, _ = work.estate.require_record()
     if not _same(record, _records(work.plan)[2]):
         # Opened already, by this effect's first try: the reversed flow may write in the source by now.
-        fencing.require_fenced(work.estate, work.plan.source, still=False)
+        fencing.require_fenced(work.estate, work.plan.source, still=work.flows_stay)
         return
     fencing.require_fenced(work.estate, work.plan.source, still=True)
+    if work.flows_stay:
+        _drained(work)  # what came in all the same is copied
+        return
     positions = work.estate.replicators[work.plan.target].positions(work.estate.connector(work.forward))
     new = [str(tp) for tp, seen in _to_copy(work).items() if seen is not None and positions.get(tp) != seen.offset + 1]
     if new:
@@ -784,14 +825,14 @@ def _flow_reversed(work: Work) -> str:
 
     def done() -> bool:
         found = estate.store.flow_start(flow)
-        if found is None or not found[0].applied:
+        if not work.flows_stay and (found is None or not found[0].applied):
             return False
         status = replicator.status(connector)
         return bool(status.tasks) and all(task == "RUNNING" for task in status.tasks)
 
     message = f"{flow} does not run yet; the leading agent of {flow.target} starts it"
     work.wait(done, lambda: MrcError("NOT_VERIFIED", message, where=connector))
-    return f"{connector} runs from the recorded ends"
+    return f"{connector} runs{'' if work.flows_stay else ' from the recorded ends'}"
 
 
 def _canary(work: Work) -> dict[str, str]:

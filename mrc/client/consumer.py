@@ -180,7 +180,7 @@ class FollowingConsumer:
         active: Follows,
         configs: Mapping[Region, Mapping[str, Any]],
         group: str,
-        topics: Sequence[str],
+        topics: Sequence[str] | Mapping[Region, Sequence[str]],
         *,
         commit_every_s: float = 0.5,
         leave_bound_s: float = 1.0,
@@ -193,7 +193,7 @@ class FollowingConsumer:
             active: who knows the active region.
             configs: librdkafka settings per region; they win over this class's own.
             group: the consumer group's id.
-            topics: what to subscribe to.
+            topics: what to subscribe to; per region where MirrorMaker's copies have names of their own (its default policy).
             commit_every_s: seconds between commits while the place is open.
             leave_bound_s: how long the final commit and the leaving may take; afterwards they go on unattended.
             retry_pause_s: the pause after a refusal, before a new member joins at the same place.
@@ -202,7 +202,7 @@ class FollowingConsumer:
         self._active = active
         self._configs = configs
         self._group = group
-        self._topics = tuple(topics)
+        self._topics = topics
         self._commit_every_s = commit_every_s
         self._leave_bound_s = leave_bound_s
         self._retry_pause_s = retry_pause_s
@@ -272,7 +272,8 @@ class FollowingConsumer:
         wanted = self._active.now().open_place
         if wanted is None or wanted.region not in self._configs or time.monotonic() < self._not_before_s:
             return
-        self._session = _Session(wanted, self._configs[wanted.region], self._group, self._topics)
+        topics = self._topics[wanted.region] if isinstance(self._topics, Mapping) else self._topics
+        self._session = _Session(wanted, self._configs[wanted.region], self._group, topics)
         self._committed_at_s = time.monotonic()
 
     def _leave(self) -> None:

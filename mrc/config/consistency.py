@@ -91,6 +91,12 @@ def _replication_group(key: Key, group: ReplicationGroup, settings: Settings) ->
     for index, topic in enumerate(group.topics):
         if topic.endswith(".internal"):
             yield (*key, "topics", index), f"{topic}: MirrorMaker 2 never copies topics whose names end in .internal"
+        origin, _, name = topic.partition(".")
+        if group.policy == "default" and name in group.topics and origin in settings.regions:
+            yield (
+                (*key, "topics", index),
+                f"{topic} is MirrorMaker's copy of {name} of {origin}; list {name} alone: both are read and moved",
+            )
     yield from _unique([((*key, "groups", index), name) for index, name in enumerate(group.groups)], "consumer group")
     yield from _flows((*key, "flows"), group, settings)
     yield from _principals((*key, "principals"), group)

@@ -84,10 +84,10 @@ CODES: dict[str, Code] = {
         "The plan has findings that forbid the move.",
         "Resolve the findings that `mrc plan` lists.",
     ),
-    "POLICY_NOT_SUPPORTED": Code(
+    "POLICY_DIFFERS": Code(
         "usage",
-        "Groups under the default replication policy cannot be moved yet.",
-        "Use the identity policy for groups that must move.",
+        "A connector names copies otherwise than `policy` in the configuration says.",
+        "Set `policy` to what the connector's `replication.policy.class` is, with `.` as separator, or make the connector anew.",
     ),
     "MODE_NOT_SUPPORTED": Code(
         "usage",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from mrc.core.model import ActiveRecord, Flow, GroupId, Offset, Policy, Reading, Region, Value
+from mrc.core.model import ActiveRecord, Flow, GroupId, Offset, Policy, Reading, Region, Value, target_topic
 
 
 class TopicInfo(Value, frozen=True):
@@ -103,6 +103,24 @@ class Unit(Value, frozen=True):
     def other(self, region: Region) -> Region:
         """Return the unit's other region (a unit has two)."""
         return self.regions[1] if region == self.regions[0] else self.regions[0]
+
+    def copies(self, region: Region) -> tuple[str, ...]:
+        """Return the topics of a region that hold the other region's records; none under identity, where both stand in one."""
+        return () if self.policy == "identity" else tuple(target_topic(self.policy, self.other(region), topic) for topic in self.topics)
+
+    def read_in(self, region: Region) -> tuple[str, ...]:
+        """Return the topics that groups read in a region: those that are written there, then the copies of the other region's."""
+        return (*self.topics, *self.copies(region))
+
+    def counterparts(self, source: Region) -> dict[str, str]:
+        """Return, for each topic that groups read in a region, the other region's topic with the same records.
+
+        Under the default policy ``orders`` is ``<source>.orders`` there, and ``<other>.orders`` is ``orders``, where it came from.
+        """
+        other = self.other(source)
+        if self.policy == "identity":
+            return {topic: topic for topic in self.topics}
+        return dict(zip(self.read_in(source), (*self.copies(other), *self.topics), strict=True))
 
 
 class RegionInventory(Value, frozen=True):

@@ -189,7 +189,7 @@ class Applications:
     def _process(self, group: GroupId, region: Region, limit: int) -> None:
         cluster = self.world.clusters[region]
         committed = cluster.positions(group)
-        for tp in self.world.tps():
+        for tp in self.world.read_tps(region):
             log = cluster.log(tp)
             begin = committed[tp].offset if tp in committed else Offset(0)
             for entry in list(log.visible(begin, log.end))[:limit]:

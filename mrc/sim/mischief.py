@@ -177,7 +177,8 @@ class Mischief:
 
     def _truncate(self, region: Region) -> None:
         cluster, mirror = self._simulation.world.clusters[region], self._simulation.world.clusters[other(region)]
-        there = {value for tp in self._simulation.world.tps() for value in checkers.values(mirror.contents[tp.topic].logs[tp.partition])}
+        copies = [self._simulation.world.mirror(region, tp) for tp in self._simulation.world.tps()]
+        there = {value for tp in copies for value in checkers.values(mirror.contents[tp.topic].logs[tp.partition])}
         self._simulation.evidence.truncated.add(region)
         for tp in self._simulation.world.tps():
             log = cluster.log(tp)
@@ -271,7 +272,7 @@ class Mischief:
         standby = other(self._simulation.record().region)
         if self._simulation.moving() or not self._simulation.world.clusters[standby].reachable:
             return
-        for tp in self._simulation.world.tps():
+        for tp in self._simulation.world.read_tps(standby):
             log = self._simulation.world.clusters[standby].log(tp)
             start = self._simulation.rng.randint(log.start, max(log.start, log.end - 3))
             self._simulation.evidence.trimmed |= {

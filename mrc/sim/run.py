@@ -29,6 +29,10 @@ REST_MAX_S = 240.0
 """How long after the healing everything may take to come to rest."""
 
 LOOK_EVERY_S = 3.0
+
+DEFAULT_POLICY_EVERY = 5
+"""Of so many seeds in a row the last one is a replication group under the default policy, the others under identity."""
+
 TRACE_MAX = 200_000
 
 _RECORD = f"/groups/{REPLICATION_GROUP}/record"
@@ -84,7 +88,12 @@ class Simulation:
         self._hash = hashlib.sha256()
         self.rng = random.Random(f"world {seed}")
         self.scheduler = Scheduler()
-        self.world = World({"orders": 2, "payments": 1}, exactly_once=self.rng.random() < 0.5, clock=ScheduledClock(self.scheduler))
+        self.world = World(
+            {"orders": 2, "payments": 1},
+            policy="default" if seed % DEFAULT_POLICY_EVERY == DEFAULT_POLICY_EVERY - 1 else "identity",
+            exactly_once=self.rng.random() < 0.5,
+            clock=ScheduledClock(self.scheduler),
+        )
         write_first_record(self.world)
         self.observed = Observed()
         self.violations: list[Violation] = []

@@ -167,7 +167,6 @@ class Consumer:
         self.batch = batch
         self.stays = False
         self.idle = False
-        self._tps = place.world.tps()
         self._joined: Region | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._committed = False
@@ -196,7 +195,7 @@ class Consumer:
             return
         self._joined = region
         self._positions = {}
-        for tp in self._tps:
+        for tp in self.place.world.read_tps(region):
             log = cluster.log(tp)
             begin = committed[tp].offset if tp in committed else -1 if self._committed else 0
             self._positions[tp] = begin if log.start <= begin <= log.end else log.end
@@ -216,7 +215,7 @@ class Consumer:
             self._joined = None  # fenced out: heartbeats are refused
             cluster.leave(self.group)
             return
-        for tp in self._tps:
+        for tp in self._positions:
             log = cluster.log(tp)
             for entry in itertools.islice(log.visible(self._positions[tp], log.end), self.batch):
                 if entry.record is not None and entry.record.value is not None:

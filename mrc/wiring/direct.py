@@ -17,7 +17,7 @@ from mrc.core.errors import MrcError
 from mrc.core.failover import archive
 from mrc.core.failover.archive import Archived
 from mrc.core.inventory import Position, Unit
-from mrc.core.model import GroupId, Region, TopicPartition, target_topic
+from mrc.core.model import GroupId, Region, TopicPartition
 from mrc.core.translation.checkpoint import Checkpoint, CheckpointKey, decode_checkpoints
 from mrc.core.translation.positions import FilePosition, PositionsFile, checkpoints_topic, safe
 from mrc.core.views import CommittedView
@@ -61,7 +61,7 @@ def read_positions(there: Cluster, of: Unit, region: Region, only: str, now_ms: 
     found: list[FilePosition] = []
     left_out = [f"record with key {key!r} cannot be read" for key in garbled]
     for key in sorted(checkpoints, key=lambda one: (one.group, one.topic, one.partition)):
-        if key.group not in of.groups or key.topic not in of.topics or (only and key.group != only):
+        if key.group not in of.groups or key.topic not in of.read_in(source) or (only and key.group != only):
             continue
         position = _position(of, source, key, checkpoints[key], now_ms)
         if position is None:
@@ -77,7 +77,7 @@ def _position(of: Unit, source: Region, key: CheckpointKey, checkpoint: Checkpoi
         return None
     return FilePosition(
         group=key.group,
-        topic=target_topic(of.policy, source, key.topic),
+        topic=of.counterparts(source)[key.topic],
         partition=key.partition,
         offset=found.offset,
         metadata=checkpoint.metadata,

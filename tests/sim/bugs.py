@@ -83,7 +83,7 @@ BUGS: dict[str, Bug] = {
     "an execution whose taking up was not answered is left to nobody": Bug(Mover, "_take_up", "self.drop()", "pass", 26, "STUCK"),
     "a tail of the target's own is taken for copies": Bug(
         steps,
-        "_write_ledger",
+        "_list_own",
         "flowing.list_divergence(work.estate, work.lead, work.positions.sights.target)",
         "pass",
         45,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from mrc.core.errors import CODES
 from mrc.core.failover import fence, routes
+from mrc.core.failover.flows import differs
 from mrc.core.failover.runbook import MoveKind
 from mrc.core.inventory import Inventory, RegionInventory, Unit
 from mrc.core.model import Known, Region, Unknown
@@ -35,7 +36,7 @@ def findings(
     if not any(f.severity == "error" for f in found):
         source = inventory.unit.other(target)
         if kind != "fence":  # which opens nothing
-            found += _target(inventory, target)
+            found += _target(inventory, kind, target)
         found += _source(inventory, kind, source)
         found += routes.findings(inventory, kind, target, restarted=restarted)
     order = {"error": 0, "warning": 1, "info": 2}
@@ -59,8 +60,10 @@ def _request(inventory: Inventory, kind: MoveKind, target: Region, *, supersedin
     unit, record = inventory.unit, inventory.record
     if unit.mode != "active-passive":
         yield _error("MODE_NOT_SUPPORTED", f"{unit.name} is {unit.mode}")
-    elif unit.policy != "identity":
-        yield _error("POLICY_NOT_SUPPORTED", f"{unit.name} uses the {unit.policy} policy")
+    for flow, connector in unit.connectors.items():
+        settings = inventory.regions[flow.target].inbound_settings
+        if kind != "fence" and isinstance(settings, Known) and (told := differs(unit.policy, settings.value)):
+            yield _error("POLICY_DIFFERS", told, connector)
     if record is None:
         yield _error("NO_ACTIVE_RECORD", CODES["NO_ACTIVE_RECORD"].means)
         return
@@ -77,17 +80,19 @@ def _request(inventory: Inventory, kind: MoveKind, target: Region, *, supersedin
         yield _error("MOVE_IN_PROGRESS", f"execution {inventory.execution} is running")
 
 
-def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:
+def _target(inventory: Inventory, kind: MoveKind, target: Region) -> Iterator[FindingView]:
     unit, seen = inventory.unit, inventory.regions[target]
     yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", "error", "Kafka", target)
-    yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", "error", "Connect", target)
+    # Under the default policy no flow has to be stopped.
+    needed = "warning" if unit.policy == "default" and kind == "failover" else "error"
+    yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", needed, "Connect", target)
     yield from _unsafe(inventory, seen)
     if isinstance(seen.topics, Known):
-        for topic in unit.topics:
+        for topic in unit.read_in(target):
             info = seen.topics.value.get(topic)
             if info is None:
                 yield _error("UNKNOWN_TOPIC", f"topic {topic} does not exist in {target}", str(target))
-            elif fence.probe_would_be_appended(info):
+            elif topic in unit.topics and fence.probe_would_be_appended(info):
                 yield FindingView(
                     "PROBE_IMPOSSIBLE", "warning", f"{topic} takes records of any time: its fence stays unverified", str(target)
                 )
@@ -95,6 +100,8 @@ def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:
         allowed = frozenset(b for b in seen.bindings.value if b.permission == "allow")
         for blocked in fence.blocks_writers(unit, allowed):
             yield _error("WRITER_NOT_ALLOWED", f"no ACL lets {blocked} write in {target}", str(target))
+        for blocked in fence.lacks_readers(unit, target, allowed):
+            yield FindingView("READER_NOT_ALLOWED", "warning", blocked, str(target))
     if isinstance(seen.groups, Known):
         for group, state in seen.groups.value.items():
             if state.members:
