@@ -163,6 +163,12 @@ CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
         "replication_groups[0].on_quorum_loss",
         ["allowed: keep"],
     ),
+    "a copy among the topics": (
+        {"policy: identity": "policy: default", "topics: [orders, payments]": "topics: [orders, payments, west.orders]"},
+        "topics:",
+        "replication_groups[0].topics[2]",
+        ["west.orders is MirrorMaker's copy of orders of west", "list orders alone"],
+    ),
     "wrong version": ({"version: 1": "version: 2"}, "version", "version", ["allowed: 1"]),
     "duplicate key": (
         {"policy: identity": "policy: identity\n    policy: default"},
