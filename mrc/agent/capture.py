@@ -441,9 +441,13 @@ class Capture:
             found.append(FindingView("COMMITS_NOT_FOLLOWED", "warning", message, str(self._flow.source)))
         found += [FindingView(c.code, "warning", c.message, where) for where, c in sorted(self._alignment.complaints.copy().items())]
         found += self._lacking()
-        positions = {(key.group, TopicPartition(key.topic, key.partition)): c.source_offset for key, c in self._checkpoints.copy().items()}
-        found += self._deleted(positions, self._starts)
-        found += self._unanswered()
+        if self._record is None or (self._record.region, self._record.state) != (self._flow.target, "open"):
+            # Under the default policy positions of the standby are captured too; nobody moves away from there.
+            positions = {
+                (key.group, TopicPartition(key.topic, key.partition)): c.source_offset for key, c in self._checkpoints.copy().items()
+            }
+            found += self._deleted(positions, self._starts)
+            found += self._unanswered()
         found += self._read_in_part()
         if self._running and (behind := self.behind()):
             found.append(FindingView("CAPTURE_BEHIND", "warning", behind, str(self._flow)))

@@ -486,7 +486,7 @@ class DivergenceRangeView(Value, frozen=True):
 
 
 class DivergenceView(Value, frozen=True):
-    """What one failover left behind. ``state`` is ``open`` (region not back) or ``listed`` (exact)."""
+    """What one failover left behind. ``state`` is ``open`` (region not back), ``listed``, ``late`` or ``copied`` (exact)."""
 
     id: str
     region: str

@@ -2963,7 +2963,7 @@ class Divergence(_message.Message):
     execution: _builtins.str
     """The failover's execution."""
     state: _builtins.str
-    """"open" (the region is not back) or "listed" (exact)."""
+    """"open" (the region is not back) or "listed" (exact); under the default policy "late" (exact, still to be copied), then "copied"."""
     at_ms: _builtins.int
     """When it was written."""
     @_builtins.property
