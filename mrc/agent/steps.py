@@ -401,7 +401,15 @@ def _record_ends(work: Work) -> dict[str, str]:
         _list_own(work)
     if work.plan.kind == "failover":
         _write_ledger(work)
-    return {}
+        return {}
+    return {"source_ends": _source_ends(work)} if work.flows_stay else {}
+
+
+def _source_ends(work: Work) -> str:
+    """Return a digest of where the source's logs end: a flow that goes on has no last position to compare them with."""
+    source = work.estate.clusters[work.plan.source]
+    ends = source.ends(work.estate.partitions(work.plan.source), "read_uncommitted")
+    return hashlib.sha256(encode(sorted((tp.topic, tp.partition, end) for tp, end in ends.items()))).hexdigest()[:16]
 
 
 def _record_start(work: Work) -> None:
@@ -637,7 +645,8 @@ def _require_nothing_new(work: Work) -> None:
         return
     fencing.require_fenced(work.estate, work.plan.source, still=True)
     if work.flows_stay:
-        _drained(work)  # what came in all the same is copied
+        if _source_ends(work) != work.facts.get("source_ends"):
+            raise MrcError("NOT_VERIFIED", "records have come in since its fence was proved", where=str(work.plan.source))
         return
     positions = work.estate.replicators[work.plan.target].positions(work.estate.connector(work.forward))
     new = [str(tp) for tp, seen in _to_copy(work).items() if seen is not None and positions.get(tp) != seen.offset + 1]

@@ -231,9 +231,11 @@ class _Case:
             self._loss(number, verdict)
             self._copies(number, verdict)
         lost_after = self._lost_after(reasons)
+        # What a producer has sent again to the other region, after no answer from the first, stands in both regions as their own.
+        again = self.doubts.keys() | {ack.id for ack in self.acks if ack.resent}
         for region, index in sorted(self.log.items()):
-            if index.looped:
-                reasons.append(f"{len(index.looped)} events stand in two topics of {region}, such as {min(index.looped)}: copied in a loop")
+            if looped := index.looped - again:
+                reasons.append(f"{len(looped)} events stand in two topics of {region}, such as {min(looped)}: copied in a loop")
         self._skips()
         reread_before = self._rereads()
         for number, verdict in enumerate(self.verdicts):

@@ -103,7 +103,8 @@ class Evidence:
     def reported(self, region: Region, tp: TopicPartition, offset: int) -> bool:
         """Whether a ledger says of a record of a region that the other one lacks it; under the default policy it comes late."""
         if self.world.policy == "default":
-            return False
+            # Where MirrorMaker finds a log that was cut and has grown past its position again, it knows nothing of what lies before.
+            return region in self.truncated and any((one["region"], one["state"]) == (region, "open") for one in self.ledgers())
         for ledger in self.ledgers():
             if ledger["region"] == region:
                 for tail in ledger["tails"]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from mrc.core.failover.execution import AbortAsked
+from mrc.core.failover.findings import findings
 from mrc.core.failover.ledger import Ledger
-from mrc.core.model import Region
+from mrc.core.model import Flow, Region, TopicPartition
 from mrc.sim.agents import contents
-from mrc.sim.world import EAST, WEST, connector
-from tests.sim.estate import Estate
+from mrc.sim.world import CONSUMER, EAST, WEST, connector
+from tests.sim.estate import BILLING, SHIPPING, Estate
 
 
 def settled(*, exactly_once: bool = False) -> Estate:
@@ -112,7 +114,7 @@ def test_what_a_failover_leaves_behind_comes_late_and_nobody_skips_it() -> None:
     assert {(t.topic, t.partition): t.records for t in listed.tails} == {(tp.topic, tp.partition): n for tp, n in behind.items()}
     estate.replicating = True
     estate.settle(30)
-    assert ledger(estate, EAST) == type(listed)(**{**{f: getattr(listed, f) for f in listed.__struct_fields__}, "state": "copied"})
+    assert ledger(estate, EAST) == msgspec.structs.replace(listed, state="copied")
 
     assert estate.move("switchover", EAST).phase == "succeeded"
     estate.settle()
@@ -170,3 +172,77 @@ def test_an_abort_changes_nothing_but_the_epoch() -> None:
     estate.settle()
     estate.drain()
     assert estate.wrong() == []
+
+
+def test_what_a_group_has_not_read_of_the_copies_must_still_be_there_among_the_originals() -> None:
+    estate = settled()
+    assert estate.move("switchover", WEST).phase == "succeeded"
+    estate.consuming = {BILLING: 1_000, SHIPPING: 0}  # shipping reads nothing of what is written in west
+    estate.settle()
+    assert estate.move("switchover", EAST).phase == "succeeded"
+    estate.settle()
+    originals = estate.world.clusters[WEST].log(TopicPartition("orders", 0))
+    originals.trim(originals.end)
+    estate.settle(15)
+    obstacles = estate.leader(WEST).coordinator.capture.obstacles()
+    assert {(one.code, one.where) for one in obstacles} == {("COPIES_DELETED", "west.orders-0")}
+    assert all(one.message.startswith("shipping ") for one in obstacles)
+    estate.begin("switchover", WEST)
+    assert estate.until("waiting").step.name == "preflight"
+
+
+def test_a_region_that_came_back_shorter_than_its_mirror_is_not_opened_by_a_switchover() -> None:
+    estate = settled()
+    lose(estate, EAST)
+    assert estate.move("failover", WEST, attested=True).phase == "succeeded"
+    for tp in estate.world.tps():
+        log = estate.world.clusters[EAST].contents[tp.topic].logs[tp.partition]
+        log.cut(log.end - 5)
+    regain(estate, EAST)
+    estate.settle(40)
+    assert ledger(estate, EAST).state == "open"
+    estate.begin("switchover", EAST)
+    run = estate.until("waiting", target=EAST)
+    assert run.waiting is not None
+    assert (run.step.name, run.waiting.code) == ("record-ends", "NOT_VERIFIED")
+    assert estate.finish(EAST, AbortAsked("test")).phase == "aborted"
+    estate.settle()
+    assert (estate.applications.record().region, estate.applications.record().state) == (WEST, "open")
+    assert estate.move("failover", EAST, attested=True).phase == "succeeded"
+
+
+def test_a_connector_that_names_copies_otherwise_is_neither_started_nor_moved_over() -> None:
+    estate = settled()
+    replicator = estate.world.replicators[WEST]
+    name = connector(Flow(EAST, WEST))
+    replicator.connectors[name].config["replication.policy.class"] = "org.apache.kafka.connect.mirror.IdentityReplicationPolicy"
+    replicator.stop(name)
+    estate.settle(30)
+    assert replicator.status(name).state == "STOPPED"
+    seen = estate.leader(WEST).coordinator.observer.observe()
+    found = findings(seen, "switchover", WEST, attested=False)
+    assert ("POLICY_DIFFERS", "error") in {(one.code, one.severity) for one in found}
+
+
+def test_a_group_that_reads_one_topic_of_two_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    estate = settled()
+    assert estate.move("switchover", WEST).phase == "succeeded"
+    estate.settle()
+    for group in (BILLING, SHIPPING):
+        estate.world.clusters[WEST].forget_group(group)
+    monkeypatch.setattr(estate.world, "read_tps", lambda region: estate.world.tps())  # applications read what is written here only
+    estate.settle(80)
+    told = {
+        (one.message.split()[0], one.where) for one in estate.leader(EAST).coordinator.capture.findings() if one.code == "COPIES_NOT_READ"
+    }
+    assert told == {(group, f"east.{topic}") for group in ("billing", "shipping") for topic in ("orders", "payments")}
+
+
+def test_copies_that_nobody_may_read_are_told_of() -> None:
+    estate = settled()
+    west = estate.world.clusters[WEST]
+    west.remove_bindings({b for b in west.bindings() if b.name == "east.orders" and b.principal == CONSUMER})
+    found = findings(estate.leader(WEST).coordinator.observer.observe(), "switchover", WEST, attested=False)
+    assert [(one.severity, one.message) for one in found if one.code == "READER_NOT_ALLOWED"] == [
+        ("warning", "no ACL lets anybody read east.orders in west, which has orders of east")
+    ]
