@@ -526,8 +526,8 @@ class Capture:
         for tp, end in self._ends.copy().items():
             records[tp.topic] = records.get(tp.topic, 0) + max(0, end.value - self._starts[0].get(tp, 0))
         held: dict[GroupId, set[str]] = {}
-        for key in self._checkpoints.copy():
-            held.setdefault(key.group, set()).add(key.topic)
+        for group, tp in self._commits.positions.copy():
+            held.setdefault(group, set()).add(tp.topic)
         return [
             FindingView(
                 "COPIES_NOT_READ",

@@ -80,8 +80,9 @@ class Evidence:
         self.holes: list[list[Any]] = []
 
     def in_hole(self, ack: Ack) -> bool:
-        """Whether a record was acknowledged through such a hole."""
-        return any(region == ack.region and begin <= ack.order <= (end or ack.order) for region, begin, end in self.holes)
+        """Whether a record was written through such a hole."""
+        order = ack.written or ack.order
+        return any(region == ack.region and begin <= order <= (end or order) for region, begin, end in self.holes)
 
     def strays(self) -> set[bytes]:
         """Return the values that came through such holes: nobody copies, moves or reports them, and nothing is promised of them."""

@@ -129,11 +129,12 @@ def blocks_writers(unit: Unit, bindings: frozenset[Binding]) -> tuple[str, ...]:
 
 
 def lacks_readers(unit: Unit, region: Region, allowed: frozenset[Binding]) -> tuple[str, ...]:
-    """Return which topics that hold the other region's records no configured reader may read there; only the default policy has such.
+    """Return which topics that hold the other region's records no application may read there; only the default policy has such.
 
     Each reader may have its own topics, but a topic that nobody may read is one whose records nobody will process.
     """
-    readable = {topic for topic in unit.read_in(region) for b in allowed if b.operation in _READING and _covers_one(b, topic)}
+    theirs = [b for b in allowed if b.operation in _READING and b.principal not in unit.exempt]
+    readable = {topic for topic in unit.copies(region) for b in theirs if _covers_one(b, topic)}
     return tuple(
         f"no ACL lets anybody read {topic} in {region}, which has {origin} of {unit.other(region)}"
         for topic, origin in zip(unit.copies(region), unit.topics, strict=False)
