@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from mrc.config.runbook import load_runbook
@@ -20,8 +21,15 @@ BILLING, SHIPPING = GroupId("billing"), GroupId("shipping")
 class Estate:
     """The harness: `round` lets everything run a little, `move` runs an execution to its end."""
 
-    def __init__(self, *, policy: Policy = "identity", exactly_once: bool = False, self_fence_after_s: float | None = None) -> None:
-        self.world = World(policy=policy, exactly_once=exactly_once, self_fence_after_s=self_fence_after_s)
+    def __init__(
+        self,
+        *,
+        topics: Mapping[str, int] | None = None,
+        policy: Policy = "identity",
+        exactly_once: bool = False,
+        self_fence_after_s: float | None = None,
+    ) -> None:
+        self.world = World(topics, policy=policy, exactly_once=exactly_once, self_fence_after_s=self_fence_after_s)
         write_first_record(self.world)
         self.agents = {name: self._agent(name) for name in ("east-a", "east-b", "west-a", "west-b")}
         self.asleep: set[str] = set()

@@ -8,9 +8,10 @@ import pytest
 from mrc.core.failover.execution import AbortAsked
 from mrc.core.failover.findings import findings
 from mrc.core.failover.ledger import Ledger
+from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import Flow, Region, TopicPartition
 from mrc.sim.agents import contents
-from mrc.sim.world import CONSUMER, EAST, WEST, connector
+from mrc.sim.world import CONSUMER, EAST, PRODUCER, WEST, connector
 from tests.sim.estate import BILLING, SHIPPING, Estate
 
 
@@ -51,41 +52,6 @@ def test_moves_there_and_back_and_there_lose_skip_and_repeat_nothing(exactly_onc
         assert estate.world.replicators[flow.target].status(connector(flow)).state == "RUNNING"
 
 
-def acts_of_a_switchover() -> list[str]:
-    """Those of a move that finds records of both regions in both regions."""
-    estate = there_and_back()
-    switch = estate.leader(WEST).switch
-    switch.armed = True
-    estate.move("switchover", WEST)
-    return switch.acts
-
-
-def there_and_back() -> Estate:
-    estate = settled()
-    for target in (WEST, EAST):
-        assert estate.move("switchover", target).phase == "succeeded"
-        estate.settle()
-    return estate
-
-
-ACTS = acts_of_a_switchover()
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at", range(1, len(ACTS)), ids=[f"{n}-{name}" for n, name in enumerate(ACTS)][1:])
-def test_the_mover_may_be_killed_at_any_act(at: int, after: bool) -> None:
-    estate = there_and_back()
-    switch = estate.leader(WEST).switch
-    switch.at, switch.after, switch.armed = at, after, True
-    estate.begin("switchover", WEST)
-    assert estate.finish(WEST).phase == "succeeded"
-    estate.settle()
-    estate.drain()
-    assert estate.wrong() == []
-    assert estate.end_state()["record"] == (WEST, "open", 4)
-    assert estate.end_state()["connectors"] == there_and_back().end_state()["connectors"]
-
-
 def test_what_a_failover_leaves_behind_comes_late_and_nobody_skips_it() -> None:
     estate = settled()
     for target in (WEST, EAST):
@@ -123,41 +89,6 @@ def test_what_a_failover_leaves_behind_comes_late_and_nobody_skips_it() -> None:
     assert [one for one in estate.wrong() if " twice" not in one or "processed" not in one] == []
     assert estate.world.clusters[EAST].acls.allows("User:producer", "write", "topic", "orders")
     assert not estate.world.clusters[WEST].acls.allows("User:producer", "write", "topic", "orders")
-
-
-def acts_of_a_failover() -> list[str]:
-    estate = before_a_failover()
-    switch = estate.leader(WEST).switch
-    switch.armed = True
-    estate.move("failover", WEST, attested=True)
-    return switch.acts
-
-
-def before_a_failover() -> Estate:
-    estate = there_and_back()
-    estate.replicating = False
-    estate.settle(2)
-    lose(estate, EAST)
-    return estate
-
-
-FAILOVER = acts_of_a_failover()
-
-
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at", range(1, len(FAILOVER)), ids=[f"{n}-{name}" for n, name in enumerate(FAILOVER)][1:])
-def test_a_failover_may_be_killed_at_any_act(at: int, after: bool) -> None:
-    estate = before_a_failover()
-    switch = estate.leader(WEST).switch
-    switch.at, switch.after, switch.armed = at, after, True
-    estate.begin("failover", WEST, attested=True)
-    assert estate.finish(WEST).phase == "succeeded"
-    estate.replicating = True
-    regain(estate, EAST)
-    estate.settle(40)
-    assert ledger(estate, EAST).state == "copied"
-    estate.drain()
-    assert [one for one in estate.wrong() if "processed" not in one] == []
 
 
 def test_an_abort_changes_nothing_but_the_epoch() -> None:
@@ -246,3 +177,57 @@ def test_copies_that_nobody_may_read_are_told_of() -> None:
     assert [(one.severity, one.message) for one in found if one.code == "READER_NOT_ALLOWED"] == [
         ("warning", "no ACL lets anybody read east.orders in west, which has orders of east")
     ]
+
+
+# ---------------------------------------------------------------- killed at any act
+
+
+def small() -> Estate:
+    """Return an estate with records of both regions in both, as after a move there and back; small, for there are many runs."""
+    estate = Estate(topics={"orders": 1}, policy="default")
+    for number in range(40):
+        value = f"earlier-{number}".encode()
+        estate.world.clusters[WEST].produce(PRODUCER, TopicPartition("orders", 0), value, value)
+        estate.applications.acked[value] = WEST
+    estate.settle(12)
+    return estate
+
+
+def dying() -> Estate:
+    """The same, and east is dead before all was copied."""
+    estate = small()
+    estate.replicating = False
+    estate.settle(2)
+    lose(estate, EAST)
+    return estate
+
+
+def acts(kind: MoveKind) -> list[str]:
+    estate = small() if kind == "switchover" else dying()
+    switch = estate.leader(WEST).switch
+    switch.armed = True
+    assert estate.move(kind, WEST, attested=kind == "failover").phase == "succeeded"
+    return switch.acts
+
+
+KILLS: list[tuple[MoveKind, int, str]] = [(kind, at, act) for kind in ("switchover", "failover") for at, act in enumerate(acts(kind)) if at]
+
+
+@pytest.mark.parametrize(("kind", "at"), [one[:2] for one in KILLS], ids=[f"{kind}-{at}-{act}" for kind, at, act in KILLS])
+def test_the_mover_may_be_killed_at_any_act(kind: MoveKind, at: int) -> None:
+    """Before it or after it, in turn: the loop over identity has both of each."""
+    estate = small() if kind == "switchover" else dying()
+    switch = estate.leader(WEST).switch
+    switch.at, switch.after, switch.armed = at, bool(at % 2), True
+    estate.begin(kind, WEST, attested=kind == "failover")
+    assert estate.finish(WEST).phase == "succeeded"
+    if kind == "failover":
+        estate.replicating = True
+        regain(estate, EAST)
+        estate.settle(30)
+        assert ledger(estate, EAST).state == "copied"
+    estate.drain()
+    # What a group had processed beyond the copies that a failover found, it processes again when they come.
+    assert [one for one in estate.wrong() if kind == "switchover" or "twice" not in one or "processed" not in one] == []
+    assert estate.end_state()["record"] == (WEST, "open", 2)
+    assert "STOPPED" not in str(estate.end_state()["connectors"])
