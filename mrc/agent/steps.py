@@ -484,7 +484,10 @@ def _last_mirrored(work: Work, tps: list[TopicPartition], ends: Mapping[TopicPar
 def _ends_recorded(work: Work) -> str:
     """The target is fenced and its flow stopped: what was recorded must still be the logs' ends, transactions over."""
     if work.flows_stay:
-        return f"{_STAYS}{'; the ledger is written' if work.plan.kind == 'failover' else ''}"
+        written = work.plan.kind == "failover" and [one for one, _ in work.estate.store.ledgers() if one.id == work.plan.id]
+        if work.plan.kind == "failover" and not written:
+            raise MrcError("NOT_VERIFIED", "the ledger is not written", where=work.plan.id)
+        return f"{_STAYS}{'; the ledger is written' if written else ''}"
     target = work.estate.clusters[work.plan.target]
     tps = work.estate.partitions(work.plan.target)
     found = work.estate.store.flow_start(work.forward.reversed)
