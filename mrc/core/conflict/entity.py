@@ -393,7 +393,11 @@ def _least(candidates: tuple[Candidate, ...], places: Sequence[int], why: str) -
 
 
 def _extreme(candidates: tuple[Candidate, ...], name: str, wants: Literal["max", "min"]) -> Verdict:
-    values: list[tuple[Candidate, float]] = [(one, value) for one in candidates if _is_number(value := one.event.fields.get(name))]
+    values: list[tuple[Candidate, float]] = []
+    for one in candidates:
+        value = one.event.fields.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            values.append((one, value))
     if not values:
         return Verdict(candidates, (f"no event has a number in {name}",))
     best = (max if wants == "max" else min)(value for _, value in values)
