@@ -75,6 +75,12 @@ class Estate:
         unheard = {"source.consumer.isolation.level": isolation} if isolation else {}
         return sights(self.unit.counterparts(flow.source), here, there, self.settings.get(flow, unheard))
 
+    def broker_settings(self, region: Region) -> Mapping[str, str]:
+        """Return what the region's brokers say of themselves, and what the configuration says where they say nothing."""
+        declared = self.super_users.get(region)
+        said = self.clusters[region].broker_settings()
+        return said if declared is None else {"super.users": ";".join(declared), **said}
+
     def partitions(self, region: Region) -> list[TopicPartition]:
         """Return all partitions of the topics that are written in a region. Raises ``UNKNOWN_TOPIC`` when one does not exist."""
         return self._partitions(region, self.unit.topics)

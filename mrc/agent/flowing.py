@@ -2,14 +2,14 @@
 
 A flow that a move has given new starting positions is set to them while it is stopped, read back, noted as applied, and
 only then resumed: nothing is copied twice, nothing left out. One actor only: stopping and setting a flow that somebody
-else has just started would copy again what it has copied.
+else has just started would copy again what it has copied. A flow that a failover has blocked is stopped first, whatever the record wants.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from mrc.agent import fencing, late
+from mrc.agent import blocking, fencing, late
 from mrc.agent.estate import Estate
 from mrc.agent.store import LeaderCheck
 from mrc.core.errors import MrcError
@@ -24,6 +24,8 @@ def reconcile(estate: Estate, lead: LeaderCheck) -> str:
     record, _ = estate.require_record()
     flow = estate.inbound(estate.region)
     replicator, connector = estate.replicators[estate.region], estate.connector(flow)
+    if done := blocking.release(estate, lead):
+        return done
     wanted = should_run(record, flow, estate.unit.policy)
     if wanted is None:
         return ""

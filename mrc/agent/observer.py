@@ -93,7 +93,7 @@ class Observer:
             bindings, broker, groups = topics, topics, topics
         else:
             bindings = self._read(cluster.bindings, before.bindings)
-            broker = self._read(lambda: self._broker_settings(region), before.broker_settings)
+            broker = self._read(lambda: estate.broker_settings(region), before.broker_settings)
             groups = before.groups
             if not isinstance(groups, Known) or estate.clock.now_ms() - groups.at_ms >= groups_age_max_s * 1000:
                 groups = self._read(lambda: cluster.groups(estate.unit.groups), before.groups)
@@ -103,12 +103,6 @@ class Observer:
         connect = self._answered(inbound, before.connect)
         settings = inbound if isinstance(inbound, Unknown) else self._read(lambda: replicator.settings(connector), before.inbound_settings)
         return RegionInventory(region, kafka, connect, topics, bindings, broker, groups, inbound, settings)
-
-    def _broker_settings(self, region: Region) -> Mapping[str, str]:
-        """Return what the brokers say, and what the configuration says where they say nothing."""
-        declared = self._estate.super_users.get(region)
-        said = self._estate.clusters[region].broker_settings()
-        return said if declared is None else {"super.users": ";".join(declared), **said}
 
     def _read(self, read: Callable[[], T], before: Reading[T]) -> Reading[T]:
         now_ms = self._estate.clock.now_ms()

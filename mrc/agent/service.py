@@ -215,9 +215,10 @@ class AgentService:
         record = inventory.record
         if unread is not None:
             return (unread, *_self_fenced(inventory), *coordinator.noticed())
+        blocked = _blocked(coordinator)
         if record is None:
             return (FindingView("NO_ACTIVE_RECORD", "error", CODES["NO_ACTIVE_RECORD"].means),)
-        found = [*_self_fenced(inventory), *coordinator.noticed()]
+        found = [*_self_fenced(inventory), *blocked, *coordinator.noticed()]
         if record.state == "open" and not inventory.execution and coordinator.estate.unit.mode == "active-passive":
             target = coordinator.estate.unit.other(record.region)
             against = findings(inventory, "switchover", target, attested=False)
@@ -545,6 +546,19 @@ def _self_fenced(inventory: Inventory) -> Iterator[FindingView]:
                 f" {len(imposed.made)} refusals; they go when a leader of {region} has read a record that names it open"
             )
             yield FindingView("SELF_FENCED", "warning", message, str(region))
+
+
+def _blocked(coordinator: Coordinator) -> Iterator[FindingView]:
+    """Say into which regions a failover has blocked the flow, for as long as it has not been seen STOPPED."""
+    estate = coordinator.estate
+    for region in estate.unit.regions:
+        stored, _ = estate.store.fence(region)
+        if stored.block:
+            refused = f"{', '.join(estate.unit.replicators)} may not write {', '.join(estate.unit.topics)} in {region}"
+            message = (
+                f"{refused} since execution {stored.block}, which could not stop the flow: that ends when Connect there has stopped it"
+            )
+            yield FindingView("FLOW_BLOCKED", "warning", message, str(region))
 
 
 def _region_view(coordinator: Coordinator, inventory: Inventory, pair: _Pair, unread: FindingView | None) -> RegionView:

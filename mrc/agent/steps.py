@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from mrc.agent import fencing, flowing, routing
+from mrc.agent import blocking, fencing, flowing, routing
 from mrc.agent.estate import Estate
 from mrc.agent.leadership import leader_path
 from mrc.core.errors import InvariantViolation, MrcError
@@ -346,11 +346,30 @@ def _stop_flow(work: Work) -> dict[str, str]:
     if work.flows_stay:
         return {}
     work.lead()
-    work.estate.replicators[work.plan.target].stop(work.estate.connector(work.forward))
+    try:
+        work.estate.replicators[work.plan.target].stop(work.estate.connector(work.forward))
+    except MrcError as error:
+        if work.plan.kind != "failover" or error.code != "CONNECT_UNREACHABLE":
+            raise
+        blocking.begin(work.estate, work.plan.target, work.plan.id, work.lead)
+        _reconcile_fence(work, work.plan.target)
+        return {"blocked": ",".join(work.estate.unit.replicators)}
     return {}
 
 
 def _flow_stopped(work: Work) -> str:
+    try:
+        return _without_tasks(work)
+    except MrcError as error:
+        if error.code != "CONNECT_UNREACHABLE" or "blocked" not in work.facts:
+            raise
+    record, _ = work.estate.require_record()
+    # Once the target is open its applications write there.
+    opened = _same(record, _records(work.plan)[3])
+    return blocking.require(work.estate, work.plan.target, still=not opened, deadline_s=work.deadline_s)
+
+
+def _without_tasks(work: Work) -> str:
     """Gate on the tasks, not on the connector's state, which may say RUNNING for a minute when its source is dead."""
     if work.flows_stay:
         return _STAYS
@@ -375,6 +394,8 @@ def _resume_flow(work: Work) -> str:
     if work.flows_stay:
         return _STAYS
     replicator, connector = work.estate.replicators[work.plan.target], work.estate.connector(work.forward)
+    if blocking.stands(work.estate, work.plan.target):
+        return f"{connector} stays blocked until Connect of {work.plan.target} has stopped it; then its leading agent lets it run again"
     work.lead()
     try:
         replicator.resume(connector)
@@ -631,6 +652,8 @@ def _open_target(work: Work) -> dict[str, str]:
         raise MrcError("NOT_VERIFIED", f"ACLs would refuse {', '.join(blocked)} in {region}", where=str(region))
     if work.plan.kind == "switchover":
         _require_nothing_new(work)
+    if "blocked" in work.facts and _same(work.estate.require_record()[0], closed):
+        _record_ends(work)  # anew: a broker that learnt of the block late may have let the flow write meanwhile
     _set_record(work, (closed,), target_open)
     _reconcile_fence(work, region)
     return {}

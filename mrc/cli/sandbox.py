@@ -59,6 +59,7 @@ def sandbox(context: click.Context, state: Path) -> None:
 @click.option("--policy", type=click.Choice(["identity", "default"]), help="MM2's replication policy.  [default: identity]")
 @click.option("--mm2-exactly-once/--no-mm2-exactly-once", default=None, help="Whether MM2 copies in transactions.  [default: no]")
 @click.option("--active", type=REGION, help="Region that the first active-region record names.  [default: east]")
+@click.option("--links/--no-links", default=None, help="Whether regions reach one another through links that can be cut.  [default: no]")
 @click.pass_obj
 def up(state: Path, /, brokers: str | None, **choices: object) -> None:
     """Start what does not run, and wait until all of it works.
@@ -135,6 +136,38 @@ def start(state: Path, region: str) -> None:
     with _progress() as progress:
         _open(state).start(region, progress)
     click.echo(f"{region} is up", err=True)
+
+
+@sandbox.command()
+@click.argument("region", type=REGION)
+@click.pass_obj
+def cut(state: Path, region: str) -> None:
+    """Cut REGION off from the other region and from the witness; inside it everything goes on.
+
+    Nothing is refused and nothing answers, as when the network is gone; what was sent arrives after `mrc sandbox mend`. Needs a
+    sandbox that was made with --links. `mrc` itself and the sandbox's traffic stand outside and go on reaching both regions.
+
+    \b
+    Examples:
+      mrc sandbox --state /tmp/linked up --links
+      mrc sandbox --state /tmp/linked cut east
+    """
+    _open(state).cut(region)
+    click.echo(f"{region} is cut off", err=True)
+
+
+@sandbox.command()
+@click.argument("region", type=REGION)
+@click.pass_obj
+def mend(state: Path, region: str) -> None:
+    """End what `mrc sandbox cut` did to REGION.
+
+    \b
+    Example:
+      mrc sandbox --state /tmp/linked mend east
+    """
+    _open(state).mend(region)
+    click.echo(f"{region} reaches the other sites again", err=True)
 
 
 @sandbox.group()
@@ -306,7 +339,7 @@ def _progress() -> Iterator[Progress]:
 def _table(rows: Sequence[PartStatus]) -> Table:
     from rich.text import Text
 
-    colours = {"up": "green", "starting": "yellow", "down": "red"}
+    colours = {"up": "green", "starting": "yellow", "cut": "red", "down": "red"}
     cells: list[tuple[object, ...]] = [
         (row.part, row.pid, row.port or None, Text(row.state, style=colours[row.state]), row.rss_mb if row.pid else None) for row in rows
     ]

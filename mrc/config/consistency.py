@@ -104,6 +104,8 @@ def _replication_group(key: Key, group: ReplicationGroup, settings: Settings) ->
         yield from _readable((*key, "probe", "password_file"), group.probe.password_file)
         if (probe := f"User:{group.probe.username}") in group.principals.exempt:
             yield (*key, "probe", "username"), f"{probe} is exempt too: no fence would refuse it, and so it could prove none"
+        elif probe in group.principals.replicators:
+            yield (*key, "probe", "username"), f"{probe} is the replicator too: no fence would refuse it, and so it could prove none"
     yield from _self_fence(key, group, settings)
     if group.routing is not None:
         regions = tuple(dict.fromkeys(end for flow in group.flows for end in (flow.source, flow.target)))
@@ -159,6 +161,8 @@ def _principals(key: Key, group: ReplicationGroup) -> Iterator[Finding]:
         for index, principal in enumerate(getattr(group.principals, role)):
             if principal in exempt:
                 yield (*key, role, index), f"{principal} is exempt too; a principal is either fenced or exempt"
+            if principal in group.principals.replicators:
+                yield (*key, role, index), f"{principal} is the replicator too; a fence that refused it would stop the way home"
             if principal.endswith(":*"):
                 yield (*key, role, index), f"{principal} would fence the replicator and mrc too; name the applications' principals"
 

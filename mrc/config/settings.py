@@ -137,12 +137,14 @@ class Principals(Written, frozen=True):
     Attributes:
         writers: lose WRITE in a fenced region; those found in ALLOW ACLs are added.
         readers: lose READ in a region that was left; those found in ALLOW ACLs are added.
-        exempt: never fenced: the replicator, mrc itself, administrators.
+        exempt: never fenced: mrc itself, administrators.
+        replicators: as whom MirrorMaker writes; never fenced, but refused by a flow block.
     """
 
     writers: tuple[PrincipalName, ...] = ()
     readers: tuple[PrincipalName, ...] = ()
     exempt: tuple[PrincipalName, ...] = ()
+    replicators: tuple[PrincipalName, ...] = ()
 
 
 class ProbeSettings(Written, frozen=True):

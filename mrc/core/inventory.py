@@ -76,6 +76,7 @@ class Unit(Value, frozen=True):
         exempt: principals that a fence never names: the replicator's and mrc's own.
         probe: the principal that probes; it stands for the writers.
         connectors: name of the source connector per flow.
+        replicators: as whom the replicator writes, exempt all of them; refused by a flow block only. Empty: no flow can be blocked.
         live_sync: patterns of groups whose positions are kept committed in the standby.
         rpo_s: seconds of records that a failover may lose; None: nobody has said.
         rto_s: seconds that a move may take.
@@ -99,6 +100,7 @@ class Unit(Value, frozen=True):
     rto_s: float | None = None
     self_fence_after_s: float | None = None
     carries_producers: bool = False
+    replicators: tuple[str, ...] = ()
 
     def other(self, region: Region) -> Region:
         """Return the unit's other region (a unit has two)."""

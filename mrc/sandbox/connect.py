@@ -183,6 +183,8 @@ def settled(layout: Layout, target: str) -> bool:
 def _settled(name: str, status: _Status) -> bool:
     states = [status.connector, *status.tasks]
     for one in states:
+        if one.state == "FAILED" and "TopicAuthorizationException" in one.trace:
+            return False  # a flow that mrc has blocked fails until mrc has stopped it
         if one.state == "FAILED":
             raise MrcError("SANDBOX_FAILED", f"connector {name} failed: {one.trace.partition(chr(10))[0]}", where=name)
     if status.connector.state == "STOPPED":

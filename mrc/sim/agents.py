@@ -15,6 +15,7 @@ from mrc.core.inventory import Position, Unit
 from mrc.core.model import ActiveRecord, Epoch, GroupId, Offset, Region, TopicPartition, decode, encode
 from mrc.ports import Clock, Create
 from mrc.sim.kills import Killed, KillSwitch
+from mrc.sim.replicator import MM2
 from mrc.sim.world import CONSUMER, EAST, PRODUCER, WEST, World, connector
 
 REPLICATION_GROUP = "orders"
@@ -34,7 +35,8 @@ def unit(world: World) -> Unit:
         groups=world.groups,
         writers=(PRODUCER,),
         readers=(CONSUMER,),
-        exempt=("User:mm2", "User:mrc", "User:admin"),
+        exempt=(MM2, "User:mrc", "User:admin"),
+        replicators=(MM2,),
         probe="User:probe",
         connectors={flow: connector(flow) for flow in world.flows},
         self_fence_after_s=world.self_fence_after_s,

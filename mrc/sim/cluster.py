@@ -240,10 +240,14 @@ class FakeCluster:
     ) -> Offset:
         """Append as an application and return the offset. Raises ``AUTHORIZATION_FAILED`` where an ACL refuses."""
         log = self.log(tp)
-        if not self.acls.allows(principal, "write", "topic", tp.topic, self._in_force(tp)):
+        if not self.lets_write(principal, tp):
             raise self._error("AUTHORIZATION_FAILED", f"{principal} may not write {tp.topic}")
         now_ms = self.clock.now_ms() if timestamp_ms is None else timestamp_ms
         return Offset(log.append(Record(key, value, now_ms, headers), transaction))
+
+    def lets_write(self, principal: str, tp: TopicPartition) -> bool:
+        """Whether the partition's broker, which may be late, lets somebody write."""
+        return self.acls.allows(principal, "write", "topic", tp.topic, self._in_force(tp))
 
     def begin(self) -> int:
         """Return a new transaction, to be given to `produce`."""
@@ -294,7 +298,7 @@ class FakeCluster:
         bounded = config["message.timestamp.type"] == "CreateTime" and int(config["message.timestamp.after.max.ms"]) < _PROBE_AHEAD_MS
         if not bounded or not self.probe_principal or not self.acls.allows(self.probe_principal, "describe", "topic", tp.topic):
             return "unverifiable"
-        return "writable" if self.acls.allows(self.probe_principal, "write", "topic", tp.topic, self._in_force(tp)) else "refused"
+        return "writable" if self.lets_write(self.probe_principal, tp) else "refused"
 
     def _remember(self) -> None:
         """Keep what was in force until now, and until when, for brokers that are late. No broker ever unlearns what it knew."""

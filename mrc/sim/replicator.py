@@ -154,7 +154,7 @@ class FakeReplicator:
             self.target.make_topic(name, len(connector.source.contents[tp.topic].logs), connector.source.contents[tp.topic].config)
         low = self._begin(connector, tp, source)
         entries = [entry for entry, _ in zip(source.visible(low, source.end), _up_to(records_max), strict=False)]
-        if entries and not self.target.acls.allows(MM2, "write", "topic", name):
+        if entries and not self.target.lets_write(MM2, TopicPartition(name, tp.partition)):
             connector.trace = f"org.apache.kafka.common.errors.TopicAuthorizationException: Not authorized to access topics: [{name}]"
             return 0
         log = self.target.log(TopicPartition(name, tp.partition))

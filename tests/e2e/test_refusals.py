@@ -28,7 +28,7 @@ from mrc.sandbox import processes
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import IN_TIME_S, begun, command, environment, eventually, leader, mrc, ready, refusal, said, state
+from tests.e2e.running import IN_TIME_S, begun, command, environment, eventually, leader, mrc, ready, refusal, said, state, written_to
 
 pytestmark = pytest.mark.server
 
@@ -493,15 +493,6 @@ def test_a_wrong_password_is_called_one_everywhere(world: World) -> None:
 
 
 # ---------------------------------------------------------------- a fence
-
-
-def written_to(sandbox: Sandbox, region: str) -> str:
-    """Try to write as an application that knows nothing of the record; return the name of the error, empty where it was acknowledged."""
-    answers: list[str] = []
-    producer = Producer({**sandbox.client_config(region, "producer"), "message.timeout.ms": 30_000})
-    producer.produce("orders", b"unasked", b"unasked", on_delivery=lambda error, _: answers.append(error.name() if error else ""))
-    assert producer.flush(IN_TIME_S) == 0
-    return answers[0]
 
 
 def test_a_fence_refuses_every_writer_until_a_person_lets_the_region_open_again(world: World) -> None:

@@ -83,9 +83,11 @@ def _request(inventory: Inventory, kind: MoveKind, target: Region, *, supersedin
 def _target(inventory: Inventory, kind: MoveKind, target: Region) -> Iterator[FindingView]:
     unit, seen = inventory.unit, inventory.regions[target]
     yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", "error", "Kafka", target)
-    # Under the default policy no flow has to be stopped.
-    needed = "warning" if unit.policy == "default" and kind == "failover" else "error"
-    yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", needed, "Connect", target)
+    # Under the default policy no flow has to be stopped, and so none blocked.
+    stays = unit.policy == "default" and kind == "failover"
+    unreachable = _unreachable(seen.connect, "CONNECT_UNREACHABLE", "warning" if stays else "error", "Connect", target)
+    blocked = kind == "failover" and not stays
+    yield from (_blocking(unit, seen, one) if blocked and one.code == "CONNECT_UNREACHABLE" else one for one in unreachable)
     yield from _unsafe(inventory, seen)
     if isinstance(seen.topics, Known):
         for topic in unit.read_in(target):
@@ -110,6 +112,16 @@ def _target(inventory: Inventory, kind: MoveKind, target: Region) -> Iterator[Fi
                 )
     if isinstance(seen.inbound, Known) and seen.inbound.value.state == "FAILED":
         yield FindingView("FLOW_FAILED", "warning", f"the flow into {target} has failed: {seen.inbound.value.trace}", str(target))
+
+
+def _blocking(unit: Unit, seen: RegionInventory, unreachable: FindingView) -> FindingView:
+    """Judge a failover to a region whose Connect does not answer: its flow cannot be stopped, but may be refused its writes."""
+    bindings = seen.bindings.value if isinstance(seen.bindings, Known) else ()
+    broker = seen.broker_settings.value if isinstance(seen.broker_settings, Known) else {}
+    if reason := fence.unblockable(unit, bindings, broker):
+        return _error(unreachable.code, f"{unreachable.message}; nor can its flow be blocked: {reason}", unreachable.where)
+    message = f"{unreachable.message}; the flow cannot be stopped, so {', '.join(unit.replicators)} is refused to write in its place"
+    return FindingView("FLOW_BLOCKED", "warning", message, unreachable.where)
 
 
 def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[FindingView]:
