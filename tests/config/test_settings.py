@@ -245,6 +245,18 @@ CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
     "topic twice": ({"payments]": "orders]"}, "topics", "replication_groups[0].topics[1]", ["topic orders is there twice"]),
     "fenced and exempt": ({'"User:producer"': '"User:mm2"'}, "writers", "replication_groups[0].principals.writers[0]", ["exempt"]),
     "fences everybody": ({'"User:producer"': '"User:*"'}, "writers", "replication_groups[0].principals.writers[0]", ["replicator"]),
+    "fenced replicator": (
+        {'exempt: ["User:mm2", "User:mrc"]': 'replicators: ["User:producer"]'},
+        "writers",
+        "replication_groups[0].principals.writers[0]",
+        ["User:producer is the replicator too"],
+    ),
+    "replicator's probe": (
+        {'exempt: ["User:mm2", "User:mrc"]': 'replicators: ["User:probe"]'},
+        "probe: {username",
+        "replication_groups[0].probe.username",
+        ["User:probe is the replicator too", "could prove none"],
+    ),
     "exempt probe": (
         {"probe: {username: probe": "probe: {username: mm2"},
         "probe: {username",
