@@ -190,6 +190,18 @@ def test_a_probe_tells_a_fence_from_none_and_appends_nothing(stage: ClusterStage
     assert stage.cluster.ends(tps, "read_uncommitted") == dict.fromkeys(tps, 0)
 
 
+def test_a_refusal_of_everybody_beats_what_is_allowed_by_name_and_stops_no_super_user(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    _allow(stage, tp.topic, "probe")
+    eventually(lambda: None, lambda: stage.cluster.probe([tp]) == {tp: "writable"})
+    everybody = Binding("topic", tp.topic, "literal", "User:*", "write", "deny")
+    stage.cluster.add_bindings([everybody])
+    eventually(lambda: None, lambda: stage.cluster.probe([tp]) == {tp: "refused"})
+    stage.produce(tp, ["by a super user"])
+    assert stage.cluster.ends([tp], "read_uncommitted") == {tp: 1}
+    stage.cluster.remove_bindings([everybody])
+
+
 @pytest.mark.parametrize("config", [{"message_timestamp_type": "LogAppendTime"}, {"message_timestamp_after_max_ms": "9223372036854775807"}])
 def test_a_probe_that_would_be_appended_is_not_sent(stage: ClusterStage, config: dict[str, str]) -> None:
     tp = TopicPartition(stage.topic(1, **config), 0)

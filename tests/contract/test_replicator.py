@@ -6,6 +6,7 @@ import pytest
 
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, TopicPartition
+from mrc.ports import Binding
 from tests.contract.replicator_stages import FlowStage
 from tests.contract.waiting import eventually
 
@@ -101,6 +102,33 @@ def test_a_resumed_flow_starts_at_the_set_positions_and_copies_nothing_twice(flo
     flow.produce(0, ["second"])
     _copied(flow, 0, 2)
     assert (len(_visible(flow, 0)), len(_visible(flow, 1))) == (2, 2)
+
+
+def test_a_position_beyond_the_sources_end_is_taken_and_then_everything_is_copied_again(flow: FlowStage) -> None:
+    flow.produce(0, ["a", "b"])
+    _copied(flow, 0, 2)
+    _stopped(flow)
+    tp = TopicPartition(flow.topic, 0)
+    flow.replicator.set_positions(flow.connector, {tp: Offset(100)})
+    assert flow.replicator.positions(flow.connector)[tp] == 100
+    flow.replicator.resume(flow.connector)
+    _copied(flow, 0, 4)
+
+
+def test_a_flow_that_is_refused_its_writes_fails_is_stopped_all_the_same_and_goes_on_once_it_may_write(flow: FlowStage) -> None:
+    refusal = Binding("topic", flow.topic, "literal", "User:mm2", "write", "deny")
+    _running(flow)
+    flow.target.add_bindings([refusal])
+    try:
+        flow.produce(0, ["a"])
+        eventually(flow.turn, lambda: "FAILED" in flow.replicator.status(flow.connector).tasks)
+        assert _visible(flow, 0) == []
+        _stopped(flow)
+    finally:
+        flow.target.remove_bindings([refusal])
+    eventually(flow.turn, lambda: refusal not in flow.target.bindings())
+    flow.replicator.resume(flow.connector)
+    _copied(flow, 0, 1)
 
 
 def test_copies_keep_their_fingerprints(flow: FlowStage) -> None:

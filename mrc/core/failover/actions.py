@@ -109,8 +109,8 @@ ACTIONS: Mapping[str, Action] = {
         required=_PLANNED,
     ),
     "stop-flow": Action(
-        does="stop the flow source -> target; its tasks must be gone, its last position be the source's last visible record (after a failover: "
-        "or, where Connect does not answer, MirrorMaker be refused its writes)",
+        does="stop the flow source -> target; its tasks must be gone and its last position be the source's last visible record "
+        "(failover: where Connect does not answer, MirrorMaker must be refused its writes instead)",
         needs={"switchover": _facts("drained"), "failover": _facts("source-settled")},
         gives=_facts("flow-stopped"),
         proof=True,
