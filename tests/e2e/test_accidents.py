@@ -19,7 +19,7 @@ from mrc.adapters.kafka.acls import EVERY_BINDING
 from mrc.config import load, runbook_folder
 from mrc.sandbox import processes
 from mrc.sandbox.judge import read_log
-from mrc.sandbox.layout import Options
+from mrc.sandbox.layout import Options, other
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
 from tests.e2e.running import (
@@ -177,30 +177,32 @@ def test_a_region_that_returns_in_the_middle_of_its_failover_is_fenced_before_th
 def test_a_flow_whose_connect_is_dead_is_blocked_until_connect_has_stopped_it(estate: tuple[Sandbox, Traffic]) -> None:
     """Connect of the target alone is down, so what the open region writes meanwhile is not copied, and never may be any more."""
     sandbox, traffic = estate
-    before = denied_to_mirrormaker(sandbox, "east")
-    processes.end(sandbox.state.folder, ["east-connect"], grace_s=0)
-    assert traffic.wait_acked(300, IN_TIME_S, region="west")
-    eventually(lambda: "FLOW_BLOCKED" in mrc(sandbox, "plan", "failover", "east", "--attest-dead").stdout)
-    id = begun(sandbox, "failover", "east", "--attest-dead", "--reason", "west is given up")
+    source, target = record(sandbox)[0], other(record(sandbox)[0])
+    ready(sandbox, target)
+    before = denied_to_mirrormaker(sandbox, target)
+    processes.end(sandbox.state.folder, [f"{target}-connect"], grace_s=0)
+    assert traffic.wait_acked(300, IN_TIME_S, region=source)
+    eventually(lambda: "FLOW_BLOCKED" in mrc(sandbox, "plan", "failover", target, "--attest-dead").stdout)
+    id = begun(sandbox, "failover", target, "--attest-dead", "--reason", f"{source} is given up")
     ended(sandbox, id, "succeeded")
-    assert record(sandbox) == ("east", "open")
+    assert record(sandbox) == (target, "open")
     evidence = {step["name"]: step["evidence"] for step in execution(sandbox, id)["steps"]}["stop-flow"]
     assert "User:mm2 may not write orders, payments there, and 7 logs stand still" in evidence
-    assert len(denied_to_mirrormaker(sandbox, "east") - before) == 2
+    assert len(denied_to_mirrormaker(sandbox, target) - before) == 2
     assert "FLOW_BLOCKED" in found(sandbox)
-    sandbox.start("east")
-    eventually(lambda: denied_to_mirrormaker(sandbox, "east") == before and "FLOW_BLOCKED" not in found(sandbox))
-    eventually(lambda: flow(sandbox, "east") == ("STOPPED", []), lambda: flow(sandbox, "east"))
+    sandbox.start(target)
+    eventually(lambda: denied_to_mirrormaker(sandbox, target) == before and "FLOW_BLOCKED" not in found(sandbox))
+    eventually(lambda: flow(sandbox, target) == ("STOPPED", []), lambda: flow(sandbox, target))
     eventually(lambda: {one["state"] for one in said(sandbox, "divergence", "show")} == {"listed"})
     (ledger,) = (one for one in said(sandbox, "divergence", "show") if one["id"] == id)
     left = {(r["topic"], r["partition"]): range(r["begin"], r["end"]) for r in ledger["ranges"]}
     assert sum(map(len, left.values())) >= 300
     topics = ["orders", "payments"]
-    there, here = (read_log(sandbox.client_config(region, "admin"), topics, timeout_s=IN_TIME_S) for region in ("west", "east"))
+    there, here = (read_log(sandbox.client_config(region, "admin"), topics, timeout_s=IN_TIME_S) for region in (source, target))
     tail = {event for partition, events in there.items() for offset, event in events if offset in left[partition]}
     assert tail.isdisjoint(event for events in here.values() for _, event in events)
-    assert traffic.wait_acked(200, IN_TIME_S, region="east")
-    ready(sandbox, "west")
+    assert traffic.wait_acked(200, IN_TIME_S, region=target)
+    ready(sandbox, source)
 
 
 def denied_to_mirrormaker(sandbox: Sandbox, region: str) -> set[str]:
@@ -219,38 +221,40 @@ def flow(sandbox: Sandbox, target: str) -> tuple[str, list[str]]:
 def test_a_region_that_is_cut_off_fences_itself_and_returns_fenced(estate: tuple[Sandbox, Traffic]) -> None:
     """Nobody attests anything: the failover rests on the cut-off agents' own fence, and a writer that stayed there sees it stand."""
     sandbox, traffic = estate
+    source, target = record(sandbox)[0], other(record(sandbox)[0])
+    ready(sandbox, target)
     said_yes: list[bytes] = []
 
     def refused() -> bool:
         value = f"stayed-{len(said_yes)}".encode()
-        error = written_to(sandbox, "east", value)
+        error = written_to(sandbox, source, value)
         if not error:
             said_yes.append(value)
         return error == "TOPIC_AUTHORIZATION_FAILED"
 
-    sandbox.cut("east")
+    sandbox.cut(source)
     assert {one.state for one in sandbox.status() if one.kind == "link"} == {"cut", "up"}
     eventually(refused)
     assert said_yes, "it was refused before anything was cut off"
-    id = begun(sandbox, "failover", "west", "--reason", "east is cut off")
+    id = begun(sandbox, "failover", target, "--reason", f"{source} is cut off")
     ended(sandbox, id, "succeeded")
-    assert record(sandbox) == ("west", "open")
+    assert record(sandbox) == (target, "open")
     evidence = {step["name"]: step["evidence"] for step in execution(sandbox, id)["steps"]}
     assert "its fence is self-imposed" in evidence["attest"]
-    assert traffic.wait_acked(200, IN_TIME_S, region="west")
+    assert traffic.wait_acked(200, IN_TIME_S, region=target)
     assert refused()
-    sandbox.mend("east")
-    eventually(lambda: fence(sandbox, "east") == "fenced" and "SELF_FENCED" not in found(sandbox))
+    sandbox.mend(source)
+    eventually(lambda: fence(sandbox, source) == "fenced" and "SELF_FENCED" not in found(sandbox))
     eventually(lambda: {one["state"] for one in said(sandbox, "divergence", "show")} == {"listed"})
-    ready(sandbox, "east")
-    assert (fence(sandbox, "east"), fence(sandbox, "west"), record(sandbox)) == ("fenced", "open", ("west", "open"))
+    ready(sandbox, source)
+    assert (fence(sandbox, source), fence(sandbox, target), record(sandbox)) == ("fenced", "open", (target, "open"))
     assert refused()
     (ledger,) = (one for one in said(sandbox, "divergence", "show") if one["id"] == id)
     tail = next(r for r in ledger["ranges"] if (r["topic"], r["partition"]) == ("orders", 0))
-    kept = set(values(sandbox, "west", "orders", 0).values())
-    listed = {value for offset, value in values(sandbox, "east", "orders", 0).items() if tail["begin"] <= offset < tail["end"]}
+    kept = set(values(sandbox, target, "orders", 0).values())
+    listed = {value for offset, value in values(sandbox, source, "orders", 0).items() if tail["begin"] <= offset < tail["end"]}
     assert set(said_yes) <= kept | listed
 
 
 def test_all_that_was_acknowledged_is_there_or_listed_and_nothing_was_skipped(estate: tuple[Sandbox, Traffic]) -> None:
-    everything_is_accounted_for(*estate, active="west")
+    everything_is_accounted_for(*estate, active=record(estate[0])[0])
