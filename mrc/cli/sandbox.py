@@ -149,8 +149,8 @@ def cut(state: Path, region: str) -> None:
 
     \b
     Examples:
-      mrc sandbox --state /tmp/linked up --links
-      mrc sandbox --state /tmp/linked cut east
+      mrc sandbox up --links
+      mrc sandbox cut east
     """
     _open(state).cut(region)
     click.echo(f"{region} is cut off", err=True)
@@ -164,7 +164,7 @@ def mend(state: Path, region: str) -> None:
 
     \b
     Example:
-      mrc sandbox --state /tmp/linked mend east
+      mrc sandbox mend east
     """
     _open(state).mend(region)
     click.echo(f"{region} reaches the other sites again", err=True)
