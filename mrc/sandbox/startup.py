@@ -178,10 +178,11 @@ class Startup:
 def start_agents(state: State, parts: Sequence[Part]) -> None:
     """Start those agents that do not run, side by side, and return when their gRPC ports answer. Raises ``SANDBOX_FAILED``."""
     crew = Crew(state)
+    configs = {region: estate.seen_from(state, region) for region in {part.region for part in parts}}
 
     def start(part: Part) -> None:
         command = [sys.executable, "-m", "mrc", "agent", "run", "--region", part.region, "--agent", part.name]
-        crew.spawn(part, [*command, "--config", str(estate.seen_from(state, part.region))], _own_code())
+        crew.spawn(part, [*command, "--config", str(configs[part.region])], _own_code())
         crew.wait(part.name, partial(answers, part.port), AGENT_READY_TIMEOUT_S)
 
     crew.together([partial(start, part) for part in parts])
