@@ -86,8 +86,8 @@ def _target(inventory: Inventory, kind: MoveKind, target: Region) -> Iterator[Fi
     # Under the default policy no flow has to be stopped, and so none blocked.
     stays = unit.policy == "default" and kind == "failover"
     unreachable = _unreachable(seen.connect, "CONNECT_UNREACHABLE", "warning" if stays else "error", "Connect", target)
-    blocked = kind == "failover" and not stays
-    yield from (_blocking(unit, seen, one) if blocked and one.code == "CONNECT_UNREACHABLE" else one for one in unreachable)
+    may_block = kind == "failover" and not stays
+    yield from (_blocking(unit, seen, one) if may_block and one.code == "CONNECT_UNREACHABLE" else one for one in unreachable)
     yield from _unsafe(inventory, seen)
     if isinstance(seen.topics, Known):
         for topic in unit.read_in(target):
