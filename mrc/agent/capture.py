@@ -28,6 +28,9 @@ from mrc.core.views import CheckpointView, FindingView, PartitionLagView, Transl
 
 RECORD_EVERY_S = 0.5
 ENDS_EVERY_S = 1.0
+STARTS_EVERY_S = 10.0
+"""Where logs start tells which copies have been deleted, for people only: a move asks anew, for what it commits."""
+
 SETTLE_EVERY_S = 2.0
 REVIEW_EVERY_S = 5.0
 """How often answers that were final are looked at again: copies that MM2 sends again turn an exact one into a bounded one."""
@@ -84,6 +87,7 @@ class Capture:
         self._ends: dict[TopicPartition, Known[int]] = {}
         self._target_ends: dict[TopicPartition, Offset] = {}
         self._starts: tuple[dict[TopicPartition, Offset], dict[TopicPartition, Offset]] = {}, {}
+        self._starts_at_s = float("-inf")
         self._garbled: list[bytes] = []
         self._reviewed_at_s = self._settled_at_s = self._ends_at_s = self._record_at_s = 0.0
         self._record: ActiveRecord | None = None
@@ -110,7 +114,7 @@ class Capture:
         self._capture(record, now_s)
         if now_s - self._ends_at_s >= ENDS_EVERY_S:
             self._ends_at_s = now_s
-            self._read_ends()
+            self._read_ends(now_s)
         if now_s - self._settled_at_s >= SETTLE_EVERY_S:
             self._settled_at_s = now_s
             self._settle()
@@ -156,18 +160,21 @@ class Capture:
         self._ends = {}
         self._target_ends = {}
         self._starts = {}, {}
+        self._starts_at_s = float("-inf")
 
-    def _read_ends(self) -> None:
-        """Read where both logs end (after the positions, so that lag is never negative) and start; keep the time of the source's ends."""
+    def _read_ends(self, now_s: float) -> None:
+        """Read where both logs end (after the positions, so that lag is never negative), and now and then where they start."""
         flow = self._flow
         source, target = self._estate.clusters[flow.source], self._estate.clusters[flow.target]
         targets = [pair.target for pair in self._alignment.pairs.values()]
-        self._target_ends, target_starts = target.ends(targets, "read_committed"), target.starts(targets)
+        self._target_ends = target.ends(targets, "read_committed")
         if not self._alignment.source_readable:
             return
         try:
             ends = source.ends(list(self._alignment.pairs), self._alignment.sights.source.isolation)
-            self._starts = source.starts(list(self._alignment.pairs)), target_starts
+            if now_s - self._starts_at_s >= STARTS_EVERY_S:
+                self._starts = source.starts(list(self._alignment.pairs)), target.starts(targets)
+                self._starts_at_s = now_s
         except MrcError as error:
             self._alignment.source_failed(error)
             return
