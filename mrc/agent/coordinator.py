@@ -158,10 +158,7 @@ class Coordinator:
 
     def archive_tick(self) -> bool:
         """Keep what has ended in this region's own cluster; return whether anything was written."""
-        if not self.leads:
-            self.archive.forget()
-            return False
-        return self.archive.tick()
+        return self.archive.tick() if self.leads else False
 
     def move_tick(self) -> bool:
         """Carry the running execution on by one event or effect; return whether there was anything to do."""

@@ -493,9 +493,11 @@ def _archived(ctx: click.Context, call: Invocation, region: str, execution: str 
         rows: list[ExecutionView] = []
         for id, kept in reversed(found.items()):
             try:
-                rows.append(unreadable_view(group.name, id, kept) if isinstance(kept, str) else execution_view(kept.run(), 0))
+                if isinstance(kept, MrcError):
+                    raise kept
+                rows.append(execution_view(kept.run(), 0))
             except MrcError as error:
-                if error.code != "VERSION_MISMATCH":
+                if error.code not in ("GARBLED_RECORD", "VERSION_MISMATCH"):
                     raise
                 rows.append(unreadable_view(group.name, id, str(error)))
         emit(ctx, rows, table=_history_table)
@@ -503,8 +505,8 @@ def _archived(ctx: click.Context, call: Invocation, region: str, execution: str 
     one = found.get(execution)
     if one is None:
         raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r} is archived in {region}")
-    if isinstance(one, str):
-        raise MrcError("GARBLED_RECORD", one.removeprefix("GARBLED_RECORD: "))
+    if isinstance(one, MrcError):
+        raise one
     emit(ctx, tuple(entry_view(f"{entry.number:06d}", entry) for entry in one.entries), table=_entries_table)
 
 

@@ -245,6 +245,11 @@ CODES: dict[str, Code] = {
         "A record in one of mrc's own topics or nodes cannot be read.",
         "Nothing is lost: the record is left out and named; find out who wrote it.",
     ),
+    "RECORD_TOO_LARGE": Code(
+        "world",
+        "A topic does not take a record of this size.",
+        "Raise the topic's `max.message.bytes`; what was refused is tried again.",
+    ),
     "UNSAFE_TO_FENCE": Code(
         "world",
         "The cluster's settings make an ACL fence unsafe.",

@@ -19,11 +19,15 @@ BROKERS = 2
 """Brokers of a cluster that may know of changed ACLs at different times."""
 
 _PROBE_AHEAD_MS = 10 * 365 * 86_400_000
+_RECORD_BYTES = 68
+"""What a batch of one record takes besides its key and value, at least."""
+
 _DEFAULTS = {
     "cleanup.policy": "delete",
     "message.timestamp.type": "CreateTime",
     "message.timestamp.after.max.ms": "3600000",
     "min.insync.replicas": "1",
+    "max.message.bytes": "1048588",
 }
 
 
@@ -200,7 +204,10 @@ class FakeCluster:
     def append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
         """See `Cluster.append`."""
         log = self.log(TopicPartition(topic, 0))
+        size_max = int(self.contents[topic].config["max.message.bytes"])
         for key, value in entries:
+            if len(key) + len(value or b"") + _RECORD_BYTES > size_max:
+                raise self._error("RECORD_TOO_LARGE", f"{len(value or b'')} bytes; max.message.bytes is {size_max}")
             log.append(Record(key, value, self.clock.now_ms()))
 
     def load(self, topic: str) -> dict[bytes, bytes]:

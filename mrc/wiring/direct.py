@@ -89,8 +89,8 @@ def _position(of: Unit, source: Region, key: CheckpointKey, checkpoint: Checkpoi
     )
 
 
-def history(settings: Settings, group: ReplicationGroup, region: str) -> dict[str, Archived | str]:
-    """Return the executions that are archived in a region by id, oldest first; in place of one that cannot be read, why.
+def history(settings: Settings, group: ReplicationGroup, region: str) -> dict[str, Archived | MrcError]:
+    """Return the executions that are archived in a region by id, oldest first; in place of one that cannot be read, the error.
 
     Raises:
         MrcError: ``UNKNOWN_REGION``; ``UNKNOWN_TOPIC`` where nothing has been archived there; world errors.
@@ -99,13 +99,13 @@ def history(settings: Settings, group: ReplicationGroup, region: str) -> dict[st
         return read_history(there, group.name, Region(region))
 
 
-def read_history(there: Cluster, replication_group: str, region: Region) -> dict[str, Archived | str]:
+def read_history(there: Cluster, replication_group: str, region: Region) -> dict[str, Archived | MrcError]:
     """The same from a cluster that is at hand."""
     if not there.topics([archive.TOPIC]):
         raise MrcError("UNKNOWN_TOPIC", f"there is no {archive.TOPIC}: no execution has been archived there yet", where=str(region))
     found, garbled = archive.decode_archive(replication_group, there.load(archive.TOPIC))
-    rows: dict[str, Archived | str] = {**found}
-    rows |= {id: f"GARBLED_RECORD: the record of {id} in {archive.TOPIC} cannot be read ({region})" for id in garbled}
+    rows: dict[str, Archived | MrcError] = {**found}
+    rows |= {id: MrcError("GARBLED_RECORD", f"the record of {id} cannot be read", where=f"{region} {archive.TOPIC}") for id in garbled}
     return dict(sorted(rows.items()))
 
 
