@@ -182,8 +182,8 @@ CODES: dict[str, Code] = {
     ),
     "AGENT_UNREACHABLE": Code(
         "world",
-        "No agent answered.",
-        "Start one with `mrc agent run`; see the addresses in the configuration.",
+        "No agent answered, or the leading one did not in time.",
+        "Ask again where one runs; else start one with `mrc agent run`: the configuration names the addresses.",
     ),
     "AGENT_BUSY": Code(
         "world",
