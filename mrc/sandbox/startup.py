@@ -154,8 +154,10 @@ class Startup:
         source = places.other(target)
         # A flow out of a dead region cannot settle; it does so by itself when that region is back.
         if places.broker(source, 1) in processes.running(self._state.folder):
-            self._crew.wait(worker, partial(connect.settled, self._layout, target))
-            self._progress(f"flow {source}->{target}", "ready")
+            flow = f"flow {source}->{target}"
+            self._progress(flow, "waits for its connectors and all their tasks")
+            self._crew.wait(worker, partial(connect.settled, self._layout, self._state, target))
+            self._progress(flow, "ready")
 
     def _furnished(self, target: str) -> bool:
         try:
