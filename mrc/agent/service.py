@@ -427,11 +427,24 @@ class AgentService:
         return execution_view(coordinator.mover.supersede(old, plan) if old else coordinator.mover.begin(plan), now_ms)
 
     def _by_token(self, coordinator: Coordinator, token: str) -> Plan | None:
+        """Return the plan that a token has begun.
+
+        A plan that cannot be read is passed over, but for one in which the token still stands: what it began would be begun again.
+        `mrc.agent.archive` and the history name it.
+        """
         if not token:
             return None
         store = coordinator.estate.store
-        recent = store.executions()[-_HISTORY_MAX:]
-        return next((plan for plan in map(store.plan, reversed(recent)) if plan.token == token), None)
+        for id in reversed(store.executions()[-_HISTORY_MAX:]):
+            try:
+                plan = store.plan(id)
+            except MrcError as error:
+                if error.code != "GARBLED_RECORD" or store.mentions(id, token):
+                    raise
+                continue
+            if plan.token == token:
+                return plan
+        return None
 
     def _find(self, execution: str) -> tuple[Coordinator, Run]:
         """Return an execution's state: the mover's own, or replayed from the journal."""

@@ -188,6 +188,11 @@ class Store:
             raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution}")
         return found[0]
 
+    def mentions(self, execution: str, word: str) -> bool:
+        """Whether a word stands in an execution's plan, readable or not."""
+        node = self.tree.get(f"{self.root}/executions/{execution}")
+        return node is not None and word.encode() in node.data
+
     def entries(self, execution: str) -> tuple[Entry, ...]:
         """Return an execution's journal, in order. Raises ``GARBLED_RECORD``."""
         found: list[Entry] = []

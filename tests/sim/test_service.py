@@ -161,6 +161,26 @@ def test_without_a_probe_a_plan_warns_that_the_fence_cannot_be_proved(estate: Es
         assert "fence of east cannot be proved" in found.message
 
 
+def test_a_garbled_plan_keeps_no_move_back_and_is_named_but_the_token_in_it_begins_nothing_twice(estate: Estate) -> None:
+    answers = service(estate, WEST)
+    begun = answers.start("orders", "switchover", "west", "token-1", "somebody", "", attested=False, allow_data_loss=False)
+    assert estate.finish(WEST).phase == "succeeded"
+    assert estate.move("switchover", EAST).phase == "succeeded"
+    nodes, path = estate.world.ensemble.nodes, f"/groups/orders/executions/{begun.id}"
+    nodes[path] = Stored(nodes[path].data[:-3])
+    with pytest.raises(MrcError) as refused:
+        answers.start("orders", "switchover", "west", "token-1", "somebody", "", attested=False, allow_data_loss=False)
+    assert (refused.value.code, refused.value.where) == ("GARBLED_RECORD", f"ZooKeeper /mrc{path}")
+    estate.settle(5)
+    again = service(estate, WEST).start("orders", "switchover", "west", "token-2", "somebody", "", attested=False, allow_data_loss=False)
+    assert again.id != begun.id
+    assert estate.finish(WEST).phase == "succeeded"
+    estate.leader(WEST).coordinator.archive_tick()
+    assert [(one.code, one.where) for one in service(estate, WEST).status("orders").findings if begun.id in one.message] == [
+        ("GARBLED_RECORD", f"ZooKeeper /mrc{path}")
+    ]
+
+
 @pytest.mark.parametrize("node", ["", "/entries/000003"])
 def test_a_garbled_execution_stands_in_its_place_in_the_history_and_says_where_it_is(estate: Estate, node: str) -> None:
     answers, nodes = service(estate, WEST), estate.world.ensemble.nodes
