@@ -13,6 +13,7 @@ from mrc.cli.status import DEADLINE_S
 from mrc.config.runbook import load_runbook
 from mrc.core.errors import MrcError
 from mrc.core.failover.findings import findings
+from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import GroupId, Known, Reading, Region, Unknown
 from mrc.core.views import FlowView
 from mrc.sim.agents import SimAgent
@@ -151,13 +152,14 @@ def test_a_dead_source_is_the_cause_that_a_refusal_names(estate: Estate) -> None
     assert estate.leader(WEST).coordinator.estate.store.current()[0] == ""
 
 
-def test_without_a_probe_a_plan_warns_that_the_fence_cannot_be_proved(estate: Estate) -> None:
+def test_without_a_probe_no_switchover_is_planned_and_the_others_warn_that_the_fence_cannot_be_proved(estate: Estate) -> None:
     seen = estate.leader(WEST).coordinator.observer.observe()
     unproved = msgspec.structs.replace(seen, unit=msgspec.structs.replace(seen.unit, probe=""))
-    for kind in ("switchover", "failover"):
+    severities: dict[MoveKind, str] = {"switchover": "error", "failover": "warning", "fence": "warning"}
+    for kind, severity in severities.items():
         assert "PROBE_MISSING" not in {one.code for one in findings(seen, kind, WEST, attested=True)}
         (found,) = (one for one in findings(unproved, kind, WEST, attested=True) if one.code == "PROBE_MISSING")
-        assert (found.severity, found.where) == ("warning", EAST)
+        assert (found.severity, found.where) == (severity, EAST)
         assert "fence of east cannot be proved" in found.message
 
 

@@ -128,8 +128,10 @@ def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[Fi
     seen = inventory.regions[source]
     severity = {"switchover": "error", "failover": "info", "fence": "warning"}[kind]
     if not inventory.unit.probe:
-        told = "a switchover and a fence wait for that proof, a failover rests on a person's word"
-        yield FindingView("PROBE_MISSING", "warning", f"without a probe the fence of {source} cannot be proved: {told}", str(source))
+        # A switchover would refuse the applications and then wait for ever: nothing else gives it that proof, and it cannot do without.
+        told = "no switchover is begun without that proof; a fence waits for it, a failover rests on a person's word"
+        unproved = "error" if kind == "switchover" else "warning"
+        yield FindingView("PROBE_MISSING", unproved, f"without a probe the fence of {source} cannot be proved: {told}", str(source))
     yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", severity, "Kafka", source)
     if kind != "fence":  # which copies nothing
         yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", severity, "Connect", source)
