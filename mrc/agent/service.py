@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeVar, cast, get_args
 
 import msgspec
 
-from mrc.agent import committing, explaining, inspection
+from mrc.agent import committing, explaining, fencing, inspection
 from mrc.agent.capture import FORBID_PLANNED
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.leadership import AgentNode, Leadership
@@ -342,6 +342,7 @@ class AgentService:
         # What the capture and the objectives say is about records and positions that move; a fence moves none.
         noticed = () if kind == "fence" else _capture_findings(coordinator, kind) + _bounded(captured.checkpoints, coordinator)
         objectives = () if kind == "fence" else (*_over_rpo(estate.unit, source, target, captured.lag_seconds), *_over_rto(coordinator))
+        lingering = _lingering(coordinator, inventory, source) if kind == "switchover" else ()
         losses = tuple(PartitionLossView(p.topic, p.partition, p.lag_records) for p in captured.partitions) if kind == "failover" else ()
         return PlanView(
             replication_group=estate.unit.name,
@@ -352,7 +353,9 @@ class AgentService:
             runbook=runbook.runbook,
             runbook_hash=digest,
             steps=steps,
-            findings=lint(runbook) + tuple(_with_fence(coordinator, inventory.execution, one) for one in against) + noticed + objectives,
+            findings=lint(runbook)
+            + tuple(_with_fence(coordinator, inventory.execution, one) for one in against)
+            + (*lingering, *noticed, *objectives),
             expected_loss=losses,
             positions=captured.checkpoints,
         )
@@ -546,6 +549,24 @@ class _Pair(NamedTuple):
 def _absence_s(coordinator: Coordinator) -> float | None:
     """Return for how long this agent has seen that nobody leads in the other region; only where that matters."""
     return coordinator.absence.look() if coordinator.estate.unit.self_fence_after_s is not None else None
+
+
+def _lingering(coordinator: Coordinator, inventory: Inventory, source: Region) -> tuple[FindingView, ...]:
+    """Say which leaders of the open region refuse writes: a switchover fences nothing before they have stopped to, but waits."""
+    record = inventory.record
+    if record is None or (record.region, record.state) != (source, "open") or not isinstance(inventory.regions[source].kafka, Known):
+        return ()
+    try:
+        proof = fencing.prove(coordinator.estate, source, still=False)
+    except MrcError:
+        return ()  # a cluster that does not answer is told of by others
+    if not proof.refusing:
+        return ()
+    message = (
+        f"{source} is open and leaders refuse writes on {', '.join(map(str, proof.refusing))}, because of an earlier fence or of ACLs that"
+        f" are not mrc's; the move waits for the end of that before it fences anything"
+    )
+    return (FindingView("FENCE_LINGERS", "warning", message, str(source)),)
 
 
 def _self_fenced(inventory: Inventory) -> Iterator[FindingView]:

@@ -15,10 +15,11 @@ from mrc.core.errors import MrcError
 from mrc.core.failover.findings import findings
 from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import GroupId, Known, Reading, Region, Unknown
-from mrc.core.views import FlowView
+from mrc.core.views import FindingView, FlowView
+from mrc.ports import Binding
 from mrc.sim.agents import SimAgent
 from mrc.sim.tree import Stored
-from mrc.sim.world import EAST, WEST
+from mrc.sim.world import EAST, PROBE, WEST
 from tests.sim.estate import RUNBOOKS, Estate
 
 
@@ -150,6 +151,24 @@ def test_a_dead_source_is_the_cause_that_a_refusal_names(estate: Estate) -> None
     assert refused.value.code == "CLUSTER_UNREACHABLE"
     assert "CONNECT_UNREACHABLE" in refused.value.message
     assert estate.leader(WEST).coordinator.estate.store.current()[0] == ""
+
+
+def test_a_plan_names_the_leaders_of_the_open_region_that_still_refuse_because_of_an_earlier_fence(estate: Estate) -> None:
+    def lingering(kind: str) -> list[FindingView]:
+        plan = service(estate, WEST).plan("orders", kind, "west", attested=True, allow_data_loss=False)
+        return [one for one in plan.findings if one.code == "FENCE_LINGERS"]
+
+    assert lingering("switchover") == []
+    east, refusal = estate.world.clusters[EAST], Binding("topic", "orders", "literal", PROBE, "write", "deny")
+    east.add_bindings([refusal])
+    east.late_s[1] = 1_000.0
+    east.remove_bindings([refusal])
+    (found,) = lingering("switchover")
+    assert (found.severity, found.where) == ("warning", EAST)
+    assert "refuse writes on orders-1, because of an earlier fence" in found.message
+    assert lingering("failover") == []
+    east.catch_up()
+    assert lingering("switchover") == []
 
 
 def test_without_a_probe_no_switchover_is_planned_and_the_others_warn_that_the_fence_cannot_be_proved(estate: Estate) -> None:
