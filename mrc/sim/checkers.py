@@ -11,12 +11,14 @@ What mrc wrote (the record, journals, ledgers) they read as JSON. Each promise h
 - ``LOOPED``: under the default policy a record was copied back to where it was written;
 - ``JOURNAL``: an older term wrote after a newer one, two agents wrote in one term, entries are missing, or a resumed
   execution went on before it had proved again what had been proved;
+- ``ARCHIVE``: a region's archive lacks an execution that has ended, holds it in part, or twice without need;
+- ``NOT_SELF_FENCED``, ``FENCE_LEFT``: see `mrc.sim.watching`;
 - ``AGENT_WRONG``: an agent found itself to be wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -27,6 +29,7 @@ from mrc.sim.workload import Ack, Consumer, Observed
 from mrc.sim.world import CONSUMER, PROBE, PRODUCER, World, connector, other
 
 _ROOT = "/groups/orders"
+_ARCHIVE = "mrc.executions.internal"
 _SAID_MAX = 5
 
 PROOFS = frozenset({"fence-source", "release-groups", "stop-flow"})
@@ -67,7 +70,12 @@ class Evidence:
         destroyed: values that no region has any more because a log came back shorter.
         trimmed: values that retention took from the beginning of a log.
         holes: [region, from, until] orders between which somebody else, or an agent that woke up late, had a fence open.
+        opened_s: when the last of these was made in a region.
+        fences_ended: by execution, the order in which a person asked for the end of a fence.
+        pauses: tells how often agents have stood still.
     """
+
+    root = _ROOT
 
     def __init__(self, world: World, observed: Observed) -> None:
         self.world = world
@@ -78,6 +86,9 @@ class Evidence:
         self.destroyed: set[bytes] = set()
         self.trimmed: set[bytes] = set()
         self.holes: list[list[Any]] = []
+        self.opened_s: dict[Region, float] = {}
+        self.fences_ended: dict[str, int] = {}
+        self.pauses: Callable[[], int] = lambda: 0
 
     def in_hole(self, ack: Ack) -> bool:
         """Whether a record was written through such a hole."""
@@ -135,7 +146,8 @@ def _log(world: World, region: Region, tp: TopicPartition) -> PartitionLog:
     return world.clusters[region].contents[tp.topic].logs[tp.partition]
 
 
-def _some(found: list[str]) -> str:
+def some(found: list[str]) -> str:
+    """Return the first few, and how many more there are."""
     more = f" and {len(found) - _SAID_MAX} more" if len(found) > _SAID_MAX else ""
     return ", ".join(found[:_SAID_MAX]) + more
 
@@ -171,7 +183,7 @@ def _late(evidence: Evidence) -> Iterator[Violation]:
             continue
         late = [a for a in evidence.observed.acks if a.region == before.region and first < a.order < until and not evidence.in_hole(a)]
         if late:
-            said = _some([f"{a.value.decode()} at {a.at_s:.2f} s" for a in late])
+            said = some([f"{a.value.decode()} at {a.at_s:.2f} s" for a in late])
             yield Violation(
                 "LATE_ACK", f"{before.region} acknowledged after {after.region} had in epoch {after.epoch}: {said}", late[0].at_s
             )
@@ -209,11 +221,13 @@ def _unproved(steps: list[dict[str, Any]], events: list[dict[str, Any]]) -> str:
     """Return a step that was gone on with after a resume before every earlier proof was proved again; empty where none was."""
     proofs = {step["name"] for step in steps if step["action"] in PROOFS}
     opens = {step["name"] for step in steps if step["action"] == "open-target"}
+    # What a person has let open again need not be proved closed.
+    reopens = {step["name"] for step in steps if step["action"] == "reopen-source"}
     proved: set[str] = set()
     again: set[str] = set()
     for event in events:
         kind, step = event["type"], event.get("step", "")
-        if kind == "abort-asked" or (kind == "verified" and step in opens):
+        if kind == "abort-asked" or (kind == "verified" and step in opens) or step in reopens:
             return ""
         if kind in ("did", "verified") and again and step not in proved:
             return f"{step} before {', '.join(sorted(again))}"
@@ -245,7 +259,7 @@ def at_rest(evidence: Evidence, consumers: list[Consumer], at_s: float) -> list[
         return []
     present = {tp: values(_log(evidence.world, active, tp)) for tp in evidence.world.read_tps(active)}
     all_present = {value for found in present.values() for value in found}
-    found = [*_lost(evidence, all_present), *_skipped(evidence, active, consumers), *_as_recorded(evidence, active)]
+    found = [*_lost(evidence, all_present), *_skipped(evidence, active, consumers), *_as_recorded(evidence, active), *_archives(evidence)]
     found += _looped(evidence.world)
     return [msgspec.structs.replace(one, at_s=at_s) for one in found]
 
@@ -256,7 +270,7 @@ def _lost(evidence: Evidence, present: set[bytes]) -> Iterator[Violation]:
     if lost := [a for a in lost if not evidence.in_hole(a)]:
         yield Violation(
             "LOST",
-            f"{len(lost)} acknowledged: " + _some([f"{a.value.decode()} ({a.region} {a.tp}@{a.offset}, {a.at_s:.2f} s)" for a in lost]),
+            f"{len(lost)} acknowledged: " + some([f"{a.value.decode()} ({a.region} {a.tp}@{a.offset}, {a.at_s:.2f} s)" for a in lost]),
             0.0,
         )
 
@@ -272,7 +286,7 @@ def _skipped(evidence: Evidence, active: Region, consumers: list[Consumer]) -> I
                 if value not in known and not evidence.reported(active, tp, offset):
                     skipped.append(f"{value.decode()} ({tp}@{offset})")
         if skipped:
-            yield Violation("SKIPPED", f"{consumer.group} in {active}: {len(skipped)}: {_some(skipped)}", 0.0)
+            yield Violation("SKIPPED", f"{consumer.group} in {active}: {len(skipped)}: {some(skipped)}", 0.0)
 
 
 def missing_denies(world: World, region: Region) -> list[str]:
@@ -290,9 +304,9 @@ def _denies(bindings: Any) -> set[tuple[str, str, str, str]]:
 def _as_recorded(evidence: Evidence, active: Region) -> Iterator[Violation]:
     world, standby = evidence.world, other(active)
     if ours := _denies(world.clusters[active].acls.bindings):
-        yield Violation("NOT_AS_RECORDED", f"{active} is open and still refuses: {_some(sorted(map(' '.join, ours)))}", 0.0)
+        yield Violation("NOT_AS_RECORDED", f"{active} is open and still refuses: {some(sorted(map(' '.join, ours)))}", 0.0)
     if missing := missing_denies(world, standby):
-        yield Violation("NOT_AS_RECORDED", f"{standby} does not refuse: {_some(missing)}", 0.0)
+        yield Violation("NOT_AS_RECORDED", f"{standby} does not refuse: {some(missing)}", 0.0)
     if world.policy == "default":
         yield from _copied(evidence, standby)
         yield from _copied(evidence, active)
@@ -324,7 +338,7 @@ def _copied(evidence: Evidence, active: Region) -> Iterator[Violation]:
             if value not in mirror and not evidence.reported(active, tp, offset)
         ]
     if lacks:
-        yield Violation("NOT_AS_RECORDED", f"{standby} lacks {len(lacks)} records of {active}: {_some(lacks)}", 0.0)
+        yield Violation("NOT_AS_RECORDED", f"{standby} lacks {len(lacks)} records of {active}: {some(lacks)}", 0.0)
 
 
 def _looped(world: World) -> Iterator[Violation]:
@@ -334,4 +348,38 @@ def _looped(world: World) -> Iterator[Violation]:
             copy = world.mirror(other(region), tp)
             back = set(values(_log(world, region, tp))) & set(values(_log(world, region, copy)))
             if back:
-                yield Violation("LOOPED", f"{region} has {len(back)} records of {tp} in {copy}: {_some(sorted(map(str, back)))}", 0.0)
+                yield Violation("LOOPED", f"{region} has {len(back)} records of {tp} in {copy}: {some(sorted(map(str, back)))}", 0.0)
+
+
+def _archives(evidence: Evidence) -> Iterator[Violation]:
+    """Judge the regions' archives. An agent that stood still right before it wrote may have written once more what another one had."""
+    current = evidence.world.ensemble.nodes.get(f"{_ROOT}/current")
+    running = current.data.decode() if current is not None else ""
+    ended = [path for path in evidence.below(f"{_ROOT}/executions") if path != f"{_ROOT}/executions/{running}"]
+    for region, cluster in evidence.world.clusters.items():
+        if not cluster.reachable:
+            continue
+        kept = _kept(cluster.contents[_ARCHIVE].logs if _ARCHIVE in cluster.contents else ())
+        for path in ended:
+            found = kept.pop("orders/" + path.rpartition("/")[2], [])
+            if not found:
+                yield Violation("ARCHIVE", f"{region} has not archived {path}", 0.0)
+                continue
+            whole = {"plan": evidence.json(path), "entries": [evidence.json(entry) for entry in evidence.below(f"{path}/entries")]}
+            one = msgspec.json.decode(found[-1])
+            if {key: one[key] for key in whole} != whole:
+                yield Violation("ARCHIVE", f"{region} has archived {path} as something else: {len(one['entries'])} entries", 0.0)
+            if len(set(found)) > 1 or len(found) > 1 + evidence.pauses():
+                yield Violation("ARCHIVE", f"{region} has archived {path} {len(found)} times, {len(set(found))} of them unlike", 0.0)
+        if kept:
+            yield Violation("ARCHIVE", f"{region} has archived what has not ended: {some(sorted(kept))}", 0.0)
+
+
+def _kept(logs: Iterable[PartitionLog]) -> dict[str, list[bytes]]:
+    """Return what a topic's records hold by their keys, in order."""
+    found: dict[str, list[bytes]] = {}
+    for log in logs:
+        for entry in log.visible(log.start, log.end):
+            if entry.record is not None and entry.record.key is not None and entry.record.value is not None:
+                found.setdefault(entry.record.key.decode(), []).append(entry.record.value)
+    return found

@@ -58,7 +58,10 @@ class Mischief:
         self._simulation.operators.begin("switchover", may_live=True)
 
     def _failover(self, one: Happening) -> None:
-        self._simulation.operators.begin("failover", may_live=one.flag)
+        self._simulation.operators.begin("failover", may_live=one.flag, attested=not one.after)
+
+    def _fence(self, one: Happening) -> None:
+        self._simulation.operators.begin("fence", may_live=True)
 
     def _abort(self, one: Happening) -> None:
         for agent in self._simulation.agents.values():
@@ -283,6 +286,7 @@ class Mischief:
     def hole(self, region: Region) -> None:
         """Note that a fence is open through nobody's fault but the world's, until it stands again."""
         self._simulation.evidence.holes.append([region, self._simulation.observed.order(), None])
+        self._simulation.evidence.opened_s[region] = self._simulation.scheduler.now_s
 
     def watch_holes(self) -> None:
         """Note which of them are closed by now."""
