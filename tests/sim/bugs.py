@@ -80,6 +80,9 @@ BUGS: dict[str, Bug] = {
         0,
         "JOURNAL",
     ),
+    "a fence ends without a person": Bug(
+        execution, "_begin", "not run.approved:", 'not run.approved and run.plan.kind != "fence":', 1, "FENCE_LEFT"
+    ),
     "agents that hear no majority refuse nothing": Bug(SelfFence, "_refuse", "if estate.led_beside():", "if True:", 4, "NOT_SELF_FENCED"),
     # What follows was in the code, and the simulation has found it.
     "an execution whose taking up was not answered is left to nobody": Bug(Mover, "_take_up", "self.drop()", "pass", 26, "STUCK"),
