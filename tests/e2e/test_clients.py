@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -167,7 +168,7 @@ def decoys(sandbox: Sandbox, region: str, count: int) -> None:
     """As many idempotent producers of somebody else's write one record each to the partition of the program's."""
     made = [Producer({**sandbox.client_config(region, "producer"), "enable.idempotence": True, "log_level": 0}) for _ in range(count)]
     for one in made:
-        one.produce("orders", b"decoy", b"key")
+        one.produce("orders", uuid.uuid4().hex.encode(), b"key")  # records that look the same would leave positions bounded
     for one in made:
         assert one.flush(30) == 0
         one.close()
