@@ -7,6 +7,8 @@ and an agent that is killed before it has noted a record writes the same one aga
 from __future__ import annotations
 
 from mrc.agent.estate import Estate
+from mrc.agent.recording import AFTER_MS
+from mrc.agent.store import Store
 from mrc.core.errors import MrcError
 from mrc.core.failover.archive import TOPIC, Archived, decode_archive, encode_archived
 from mrc.core.failover.execution import ENDED
@@ -14,6 +16,9 @@ from mrc.core.views import FindingView
 
 AGAIN_EVERY_S = 60.0
 """How often what could not be archived is tried again: nothing but a person's act, or another version, changes that."""
+
+SETTLED_MS = AFTER_MS + 1_500
+"""How long an execution has ended when it is kept: until then samples are still taken of it, by this agent's clock or another's."""
 
 
 class Archive:
@@ -58,25 +63,28 @@ class Archive:
         for id in store.executions():
             if id in self._kept or id == running or now_s < self._later_s.get(id, now_s):
                 continue
-            if self._keep(id):
+            if (wait_s := self._keep(id)) is None:
                 written = True
             else:
-                self._later_s[id] = now_s + AGAIN_EVERY_S
+                self._later_s[id] = now_s + wait_s
         return written
 
-    def _keep(self, id: str) -> bool:
-        """Archive an execution; return whether it was."""
+    def _keep(self, id: str) -> float | None:
+        """Archive an execution; return None when it was, else after how many seconds to try again."""
         estate = self._estate
         cluster, store = estate.clusters[estate.region], estate.store
         try:
-            one = Archived(store.plan(id), store.entries(id))
-            if one.run().phase not in ENDED:
-                return False
+            one = kept(store, id)
+            run = one.run()
         except MrcError as error:
             if error.kind == "world" and error.code not in ("GARBLED_RECORD", "VERSION_MISMATCH"):
                 raise
             self._refused[id] = error
-            return False
+            return AGAIN_EVERY_S
+        if run.phase not in ENDED:
+            return AGAIN_EVERY_S
+        if (left_ms := SETTLED_MS - (estate.clock.now_ms() - run.ended_at_ms)) > 0:
+            return left_ms / 1000
         estate.leadership.check()
         cluster.ensure_topic(TOPIC, compacted=True)
         try:
@@ -87,7 +95,22 @@ class Archive:
             if error.code != "RECORD_TOO_LARGE":
                 raise
             self._refused[id] = error
-            return False
+            return AGAIN_EVERY_S
         self._refused.pop(id, None)
         self._kept.add(id)
-        return True
+        return None
+
+
+def kept(store: Store, execution: str) -> Archived:
+    """Return an execution, whole. What was measured of it is left out where it is garbled, and keeps nobody from the journal.
+
+    Raises:
+        MrcError: ``UNKNOWN_EXECUTION``, ``GARBLED_RECORD``; world errors.
+    """
+    try:
+        found = store.measured(execution)
+    except MrcError as error:
+        if error.code != "GARBLED_RECORD":
+            raise
+        found = None
+    return Archived(store.plan(execution), store.entries(execution), found[0] if found else None)

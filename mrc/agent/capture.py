@@ -19,6 +19,7 @@ from mrc.agent.pairs import Pair
 from mrc.agent.verifying import verify
 from mrc.core.errors import MrcError
 from mrc.core.failover.findings import spelt
+from mrc.core.failover.measured import rereads
 from mrc.core.inventory import Position
 from mrc.core.model import ActiveRecord, GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, Value, encode
 from mrc.core.translation.checkpoint import Checkpoint, CheckpointKey, advance, decode_checkpoints, encode_checkpoint
@@ -93,6 +94,7 @@ class Capture:
         self._record: ActiveRecord | None = None
         self._running = False
         self._names = estate.unit.counterparts(self._flow.source)
+        self.rereads = rereads({})
 
     # -- the pump
 
@@ -299,11 +301,13 @@ class Capture:
         """See `mrc.agent.steps.Positions`."""
         pending: list[str] = []
         found: dict[GroupId, dict[TopicPartition, Position]] = {}
+        again: dict[GroupId, list[int | None]] = {}
         live = self._live_positions() if source_alive else None
 
         def ready() -> bool:
             pending.clear()
             found.clear()
+            again.clear()
             positions = live if live is not None else self._captured_positions()
             loads = self._alignment.loads
             if positions is None or not self._alignment.loaded:
@@ -318,7 +322,9 @@ class Capture:
                     answer = self._final(tp, known, final=not source_alive)
                     if answer is None:
                         pending.append(f"{group} on {tp} at {known.position.offset}")
-                    elif answer[1] >= 0:
+                        continue
+                    again.setdefault(group, []).append(answer[2])
+                    if answer[1] >= 0:
                         found.setdefault(group, {})[answer[0]] = Position(Offset(answer[1]), known.position.metadata)
                 if self._alignment.loads != loads or not self._alignment.loaded:
                     pending.append("the maps have been loaded anew")
@@ -326,6 +332,7 @@ class Capture:
 
         if not self._estate.wait_until(ready, deadline_s):
             raise MrcError("NOT_VERIFIED", f"positions are not ready: {'; '.join(pending[:5])}", where=str(self._flow), retryable=True)
+        self.rereads = rereads(again)
         return found
 
     def _live_positions(self) -> dict[tuple[GroupId, TopicPartition], _Committed]:
@@ -363,17 +370,20 @@ class Capture:
             # Without the source a full window cannot be decided any more: answers stay behind the last pair.
             return all(p.target_position >= ends[p.target] or not p.wants_target for p in pairs)
 
-    def _final(self, tp: TopicPartition, known: _Committed, *, final: bool) -> tuple[TopicPartition, int] | None:
-        """Return the target partition and offset (-1: begin at the log's start), or None while there is no answer yet."""
+    def _final(self, tp: TopicPartition, known: _Committed, *, final: bool) -> tuple[TopicPartition, int, int | None] | None:
+        """Return the target partition, the offset (-1: begin at the log's start) and how many records repeat at most (None: nobody knows).
+
+        None while there is no answer yet.
+        """
         with self._alignment.lock:
             pair = self._alignment.pairs.get(tp)
             target_id = self._alignment.target_ids.get(tp.topic, "")
             answer = pair.to_target(known.position.offset, final=final) if pair else None
         if pair is None:
-            return (TopicPartition(self._names[tp.topic], tp.partition), known.floor(target_id)) if final else None
+            return (TopicPartition(self._names[tp.topic], tp.partition), known.floor(target_id), None) if final else None
         if isinstance(answer, Exact | Bounded):
-            return pair.target, answer.offset
-        return (pair.target, known.floor(target_id)) if final else None
+            return pair.target, answer.offset, answer.repeats_max if isinstance(answer, Bounded) else 0
+        return (pair.target, known.floor(target_id), None) if final else None
 
     @property
     def sights(self) -> Sights:
@@ -552,6 +562,16 @@ class Capture:
     def obstacles(self) -> list[FindingView]:
         """See `mrc.agent.steps.Positions`."""
         return [one for one in self.findings() if one.code in FORBID_PLANNED]
+
+    def lag(self) -> tuple[Reading[float], Reading[float]]:
+        """Return the flow's lag in records and seconds; unknown while it is not captured."""
+        now_ms = self._estate.clock.now_ms()
+        if not self._running:
+            stopped = Unknown("not-captured", f"{self._flow} is not captured now", now_ms)
+            return stopped, stopped
+        with self._alignment.lock:
+            partitions = [self._lag(pair, now_ms) for pair in self._alignment.pairs.values()]
+        return _total([p.lag_records for p in partitions], sum, now_ms), _total([p.lag_seconds for p in partitions], max, now_ms)
 
     def snapshot(self) -> CaptureView:
         """Return lag and checkpoints as they stand."""

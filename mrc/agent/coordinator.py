@@ -16,6 +16,7 @@ from mrc.agent.estate import Estate
 from mrc.agent.mover import Mover
 from mrc.agent.observer import Observer
 from mrc.agent.quorum import Absence, SelfFence
+from mrc.agent.recording import Recorder
 from mrc.agent.syncing import LiveSync
 from mrc.core.errors import MrcError
 from mrc.core.failover import routes
@@ -43,6 +44,7 @@ class Coordinator:
         self.absence = Absence(estate, estate.unit.other(estate.region))
         self.changed = threading.Condition()
         self.mover = Mover(estate, agent, self.capture, self.observer.observe, self._notify)
+        self.recorder = Recorder(estate, self.observer, self.capture, lambda: self.mover.run)
         self.last_run: Run | None = None
         self._fences: dict[Region, FenceView] = {}
         self._proved_at_s: dict[Region, float] = {}
@@ -159,6 +161,13 @@ class Coordinator:
     def archive_tick(self) -> bool:
         """Keep what has ended in this region's own cluster; return whether anything was written."""
         return self.archive.tick() if self.leads else False
+
+    def record_tick(self) -> bool:
+        """Take a sample of what moves; return whether one was written."""
+        if not self.leads:
+            self.recorder.forget()
+            return False
+        return self.recorder.tick()
 
     def move_tick(self) -> bool:
         """Carry the running execution on by one event or effect; return whether there was anything to do."""

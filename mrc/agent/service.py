@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeVar, cast, get_args
 
 import msgspec
 
-from mrc.agent import committing, explaining, fencing, inspection
+from mrc.agent import archive, committing, explaining, fencing, inspection
 from mrc.agent.capture import FORBID_PLANNED
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.leadership import AgentNode, Leadership
@@ -21,10 +21,13 @@ from mrc.agent.mover import Asked
 from mrc.core.errors import CODES, MrcError
 from mrc.core.failover import fence
 from mrc.core.failover.actions import ACTIONS
+from mrc.core.failover.archive import Archived
 from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Entry, Run, Skipped, replay
 from mrc.core.failover.findings import findings
 from mrc.core.failover.flows import should_run
+from mrc.core.failover.ledger import Ledger
 from mrc.core.failover.plan import Plan, lint, make_plan
+from mrc.core.failover.report import encode_report, make_report
 from mrc.core.failover.runbook import MoveKind, Runbook
 from mrc.core.inventory import Inventory, Position, Unit
 from mrc.core.model import ActiveRecord, Flow, Known, Offset, Reading, Region, TopicPartition, Unknown, encode
@@ -427,6 +430,7 @@ class AgentService:
             self_imposed=self_imposed,
             restarted=restarted,
         )
+        coordinator.recorder.note(plan.id, view.findings)
         return execution_view(coordinator.mover.supersede(old, plan) if old else coordinator.mover.begin(plan), now_ms)
 
     def _by_token(self, coordinator: Coordinator, token: str) -> Plan | None:
@@ -475,6 +479,14 @@ class AgentService:
         """Return an execution's journal; in the place of a garbled entry stands where it is."""
         store = self._holder(id).estate.store
         return tuple(entry_view(name, entry) for name, entry in store.journal(id))
+
+    def report(self, id: str) -> str:
+        """Return an execution's report as it stands, as a JSON document; see `mrc.core.failover.report`."""
+        estate = self._holder(id).estate
+        now_ms = estate.clock.now_ms()
+        ledgers = [ledger for ledger, _ in estate.store.ledgers() if ledger.execution == id]
+        none = Unknown("not-recorded", "the divergence ledger has no entry of it", now_ms)
+        return report_of(archive.kept(estate.store, id), Known(ledgers[0], now_ms) if ledgers else none, now_ms)
 
     def watch(self, id: str) -> Iterator[ExecutionView]:
         """Yield the execution now and after each change, at least every second, until it has ended."""
@@ -780,6 +792,12 @@ def unreadable_view(replication_group: str, execution: str, why: str) -> Executi
         runbook_hash="",
         abortable=False,
     )
+
+
+def report_of(one: Archived, ledger: Reading[Ledger], now_ms: int) -> str:
+    """Return the report of an execution as a JSON document. Raises `MrcError` as `Archived.run`."""
+    run = one.run()
+    return encode_report(make_report(execution_view(run, now_ms), run, one.entries, one.measured, ledger, now_ms)).decode()
 
 
 def execution_view(run: Run, now_ms: int) -> ExecutionView:

@@ -21,6 +21,7 @@ from mrc.core.failover import fence
 from mrc.core.failover.findings import findings, spelt
 from mrc.core.failover.flows import FlowStart
 from mrc.core.failover.ledger import Ledger, Tail
+from mrc.core.failover.measured import Rereads
 from mrc.core.failover.plan import Plan, PlanStep
 from mrc.core.inventory import Inventory, Position
 from mrc.core.model import ActiveRecord, Epoch, Flow, GroupId, Known, Offset, Region, TopicPartition, encode
@@ -42,6 +43,10 @@ class Positions(Protocol):
 
         Raises ``NOT_VERIFIED`` when the answer is not ready by the deadline.
         """
+
+    @property
+    def rereads(self) -> Rereads:
+        """What groups read again at most, by the last `final_positions`."""
 
     @property
     def sights(self) -> Sights:
@@ -585,12 +590,13 @@ def _unclose_source(work: Work) -> str:
 
 def _move_positions(work: Work) -> dict[str, str]:
     wanted = _wanted_positions(work)
+    again = encode(work.positions.rereads).decode()
     target = work.estate.clusters[work.plan.target]
     with work.estate.committing:
         for groups in _lots(tuple(wanted)):
             work.lead()
             target.commit_positions_of({group: wanted[group] for group in groups})
-    return {"positions": str(sum(map(len, wanted.values()))), "positions_hash": _hash(wanted)}
+    return {"positions": str(sum(map(len, wanted.values()))), "positions_hash": _hash(wanted), "rereads": again}
 
 
 def _lots(groups: Sequence[GroupId]) -> Iterator[Sequence[GroupId]]:

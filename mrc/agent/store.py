@@ -7,7 +7,7 @@ Owns the layout below the root:
 - ``/groups/<rg>/flows/<source>-><target>`` where a flow has to start
 - ``/groups/<rg>/released`` where clients were let go that do not follow the record
 - ``/groups/<rg>/current`` id of the running execution, empty where none runs
-- ``/groups/<rg>/executions/<id>`` a plan, with ``entries/<number>`` below it
+- ``/groups/<rg>/executions/<id>`` a plan, with ``entries/<number>`` below it, and ``measured`` where anything was
 - ``/groups/<rg>/ledger/<id>`` divergence
 
 A garbled node raises ``GARBLED_RECORD`` naming its path; nothing is overwritten.
@@ -25,6 +25,7 @@ from mrc.core.failover.execution import Entry
 from mrc.core.failover.fence import FenceRecord
 from mrc.core.failover.flows import FlowStart
 from mrc.core.failover.ledger import Ledger
+from mrc.core.failover.measured import Measured
 from mrc.core.failover.plan import Plan
 from mrc.core.failover.routes import Released
 from mrc.core.model import ActiveRecord, Flow, Region, decode, encode
@@ -216,6 +217,14 @@ class Store:
             else:
                 found += [(name, item[0])] if item else []
         return tuple(found)
+
+    def measured(self, execution: str) -> tuple[Measured, int] | None:
+        """Return what was measured of an execution, with the node's version; None where nothing was."""
+        return self._read(f"{self.root}/executions/{execution}/measured", Measured)
+
+    def put_measured(self, lead: LeaderCheck, measured: Measured, version: int | None) -> None:
+        """Replace or make what was measured of an execution."""
+        self._commit([lead(), self._upsert(f"{self.root}/executions/{measured.execution}/measured", measured, version)])
 
     # -- divergence
 

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "failover": ("mrc.cli.moves:failover", "Open a region after the active one has died."),
     "fence": ("mrc.cli.moves:fence", "Close the open region to writers until a person opens it again."),
     "history": ("mrc.cli.moves:history", "List the executions, newest first."),
+    "report": ("mrc.cli.report:report", "What an execution did and cost, as a page or as JSON."),
     "watch": ("mrc.cli.moves:watch", "Follow an execution until it ends."),
     "approve": ("mrc.cli.moves:approve", "Let a waiting execution go on."),
     "abort": ("mrc.cli.moves:abort", "End an execution and undo what it did."),

@@ -174,6 +174,7 @@ METHODS: dict[str, Method] = {
         lambda s, r, _a: s.executions(r.replication_group),
     ),
     "GetHistory": Method(pb.GetHistoryRequest, pb.GetHistoryResponse, tuple[EntryView, ...], lambda s, r, _a: s.history(r.execution_id)),
+    "GetReport": Method(pb.GetReportRequest, pb.GetReportResponse, str, lambda s, r, _a: s.report(r.execution_id)),
     "WatchExecution": Method(
         pb.WatchExecutionRequest, pb.WatchExecutionResponse, ExecutionView, lambda s, r, _a: s.watch(r.execution_id), streams=True
     ),

@@ -123,6 +123,9 @@ class Service(Protocol):
     def history(self, id: str) -> tuple[EntryView, ...]:
         """Return an execution's journal, oldest entry first."""
 
+    def report(self, id: str) -> str:
+        """Return an execution's report as it stands, as a JSON document."""
+
     def watch(self, id: str) -> Iterator[ExecutionView]:
         """Yield the execution now and after each change, and at least every few seconds, until it has ended.
 

@@ -9,6 +9,7 @@ import msgspec
 from mrc.core.errors import MrcError
 from mrc.core.failover.actions import ACTIONS
 from mrc.core.failover.execution import Entry, Run, replay
+from mrc.core.failover.measured import Measured
 from mrc.core.failover.plan import Plan
 from mrc.core.model import Written, decode, encode
 
@@ -20,10 +21,15 @@ PIECE_BYTES_MAX = 500_000
 
 
 class Archived(Written, frozen=True):
-    """One execution, whole: its plan, who asked for it and why, and its journal from the first entry to the last."""
+    """One execution, whole: its plan, who asked for it and why, and its journal from the first entry to the last.
+
+    Attributes:
+        measured: lag, throughput and findings, where they were recorded.
+    """
 
     plan: Plan
     entries: tuple[Entry, ...]
+    measured: Measured | None = None
     version: Literal[1] = 1
 
     def run(self) -> Run:
