@@ -359,10 +359,11 @@ def _print_lines(name: str, lines: list[str]) -> None:
 @sandbox.command()
 @click.option("--rate", type=click.FloatRange(min=1), default=1000.0, show_default=True, help="Events per second.")
 @click.option("--report", "report_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdict there as JSON.")
+@click.option("--pages", type=click.Path(file_okay=False, path_type=Path), help="Write the report of each move there, as HTML and JSON.")
 @click.option("--mm2-exactly-once", is_flag=True, help="Let MirrorMaker copy in transactions.")
 @click.option("--keep", is_flag=True, help="Leave the sandbox up afterwards.")
 @click.pass_context
-def demo(ctx: click.Context, rate: float, report_file: Path | None, mm2_exactly_once: bool, keep: bool) -> int:
+def demo(ctx: click.Context, rate: float, report_file: Path | None, pages: Path | None, mm2_exactly_once: bool, keep: bool) -> int:
     """Watch a region die and everything come home: switchover, switchover back, kill, failover, return, switchover home.
 
     Takes about two minutes on a fresh state folder. Loss, repetition and times are counted from the traffic's own logs. Exit
@@ -377,7 +378,8 @@ def demo(ctx: click.Context, rate: float, report_file: Path | None, mm2_exactly_
     from mrc.sandbox.demo import Demo, report
     from mrc.sandbox.layout import Options
 
-    run = Demo(ctx.obj, lambda line: click.echo(line, err=True), rate=rate, options=Options(mm2_exactly_once=mm2_exactly_once))
+    options = Options(mm2_exactly_once=mm2_exactly_once)
+    run = Demo(ctx.obj, lambda line: click.echo(line, err=True), rate=rate, options=options, pages=pages)
     for one in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, signal.default_int_handler)
     try:

@@ -54,6 +54,7 @@ from mrc.core.views import (
 )
 
 NOW_MS = 1_790_000_000_000
+REPORT = Path(__file__).parents[1] / "core" / "first_report.json"
 ENDED = ("succeeded", "aborted")
 STEPS = ("preflight", "fence-source", "open-target", "canary")
 FENCE = ("preflight", "fence-source", "reopen-source")
@@ -367,6 +368,10 @@ class Agent:
             EntryView(0, NOW_MS, "west-a", 7, "started", "", '{"kind":"switchover"}'),
             EntryView(1, NOW_MS, "west-a", 7, "did", "drain", ""),
         )
+
+    def report(self, id: str) -> str:
+        self.execution(id)
+        return REPORT.read_text()
 
     def watch(self, id: str) -> Iterator[ExecutionView]:
         self.calls.append("watch")

@@ -20,7 +20,8 @@ def sample(at_ms: int, lag: float | str = 0.0) -> Sample:
 def many(count: int, *, odd: dict[int, float | str] | None = None) -> Measured:
     found = begun("1", None, None, None)
     for number in range(count):
-        found = add(found, sample(number * 1_000, (odd or {}).get(number, 1.0)))
+        if due(found, number * 1_000):
+            found = add(found, sample(number * 1_000, (odd or {}).get(number, 1.0)))
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mrc.agent.archive import AGAIN_EVERY_S
+from mrc.agent.archive import AGAIN_EVERY_S, SETTLED_MS
 from mrc.core.errors import MrcError
 from mrc.core.failover.archive import TOPIC, Archived, decode_archive, encode_archived, key
 from mrc.core.failover.execution import AbortAsked, Entry, Verified
@@ -32,6 +32,7 @@ def estate() -> Estate:
 
 
 def ticked(estate: Estate) -> None:
+    estate.settle(SETTLED_MS // 100 + 1)
     for agent in estate.agents.values():
         if agent.alive:
             agent.coordinator.archive_tick()
