@@ -41,7 +41,14 @@ class Browser:
             raise FileNotFoundError("these tests need Chromium on the PATH; `make setup` installs it, or says how")
         (read_there, write_here), (read_here, write_there) = os.pipe(), os.pipe()
         # The protocol's pipe is descriptor 3 (in) and 4 (out) of the browser: only a shell can put them there.
-        command = ["sh", "-c", f'exec "$0" "$@" 3<&{read_there} 4>&{write_there}', program, *FLAGS, f"--user-data-dir={profile}"]
+        command = [
+            "sh",
+            "-c",
+            f'exec "$0" "$@" 3</dev/fd/{read_there} 4>/dev/fd/{write_there}',
+            program,
+            *FLAGS,
+            f"--user-data-dir={profile}",
+        ]
         self._process = subprocess.Popen(command, pass_fds=(read_there, write_there), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         os.close(read_there)
         os.close(write_there)

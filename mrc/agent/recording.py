@@ -67,12 +67,14 @@ class Recorder:
                 self._before.append(self._sample(now_ms))
             return False
         measured, version = self._known(run)
-        if not due(measured, now_ms):
+        if version is not None and not due(measured, now_ms):
             return False
         self._kept = None  # until it is known to be written
-        after = add(measured, self._sample(now_ms))
+        # What was before the move is written at once, also where the last sample is no second old.
+        after = add(measured, self._sample(now_ms)) if due(measured, now_ms) else measured
         self._estate.store.put_measured(self._estate.leadership.check, after, version)
         self._kept = (after, 0 if version is None else version + 1)
+        self._before.clear()
         return True
 
     def _known(self, run: Run) -> tuple[Measured, int | None]:
@@ -87,7 +89,6 @@ class Recorder:
         fresh = begun(run.plan.id, self._estate.unit.rpo_s, self._estate.unit.rto_s, noted)
         for sample in self._before:
             fresh = add(fresh, sample)
-        self._before.clear()
         return fresh, None
 
     # -- one look

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mrc.core.failover.execution import Did, Started, Verified
@@ -85,7 +85,7 @@ REPORTS = {
 
 
 @pytest.mark.parametrize("name", REPORTS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts=st.lists(st.sampled_from(HOSTILE) | st.text(min_size=1), min_size=1, max_size=8))
 def test_no_string_of_an_execution_becomes_markup(name: str, texts: list[str]) -> None:
     numbers: dict[str, int] = {}

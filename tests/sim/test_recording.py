@@ -82,6 +82,10 @@ def test_a_successor_goes_on_with_the_samples_behind_a_gap(estate: Recorded) -> 
     assert run is not None
     written = estate.measured(run).samples
     estate.stop(first.name)
+    other = "west-b" if first.name == "west-a" else "west-a"
+    estate.asleep.add(other)
+    estate.settle(30)
+    estate.asleep.discard(other)
     run = estate.finish(WEST)
     estate.settle(20)
     found = estate.measured(run).samples

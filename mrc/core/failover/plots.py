@@ -42,10 +42,11 @@ class Bar(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A moment, as a line through a plot."""
+    """A moment, as a line through a plot; with ``before`` its words stand on the left where there is room."""
 
     at_ms: int
     said: str
+    before: bool = False
 
 
 class Line(NamedTuple):
@@ -163,7 +164,7 @@ def _times(span: Span, zero_ms: int, left: float, right: float, top: float, bott
 
 def _mark(mark: Mark, span: Span, left: float, right: float, top: float, bottom: float) -> Markup:
     x = span.at(mark.at_ms, left, right)
-    anchor = "end" if x > (left + right) / 2 else "start"
+    anchor = "end" if x > right - 80 or (mark.before and x > left + 80) else "start"
     said = element("text", mark.said, x=x + (-4 if anchor == "end" else 4), y=top - 6, class_="marked", text_anchor=anchor)
     return joined((element("line", x1=x, x2=x, y1=top - 14, y2=bottom, class_="mark"), said))
 

@@ -230,7 +230,7 @@ def _load(report: Report) -> Iterable[Markup]:
     times = [sample.at_ms for sample in load.samples]
     gaps = [sample.gap for sample in load.samples]
     span = Span(min(times[0], report.started_at_ms), max(times[-1], report.as_of_ms))
-    marks = [Mark(report.started_at_ms, "begun")]
+    marks = [Mark(report.started_at_ms, "begun", before=True)]
     marks += [Mark(step.ended_at_ms, "opened") for step in report.steps if step.point_of_no_return and step.ended_at_ms]
     source, target = f"written in {report.source}", f"written in {report.target}"
     drawn = (
