@@ -19,7 +19,7 @@ from mrc.agent.observer import Observer
 from mrc.core.errors import MrcError
 from mrc.core.failover.execution import ENDED, Run
 from mrc.core.failover.measured import EVERY_MS, Measured, Reading, Sample, add, begun, due
-from mrc.core.model import Known, Region, TopicPartition, Unknown, target_topic
+from mrc.core.model import Known, Region, TopicPartition, Unknown
 from mrc.core.model import Reading as Looked
 from mrc.core.views import FindingView
 
@@ -111,18 +111,11 @@ class Recorder:
             return error.reason
 
     def _partitions(self, region: Region) -> list[TopicPartition] | str:
-        """Return the unit's partitions in a region, by their names there; mirrors have as many as their topics."""
-        unit, flow = self._estate.unit, self._estate.inbound(self._estate.region)
+        """Return the unit's partitions in a region, copies included, or why its observer has not seen them."""
         seen = self._observer.region(region).topics
         if isinstance(seen, Unknown):
             return seen.reason
-        counts = {topic: len(info.leaders) for topic, info in seen.value.items()}
-        if unit.policy == "default" and region == flow.target:
-            copied = self._observer.region(flow.source).topics
-            if isinstance(copied, Unknown):
-                return copied.reason
-            counts |= {target_topic(unit.policy, flow.source, topic): len(info.leaders) for topic, info in copied.value.items()}
-        return [TopicPartition(topic, p) for topic, count in sorted(counts.items()) for p in range(count)]
+        return [TopicPartition(topic, p) for topic, info in sorted(seen.value.items()) for p in range(len(info.leaders))]
 
 
 def _word(reading: Looked[float]) -> Reading:
