@@ -33,6 +33,10 @@ def estate() -> Estate:
 
 def ticked(estate: Estate) -> None:
     estate.settle(SETTLED_MS // 100 + 1)
+    ticked_at_once(estate)
+
+
+def ticked_at_once(estate: Estate) -> None:
     for agent in estate.agents.values():
         if agent.alive:
             agent.coordinator.archive_tick()
@@ -61,9 +65,10 @@ def test_both_regions_keep_plan_and_journal_with_actor_and_reason(estate: Estate
 
 
 def test_what_runs_is_kept_when_it_has_ended_and_nothing_is_written_twice(estate: Estate) -> None:
+    estate.settle(SETTLED_MS // 100 + 1)
     estate.begin("switchover", EAST)
     estate.round()
-    ticked(estate)
+    ticked_at_once(estate)
     assert len(kept(estate, EAST)) == 1
     run = estate.run_of(EAST)
     assert run is not None
