@@ -187,6 +187,9 @@ class Cluster(Protocol):
     def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         """Return those of ``names`` that exist."""
 
+    def topic_names(self) -> list[str]:
+        """Return the names of all topics, internal ones too."""
+
     def starts(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, Offset]:
         """Return log start offsets."""
 
@@ -259,6 +262,9 @@ class Cluster(Protocol):
     def ensure_topic(self, name: str, *, compacted: bool) -> None:
         """Make one of mrc's own topics (1 partition, the cluster's default replication) where missing."""
 
+    def remove_topics(self, names: Iterable[str]) -> None:
+        """Delete some of mrc's own topics; harmless when they are gone."""
+
     def append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Append keyed records to one of mrc's own topics; returns when all in-sync replicas have them."""
 
@@ -277,6 +283,18 @@ class Replicator(Protocol):
 
     def settings(self, connector: str) -> dict[str, str]:
         """Return the connector's configuration; empty where there is none."""
+
+    def configurations(self) -> dict[str, dict[str, str]]:
+        """Return the configuration of every connector of the Connect cluster, by name."""
+
+    def create(self, connector: str, settings: Mapping[str, str]) -> None:
+        """Make a connector, STOPPED, without tasks; one that is there stays as it is."""
+
+    def configure(self, connector: str, settings: Mapping[str, str]) -> None:
+        """Replace a connector's whole configuration; whether it runs stays as it is."""
+
+    def delete(self, connector: str) -> None:
+        """Remove a connector; harmless when it is gone. Connect keeps its positions: one made anew begins there."""
 
     def stop(self, connector: str) -> None:
         """Ask the connector to stop; harmless when it is stopped. Its tasks end later: see `status`."""

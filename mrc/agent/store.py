@@ -9,6 +9,7 @@ Owns the layout below the root:
 - ``/groups/<rg>/current`` id of the running execution, empty where none runs
 - ``/groups/<rg>/executions/<id>`` a plan, with ``entries/<number>`` below it, and ``measured`` where anything was
 - ``/groups/<rg>/ledger/<id>`` divergence
+- ``/groups/<rg>/adoption`` how the estate came to mrc
 
 A garbled node raises ``GARBLED_RECORD`` naming its path; nothing is overwritten.
 """
@@ -21,6 +22,7 @@ from typing import TypeVar
 import msgspec
 
 from mrc.core.errors import MrcError
+from mrc.core.failover.adoption import Adoption
 from mrc.core.failover.execution import Entry
 from mrc.core.failover.fence import FenceRecord
 from mrc.core.failover.flows import FlowStart
@@ -241,6 +243,29 @@ class Store:
     def forget_ledger(self, lead: LeaderCheck, ledger: Ledger, version: int) -> None:
         """Remove an entry of a failover that was undone."""
         self._commit([lead(), Delete(f"{self.root}/ledger/{ledger.id}", version)])
+
+    # -- adoption
+
+    def adoption(self) -> tuple[Adoption, int] | None:
+        """Return how the estate came to mrc, and how far that is; None where mrc did not adopt it."""
+        return self._read(f"{self.root}/adoption", Adoption)
+
+    def put_adoption(self, adoption: Adoption, version: int | None, *more: Op) -> int:
+        """Replace or make it, all or nothing with ``more``; return its new version. Raises ``STALE_TERM`` when another has written it."""
+        self._commit([self._upsert(f"{self.root}/adoption", adoption, version), *more])
+        return 0 if version is None else version + 1
+
+    def adoption_check(self, version: int) -> Check:
+        """Return the check that stands for a leader's while an estate is adopted: nobody else has gone on with it."""
+        return Check(f"{self.root}/adoption", version)
+
+    def forget(self, path: str) -> None:
+        """Remove a node below the replication group's with all that is below it, the deepest first. Idempotent."""
+        for name in self.tree.children(path):
+            self.forget(f"{path}/{name}")
+        node = self.tree.get(path)
+        if node is not None:
+            self._commit([Delete(path, node.version)])
 
     # -- inside
 

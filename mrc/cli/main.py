@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runbook": ("mrc.cli.runbook:runbook", "Runbooks: list, show, lint, render, diagram."),
     "rules": ("mrc.cli.rules:rules", "Conflict rules: check them, try them on stories."),
     "config": ("mrc.cli.config:config", "The configuration: check it, or make one."),
+    "init": ("mrc.cli.adopting:init", "Make a running MirrorMaker 2 estate mrc's."),
+    "unmanage": ("mrc.cli.adopting:unmanage", "Give an estate back as it was."),
     "gate": ("mrc.cli.gate:gate", "Whether a region's brokers may start for applications."),
     "agent": ("mrc.cli.agent:agent", "Run an agent of a region."),
     "sandbox": ("mrc.cli.sandbox:sandbox", "Two real regions on this machine."),

@@ -72,7 +72,7 @@ CODES: dict[str, Code] = {
     "NO_ACTIVE_RECORD": Code(
         "usage",
         "No active-region record exists for this replication group.",
-        "`mrc sandbox up` or the adoption of an estate writes the first one; agents never guess it.",
+        "`mrc init` or `mrc sandbox up` writes the first one; agents never guess it.",
     ),
     "MOVE_IN_PROGRESS": Code(
         "usage",
@@ -143,6 +143,21 @@ CODES: dict[str, Code] = {
         "usage",
         "The group still has positions in the source.",
         "Delete the group there first: the checkpoints of one that is there come back at once.",
+    ),
+    "ADOPTION_REFUSED": Code(
+        "usage",
+        "The estate cannot be adopted, or given back, as it is.",
+        "Do what the message says, then ask again; docs/adoption.md has every case.",
+    ),
+    "ALREADY_ADOPTED": Code(
+        "usage",
+        "The replication group is mrc's already: there is an active-region record.",
+        "`mrc status` shows it; `mrc unmanage` gives the estate back.",
+    ),
+    "MANAGED_BY_OTHERS": Code(
+        "usage",
+        "Somebody else manages these flows and would undo what mrc does.",
+        "Do what the message says would work; docs/adoption.md has every case.",
     ),
     "BAD_REQUEST": Code(
         "usage",

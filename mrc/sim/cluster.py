@@ -201,6 +201,17 @@ class FakeCluster:
         if name not in self.contents:
             self.make_topic(name, 1, {"cleanup.policy": "compact"} if compacted else {})
 
+    def topic_names(self) -> list[str]:
+        """See `Cluster.topic_names`."""
+        self._reach()
+        return sorted(self.contents)
+
+    def remove_topics(self, names: Iterable[str]) -> None:
+        """See `Cluster.remove_topics`."""
+        self._reach()
+        for name in names:
+            self.contents.pop(name, None)
+
     def append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
         """See `Cluster.append`."""
         log = self.log(TopicPartition(topic, 0))

@@ -24,6 +24,10 @@ ACTS = frozenset(
         "resume",
         "set_positions",
         "point",
+        "create",
+        "configure",
+        "delete",
+        "remove_topics",
         "run",
         "send",
     }
