@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -36,6 +37,10 @@ def _read(reader: Reader, partitions: int = 1) -> dict[TopicPartition, tuple[lis
     raise AssertionError(f"no end: {found}")
 
 
+def _a_moment() -> None:
+    time.sleep(0.05)
+
+
 def _fails(stage: ClusterStage, call: Callable[[], object]) -> str:
     with pytest.raises(MrcError) as raised:
         call()
@@ -55,6 +60,17 @@ def test_topics_describes_those_that_exist(stage: ClusterStage) -> None:
     assert all(leader >= 0 for leader in found[name].leaders)
     assert found[name].config["cleanup.policy"] == "compact"
     assert stage.cluster.topics([]) == {}
+
+
+def test_topics_that_were_removed_are_named_no_more(stage: ClusterStage) -> None:
+    name, kept = f"mrc.test-{fresh_group()}.internal", stage.topic()
+    stage.cluster.ensure_topic(name, compacted=True)
+    eventually(_a_moment, lambda: {name, kept} <= set(stage.cluster.topic_names()))
+    stage.cluster.remove_topics([name])
+    eventually(_a_moment, lambda: name not in stage.cluster.topic_names())
+    stage.cluster.remove_topics([name])
+    stage.cluster.remove_topics([])
+    assert kept in stage.cluster.topic_names()
 
 
 def test_an_open_transaction_holds_the_last_stable_offset_back(stage: ClusterStage) -> None:

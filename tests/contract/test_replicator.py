@@ -153,3 +153,44 @@ def test_a_connect_cluster_that_does_not_answer_is_a_retryable_error(flow: FlowS
     with pytest.raises(MrcError) as raised:
         flow.dead.status(flow.connector)
     assert (raised.value.code, raised.value.retryable) == ("CONNECT_UNREACHABLE", True)
+
+
+def test_a_connector_is_made_stopped_keeps_its_state_when_configured_and_is_removed(flow: FlowStage) -> None:
+    name = f"{flow.connector}.made"
+    settings = {**flow.replicator.settings(flow.connector), "name": name}
+    flow.replicator.create(name, settings)
+    try:
+        flow.replicator.create(name, {**settings, "topics": "none"})
+        status = flow.replicator.status(name)
+        assert (status.state, status.tasks) == ("STOPPED", ())
+        assert flow.replicator.settings(name)["topics"] == settings["topics"]
+        flow.replicator.configure(name, {**settings, "topics": "other"})
+        assert flow.replicator.configurations()[name]["topics"] == "other"
+        eventually(flow.turn, lambda: flow.replicator.status(name).state == "STOPPED")
+        assert flow.replicator.status(name).tasks == ()
+    finally:
+        flow.replicator.delete(name)
+    flow.replicator.delete(name)
+    eventually(flow.turn, lambda: flow.replicator.status(name).state == "ABSENT")
+    with pytest.raises(MrcError) as raised:
+        flow.replicator.configure(name, settings)
+    assert raised.value.code == "CONNECT_REFUSED"
+
+
+def test_a_topic_that_is_left_out_is_copied_no_more_and_the_connector_goes_on(flow: FlowStage) -> None:
+    flow.produce(0, ["a"])
+    _running(flow)
+    _copied(flow, 0, 1)
+    _stopped(flow)
+    flow.replicator.configure(flow.connector, {**flow.replicator.settings(flow.connector), "topics.exclude": flow.topic})
+    flow.replicator.resume(flow.connector)
+    flow.produce(0, ["b"])
+    eventually(flow.turn, lambda: flow.replicator.status(flow.connector).state == "RUNNING")
+    _stopped(flow)
+    assert flow.replicator.positions(flow.connector)[TopicPartition(flow.topic, 0)] == 1
+    assert len(_visible(flow, 0)) == 1
+    settings = flow.replicator.settings(flow.connector)
+    flow.replicator.configure(flow.connector, {key: value for key, value in settings.items() if key != "topics.exclude"})
+    flow.replicator.resume(flow.connector)
+    _copied(flow, 0, 2)
+    assert len(_visible(flow, 0)) == 2
