@@ -7,9 +7,10 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
-from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from kazoo.client import KazooClient
 
@@ -47,7 +48,7 @@ class Plain:
         zookeeper.delete("/mrc/groups", recursive=True)
         zookeeper.stop()
         zookeeper.close()
-        admin = AdminClient(self.sandbox.client_config("east", "admin"))
+        admin = AdminClient({**self.sandbox.client_config("east", "admin")})
         for made in admin.create_topics([NewTopic("invoices", 2, 1)], request_timeout=TIMEOUT_S).values():
             made.result(timeout=TIMEOUT_S)
         config = connect.connectors(self.sandbox.layout, self.sandbox.state, "west")[OURS]
@@ -59,17 +60,14 @@ class Plain:
         quiet = {"enable.idempotence": True, "linger.ms": 5}
         producer = Producer({**self.sandbox.client_config("east", "admin"), **quiet})
 
-        def acked(topic: str) -> object:
-            def told(error: object, message: object) -> None:
-                assert error is None
-                self.acked[topic] += 1
-
-            return told
+        def acked(error: KafkaError | None, message: Message[bytes, bytes]) -> None:
+            assert error is None
+            self.acked[str(message.topic())] += 1
 
         number = 0
         while not self._ends.wait(0.01):
             for topic, partitions in TOPICS.items():
-                producer.produce(topic, f"event-{number}".encode(), partition=number % partitions, on_delivery=acked(topic))
+                producer.produce(topic, f"event-{number}".encode(), partition=number % partitions, on_delivery=acked)
                 number += 1
             producer.poll(0)
         assert producer.flush(TIMEOUT_S) == 0
@@ -118,7 +116,7 @@ class Plain:
                 at = low
                 while at < high:
                     message = consumer.poll(TIMEOUT_S)
-                    assert message is not None, OFFSET_END
+                    assert message is not None
                     assert message.error() is None
                     values.append(message.value() or b"")
                     at = (message.offset() or 0) + 1
@@ -131,13 +129,15 @@ class Plain:
         for topic in TOPICS:
             east = self.contents("east", topic)
             assert sum(map(len, east.values())) >= self.acked[topic] > 0
-            eventually(
-                lambda topic=topic, east=east: [len(v) for v in self.contents("west", topic).values()] >= [len(v) for v in east.values()]
-            )  # type: ignore[misc]
+            counts = [len(values) for values in east.values()]
+            eventually(partial(self._has, topic, counts))
             assert self.contents("west", topic) == east, topic
 
+    def _has(self, topic: str, counts: list[int]) -> bool:
+        return [len(values) for values in self.contents("west", topic).values()] >= counts
+
     def bindings(self, region: str) -> set[str]:
-        admin = AdminClient(self.sandbox.client_config(region, "admin"))
+        admin = AdminClient({**self.sandbox.client_config(region, "admin")})
         return {str(binding) for binding in admin.describe_acls(EVERY_BINDING, request_timeout=TIMEOUT_S).result(timeout=TIMEOUT_S)}
 
 
