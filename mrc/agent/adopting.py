@@ -490,6 +490,8 @@ def _give_back(course: _Course) -> None:
         if settings and (before := adoptions.untamed(settings, adoption.before)) != settings:
             replicator.configure(adoption.connector, before)
             course.did(f"{adoption.connector} has its settings of before")
+        if settings and not adoption.ran:
+            replicator.stop(adoption.connector)
     if adoption.reverse and estate.replicators[adoption.active].settings(adoption.reverse):
         estate.replicators[adoption.active].delete(adoption.reverse)
         course.did(f"{adoption.reverse} is deleted")

@@ -136,6 +136,18 @@ class Plain:
     def _has(self, topic: str, counts: list[int]) -> bool:
         return [len(values) for values in self.contents("west", topic).values()] >= counts
 
+    def committed(self, region: str, at: list[TopicPartition] | None = None) -> list[int]:
+        """Return the positions of a group without members, committed first where ``at`` says so."""
+        config = {**self.sandbox.client_config(region, "consumer"), "group.id": "billing", "enable.auto.commit": False}
+        consumer = Consumer(config)
+        try:
+            if at is not None:
+                consumer.commit(offsets=at, asynchronous=False)
+            asked = [TopicPartition("orders", partition) for partition in range(TOPICS["orders"])]
+            return [found.offset for found in consumer.committed(asked, timeout=TIMEOUT_S)]
+        finally:
+            consumer.close()
+
     def bindings(self, region: str) -> set[str]:
         admin = AdminClient({**self.sandbox.client_config(region, "admin")})
         return {str(binding) for binding in admin.describe_acls(EVERY_BINDING, request_timeout=TIMEOUT_S).result(timeout=TIMEOUT_S)}
@@ -158,6 +170,7 @@ def plain() -> Iterator[Plain]:
 def test_a_plain_estate_is_adopted_moved_and_given_back_with_nothing_lost_and_nothing_twice(plain: Plain) -> None:
     sandbox = plain.sandbox
     eventually(lambda: plain.acked["orders"] > 200)
+    positions = plain.committed("east", [TopicPartition("orders", partition, 5) for partition in range(TOPICS["orders"])])
     before = {region: plain.bindings(region) for region in ("east", "west")}
 
     shown = said(sandbox, "init", "east", "--dry-run")
@@ -200,3 +213,4 @@ def test_a_plain_estate_is_adopted_moved_and_given_back_with_nothing_lost_and_no
     plain.same()
     denied = {region: {one for one in plain.bindings(region) if "DENY" in one} for region in before}
     assert denied == {region: {one for one in bindings if "DENY" in one} for region, bindings in before.items()}
+    assert plain.committed("east") == positions == [5, 5, 5]

@@ -249,6 +249,28 @@ def pumped(moves: Estate) -> None:
         agent.pump(move=False)
 
 
+def test_under_the_default_policy_both_flows_end_up_with_connectors_of_the_unit() -> None:
+    before = Before(others=False)
+    world = World({"orders": 2}, policy="default")
+    into_west = world.replicators[WEST]
+    into_west.connectors[OLD] = into_west.connectors.pop(OURS)
+    into_west.connectors[OLD].config["topics"] = "orders,others"
+    for cluster in world.clusters.values():
+        cluster.make_topic("others", 1)
+    world.replicators[EAST].connectors.clear()
+    before.world, before.into_west, before.topics = world, into_west, ["orders"]
+    world.clock.meanwhile = before.turn
+    before.turn()
+    report = before.init()
+    assert report.fence.startswith("unverified: topic orders does not exist")
+    before.turn()
+    into_west.copy(OURS)
+    for partition in range(2):
+        tp = TopicPartition("orders", partition)
+        assert contents(world, WEST, TopicPartition("east.orders", partition)) == contents(world, EAST, tp)
+    assert world.replicators[EAST].connectors[BACK].config["source.cluster.alias"] == "west"
+
+
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
