@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from functools import partial
@@ -98,10 +99,15 @@ class Plain:
         raise AssertionError(path)
 
     def tasks(self, connector: str) -> list[str]:
-        with urllib.request.urlopen(
-            f"{self.sandbox.layout.connect_url('west')}/connectors/{connector}/status", timeout=TIMEOUT_S
-        ) as answer:
-            return [task["state"] for task in json.loads(answer.read())["tasks"]]
+        """Return the states of a connector's tasks; none while Connect does not know of it yet."""
+        url = f"{self.sandbox.layout.connect_url('west')}/connectors/{connector}/status"
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+                return [task["state"] for task in json.loads(answer.read())["tasks"]]
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return []
 
     def contents(self, region: str, topic: str) -> dict[int, list[bytes]]:
         """Read a topic from its beginning to its end, past mrc."""
