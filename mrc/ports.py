@@ -288,7 +288,7 @@ class Replicator(Protocol):
         """Return the configuration of every connector of the Connect cluster, by name."""
 
     def create(self, connector: str, settings: Mapping[str, str]) -> None:
-        """Make a connector, STOPPED, without tasks; one that is there stays as it is."""
+        """Make a connector, STOPPED, without tasks; one that is there stays as it is. `status` may call it ABSENT for a moment."""
 
     def configure(self, connector: str, settings: Mapping[str, str]) -> None:
         """Replace a connector's whole configuration; whether it runs stays as it is."""

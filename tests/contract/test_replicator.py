@@ -6,7 +6,7 @@ import pytest
 
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, TopicPartition
-from mrc.ports import Binding
+from mrc.ports import Binding, FlowStatus
 from tests.contract.replicator_stages import FlowStage
 from tests.contract.waiting import eventually
 
@@ -161,13 +161,12 @@ def test_a_connector_is_made_stopped_keeps_its_state_when_configured_and_is_remo
     flow.replicator.create(name, settings)
     try:
         flow.replicator.create(name, {**settings, "topics": "none"})
-        status = flow.replicator.status(name)
-        assert (status.state, status.tasks) == ("STOPPED", ())
+        eventually(flow.turn, lambda: flow.replicator.status(name) != FlowStatus("ABSENT", ()))
+        assert flow.replicator.status(name) == FlowStatus("STOPPED", ())
         assert flow.replicator.settings(name)["topics"] == settings["topics"]
         flow.replicator.configure(name, {**settings, "topics": "other"})
         assert flow.replicator.configurations()[name]["topics"] == "other"
-        eventually(flow.turn, lambda: flow.replicator.status(name).state == "STOPPED")
-        assert flow.replicator.status(name).tasks == ()
+        assert flow.replicator.status(name) == FlowStatus("STOPPED", ())
     finally:
         flow.replicator.delete(name)
     flow.replicator.delete(name)
