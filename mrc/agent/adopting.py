@@ -292,7 +292,8 @@ def _ended_at(course: _Course, connector: str) -> tuple[dict[TopicPartition, Off
     copies = {tp: TopicPartition(target_topic(estate.unit.policy, flow.source, tp.topic), tp.partition) for tp in tps}
     here = source.topics(estate.unit.topics)
     there = target.topics(list(dict.fromkeys(copy.topic for copy in copies.values())))
-    looks = sights(estate.unit.policy, flow.source, here, there, estate.replicators[flow.target].settings(connector))
+    names = {topic: target_topic(estate.unit.policy, flow.source, topic) for topic in estate.unit.topics}
+    looks = sights(names, here, there, estate.replicators[flow.target].settings(connector))
     mirror = target.last_records(list(copies.values()), target.ends(list(copies.values()), "read_uncommitted"), looks.target)
     begins = {tp: stored.get(tp, Offset(0)) for tp in tps}
     last = source.last_records(tps, begins, looks.source)

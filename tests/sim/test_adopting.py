@@ -262,7 +262,7 @@ def test_under_the_default_policy_both_flows_end_up_with_connectors_of_the_unit(
     world.clock.meanwhile = before.turn
     before.turn()
     report = before.init()
-    assert report.fence.startswith("unverified: topic orders does not exist")
+    assert report.fence.startswith("2 partitions: 2 refuse")
     before.turn()
     into_west.copy(OURS)
     for partition in range(2):
