@@ -92,8 +92,8 @@ def _archived(call: Invocation, settings: Settings, execution: str, region: str)
     one = direct.history(settings, call.group(settings), region).get(execution)
     if one is None:
         raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r} is archived in {region}")
-    if isinstance(one, str):
-        raise MrcError("GARBLED_RECORD", one.removeprefix("GARBLED_RECORD: "))
+    if isinstance(one, MrcError):
+        raise one
     ended_at_ms = one.run().ended_at_ms
     ledger = Unknown("not-archived", "the divergence ledger is in ZooKeeper, and this was read from the archive", ended_at_ms)
     return report_of(one, ledger, ended_at_ms)
