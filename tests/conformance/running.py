@@ -54,6 +54,9 @@ AFTER_S = 12.0
 SWEPT_MAX = 30
 """How many offsets of each log are translated beside the positions."""
 
+SWEEP_S = 120.0
+"""Deadline of a call that translates them: answers may take reading both logs."""
+
 GROUPS: Mapping[str, str] = {
     "orders": "main",
     "uncommitted": "uncommitted",
@@ -471,13 +474,14 @@ class Run:
 
     def _sweep_log(self, client: Client, case: Case, topic: Topic, partition: int, *, back: bool) -> Iterator[Swept]:
         log = self.targets[topic.target, partition] if back else self.sources[topic.name, partition]
-        for offset in _spread(log.start, log.end + 2, SWEPT_MAX if partition == 0 else SWEPT_MAX // 6):
-            try:
-                answer = self._translate(client, case.replication_group, topic.name, partition, offset, back=back)
-            except MrcError as error:
-                yield Swept(back, partition, offset, {"type": "refused", "reason": error.code}, "")
-            else:
-                yield Swept(back, partition, offset, answer, self._wrong(case, partition, offset, answer, back=back))
+        offsets = list(_spread(log.start, log.end + 2, SWEPT_MAX if partition == 0 else SWEPT_MAX // 6))
+        places = [
+            {"region": "west" if back else "east", "topic": topic.name, "partition": partition, "offset": offset} for offset in offsets
+        ]
+        views = client.ask_leader("west", "TranslateMany", deadline_s=SWEEP_S, replication_group=case.replication_group, places=places)
+        for view in views:
+            answer: dict[str, Any] = msgspec.to_builtins(view.translation)
+            yield Swept(back, partition, view.offset, answer, self._wrong(case, partition, view.offset, answer, back=back))
 
     def _wrong(self, case: Case, partition: int, offset: int, answer: Mapping[str, Any], *, back: bool) -> str:
         if answer["type"] == "unknown":

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Seen, TopicPartition
 from mrc.ports import Batch, Binding, Cluster, Commit, Position, Reader, Sight
-from tests.contract.cluster_stages import ClusterStage, at, fresh_group
+from mrc.sandbox import jars
+from mrc.sandbox.world import Sandbox
+from tests.contract.cluster_stages import ClusterStage, RealStage, at, fresh_group
 from tests.contract.waiting import eventually
 
 
@@ -497,3 +502,46 @@ def test_a_reader_of_a_cluster_that_does_not_answer_raises_and_goes_on_raising(s
         assert [error.code for error in raised] == ["CLUSTER_UNREACHABLE"]
     with suppress(MrcError):
         reader.close()
+
+
+# ---------------------------------------------------------------- what mrc does not use, and why
+
+
+@pytest.mark.server
+def test_a_quota_is_no_fence(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Fresh producers at one byte a second each append at once: Kafka answers first, and delays the next request."""
+    stage = RealStage(sandbox)
+    try:
+        tp = TopicPartition(stage.topic(), 0)
+        _allow(stage, tp.topic, "producer")
+        eventually(lambda: None, lambda: _appended_by_a_fresh_producer(sandbox, tp))
+        config = sandbox.client_config("east", "admin")
+        login = f'org.apache.kafka.common.security.scram.ScramLoginModule required username="admin" password="{config["sasl.password"]}";'
+        properties = tmp_path / "admin.properties"
+        properties.write_text(f"security.protocol=SASL_PLAINTEXT\nsasl.mechanism={config['sasl.mechanism']}\nsasl.jaas.config={login}\n")
+        quota = [jars.java(), "-Xmx128m", "-cp", f"{jars.folder()}/*", "kafka.admin.ConfigCommand", "--bootstrap-server"]
+        quota += [
+            str(config["bootstrap.servers"]),
+            "--command-config",
+            str(properties),
+            "--entity-type",
+            "users",
+            "--entity-name",
+            "producer",
+        ]
+        subprocess.run([*quota, "--alter", "--add-config", "producer_byte_rate=1"], check=True, capture_output=True, timeout=60)
+        try:
+            before = stage.cluster.ends([tp], "read_uncommitted")[tp]
+            assert all(_appended_by_a_fresh_producer(sandbox, tp) for _ in range(3))
+            assert stage.cluster.ends([tp], "read_uncommitted") == {tp: before + 3}
+        finally:
+            subprocess.run([*quota, "--alter", "--delete-config", "producer_byte_rate"], check=True, capture_output=True, timeout=60)
+    finally:
+        stage.close()
+
+
+def _appended_by_a_fresh_producer(sandbox: Sandbox, tp: TopicPartition) -> bool:
+    failures: list[object] = []
+    producer = Producer({**sandbox.client_config("east", "producer"), "linger.ms": 0, "message.timeout.ms": 10_000})
+    producer.produce(tp.topic, b"x" * 5_000, b"k", tp.partition, on_delivery=lambda error, _: failures.append(error) if error else None)
+    return producer.flush(15) == 0 and not failures

@@ -54,13 +54,20 @@ class Ground:
         self.zookeeper.stop()
         self.zookeeper.close()
 
+    def node(self, path: str) -> bytes:
+        data: bytes = self.zookeeper.get_async(path).get(timeout=IN_TIME_S)[0]
+        return data
+
+    def write(self, path: str, data: bytes) -> None:
+        self.zookeeper.set_async(path, data).get(timeout=IN_TIME_S)
+
     def nodes(self, path: str = ROOT) -> Nodes:
         """The record, the fences, the journal of every move: everything that mrc keeps of the replication group.
 
         Without what is measured of a move: that grows every second for as long as one runs.
         """
-        found: Nodes = {path: self.zookeeper.get(path)[0]}
-        for name in self.zookeeper.get_children(path):
+        found: Nodes = {path: self.node(path)}
+        for name in self.zookeeper.get_children_async(path).get(timeout=IN_TIME_S):
             if name != "measured":
                 found |= self.nodes(f"{path}/{name}")
         return found
@@ -265,7 +272,7 @@ def ended(world: World, execution: str) -> None:
 
 
 def untouched(world: World) -> tuple[bytes, dict[str, set[str]]]:
-    return world.ground.zookeeper.get(RECORD)[0], world.ground.acls()
+    return world.ground.node(RECORD), world.ground.acls()
 
 
 def test_a_second_move_and_a_token_of_another_request_are_refused_while_one_runs(world: World) -> None:
@@ -365,19 +372,19 @@ def test_the_acl_sync_of_the_replicator_forbids_a_move_for_it_copies_refusals(wo
 
 
 def test_a_garbled_active_region_record_is_named_and_left_alone(world: World) -> None:
-    acls, before = world.ground.acls(), world.ground.zookeeper.get(RECORD)[0]
+    acls, before = world.ground.acls(), world.ground.node(RECORD)
     garbled = before[:-5]
-    world.ground.zookeeper.set(RECORD, garbled)
+    world.ground.write(RECORD, garbled)
     try:
         finding = findings(world.sandbox)["GARBLED_RECORD"]
         assert (finding["severity"], finding["where"]) == ("error", "ZooKeeper /mrc/groups/orders/record")
         error = refused(mrc(world.sandbox, "switchover", "west", "--yes"), "GARBLED_RECORD", 1)
         assert error["where"] == "ZooKeeper /mrc/groups/orders/record"
         refused(mrc(world.sandbox, "offsets", "list"), "GARBLED_RECORD", 1)
-        assert world.ground.zookeeper.get(RECORD)[0] == garbled
+        assert world.ground.node(RECORD) == garbled
         assert world.ground.acls() == acls
     finally:
-        world.ground.zookeeper.set(RECORD, before)
+        world.ground.write(RECORD, before)
     ready(world.sandbox, "west")
     quiet(world.sandbox)
 
@@ -525,7 +532,7 @@ def test_a_wrong_password_is_called_one_everywhere(world: World) -> None:
 
 def test_a_fence_refuses_every_writer_until_a_person_lets_the_region_open_again(world: World) -> None:
     acls = world.ground.acls()
-    epoch = json.loads(world.ground.zookeeper.get(RECORD)[0])["epoch"]
+    epoch = json.loads(world.ground.node(RECORD))["epoch"]
     execution = begun(world.sandbox, "fence", "--reason", "garbage")
 
     def in_force() -> bool:
@@ -534,7 +541,7 @@ def test_a_fence_refuses_every_writer_until_a_person_lets_the_region_open_again(
         return str(view["waits_for"]) == "approval of step reopen-source"
 
     eventually(in_force, lambda: said(world.sandbox, "history")[0])
-    record = json.loads(world.ground.zookeeper.get(RECORD)[0])
+    record = json.loads(world.ground.node(RECORD))
     assert (record["region"], record["state"], record["epoch"]) == ("east", "draining", epoch)
     assert [written_to(world.sandbox, region) for region in REGIONS] == ["TOPIC_AUTHORIZATION_FAILED"] * 2
     again = mrc(world.sandbox, "fence", "--yes")
@@ -542,7 +549,7 @@ def test_a_fence_refuses_every_writer_until_a_person_lets_the_region_open_again(
     assert f"mrc approve {execution}" in refused(mrc(world.sandbox, "switchover", "west", "--yes"), "MOVE_IN_PROGRESS", 2)["message"]
     assert mrc(world.sandbox, "approve", execution, "--reason", "mended").returncode == 0
     assert mrc(world.sandbox, "watch", execution).returncode == 0
-    record = json.loads(world.ground.zookeeper.get(RECORD)[0])
+    record = json.loads(world.ground.node(RECORD))
     assert (record["region"], record["state"], record["epoch"]) == ("east", "open", epoch + 1)
     eventually(lambda: written_to(world.sandbox, "east") == "")
     assert written_to(world.sandbox, "west") == "TOPIC_AUTHORIZATION_FAILED"
