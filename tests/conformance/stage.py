@@ -219,10 +219,9 @@ class Stage:
         return found
 
     def member(self, group: str, topic: str, *, region: str = "east", **settings: str) -> Consumer:
-        """Return a consumer that has become a member of the group and stays one until `close`."""
-        consumer = Consumer(
-            {**self.config(region), "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest", **settings}
-        )
+        """Return a consumer that has become a member of the group and stays one until `close`: nobody polls it for the rest of the run."""
+        own = {"group.id": group, "enable.auto.commit": False, "auto.offset.reset": "earliest", "max.poll.interval.ms": 3_600_000}
+        consumer = Consumer({**self.config(region), **own, **settings})
         consumer.subscribe([topic])
         self.members.append(consumer)
 
