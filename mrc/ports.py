@@ -94,6 +94,9 @@ class Tree(Protocol):
     def children(self, path: str) -> list[str]:
         """Return the names below ``path``, sorted; empty where there is no such node."""
 
+    def get_all(self, paths: Sequence[str]) -> list[Node | None]:
+        """Return what `get` would of each path, in one go; not one moment's view of them."""
+
     def ensure(self, path: str) -> None:
         """Make ``path`` and its parents, empty, where missing."""
 

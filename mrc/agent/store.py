@@ -31,7 +31,7 @@ from mrc.core.failover.measured import Measured
 from mrc.core.failover.plan import Plan
 from mrc.core.failover.routes import Released
 from mrc.core.model import ActiveRecord, Flow, Region, decode, encode
-from mrc.ports import Check, Conflict, Create, Delete, Op, Put, Tree
+from mrc.ports import Check, Conflict, Create, Delete, Node, Op, Put, Tree
 
 T = TypeVar("T")
 
@@ -208,10 +208,11 @@ class Store:
     def journal(self, execution: str) -> tuple[tuple[str, Entry | MrcError], ...]:
         """Return an execution's journal, in order, with each entry's node; in place of a garbled one the error that says where it is."""
         path = f"{self.root}/executions/{execution}/entries"
+        names = self.tree.children(path)
         found: list[tuple[str, Entry | MrcError]] = []
-        for name in self.tree.children(path):
+        for name, node in zip(names, self.tree.get_all([f"{path}/{name}" for name in names]), strict=True):
             try:
-                item = self._read(f"{path}/{name}", Entry)
+                item = self._decoded(f"{path}/{name}", node, Entry)
             except MrcError as error:
                 if error.code != "GARBLED_RECORD":
                     raise
@@ -273,7 +274,9 @@ class Store:
         return Create(path, encode(value)) if version is None else Put(path, encode(value), version)
 
     def _read(self, path: str, kind: type[T]) -> tuple[T, int] | None:
-        node = self.tree.get(path)
+        return self._decoded(path, self.tree.get(path), kind)
+
+    def _decoded(self, path: str, node: Node | None, kind: type[T]) -> tuple[T, int] | None:
         if node is None:
             return None
         try:

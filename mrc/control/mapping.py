@@ -6,7 +6,6 @@ Invariant: a view that is sent and received is equal to itself.
 
 from __future__ import annotations
 
-import math
 from typing import Any, TypeVar
 
 import grpc
@@ -44,16 +43,7 @@ _STATUS: dict[str, int] = {
 def respond(kind: type[Message], view: object) -> Message:
     """Return ``view`` (one, or a tuple of them) as the response message ``kind``."""
     field = kind.DESCRIPTOR.fields[0].name
-    return json_format.ParseDict({field: _quoted(msgspec.to_builtins(view))}, kind())
-
-
-def _quoted(plain: Any) -> Any:
-    """Return plain values with those floats as words that protobuf's JSON has no number for."""
-    if isinstance(plain, float) and not math.isfinite(plain):
-        return "NaN" if math.isnan(plain) else "Infinity" if plain > 0 else "-Infinity"
-    if isinstance(plain, dict):
-        return {key: _quoted(value) for key, value in plain.items()}
-    return [_quoted(value) for value in plain] if isinstance(plain, list | tuple) else plain
+    return kind(**{field: msgspec.to_builtins(view)})
 
 
 def read(response: Message, kind: type[T]) -> T:

@@ -123,6 +123,10 @@ class FakeTree:
         node = self._answer().get(path)
         return None if node is None else Node(node.data, node.version)
 
+    def get_all(self, paths: Sequence[str]) -> list[Node | None]:
+        """See `Tree.get_all`. Each is asked for by itself, so that a partition may begin between two."""
+        return [self.get(path) for path in paths]
+
     def children(self, path: str) -> list[str]:
         """See `Tree.children`."""
         prefix = path.rstrip("/") + "/"

@@ -43,6 +43,16 @@ def test_children_are_sorted_names(ensemble: TreeStage) -> None:
     assert tree.children("/a") == ["1", "10", "2"]
 
 
+def test_many_nodes_are_read_at_once_and_none_stands_for_one_that_is_not_there(ensemble: TreeStage) -> None:
+    tree = ensemble.connect()
+    tree.ensure("/a")
+    tree.commit([Create(f"/a/{n}", str(n).encode()) for n in range(300)])
+    tree.commit([Put("/a/7", b"seven", 0)])
+    found = tree.get_all([*(f"/a/{n}" for n in range(300)), "/a/none", "/none/b"])
+    assert found == [*(Node(b"seven", 1) if n == 7 else Node(str(n).encode(), 0) for n in range(300)), None, None]
+    assert tree.get_all([]) == []
+
+
 @pytest.mark.parametrize(
     "op",
     [
