@@ -20,6 +20,10 @@ from tests.contract.cluster_stages import ClusterStage, RealStage, at, fresh_gro
 from tests.contract.waiting import eventually
 
 
+KEPT = {"retention_ms": "-1"}
+"""For topics with records of a fixed time: a broker that looks at its logs just then would delete them as too old."""
+
+
 def _allow(stage: ClusterStage, topic: str, *principals: str) -> None:
     found = [
         Binding("topic", topic, "literal", f"User:{name}", operation, "allow") for name in principals for operation in ("write", "describe")
@@ -312,7 +316,7 @@ def test_a_reader_of_uncommitted_records_sees_aborted_and_open_ones(stage: Clust
 
 
 def test_records_are_returned_whole_up_to_a_limit(stage: ClusterStage) -> None:
-    tp = TopicPartition(stage.topic(), 0)
+    tp = TopicPartition(stage.topic(1, **KEPT), 0)
     _allow(stage, tp.topic, "producer")
     stage.produce(tp, ["a", "b"], timestamp_ms=1_700_000_000_000)
     for _ in range(10):
@@ -329,7 +333,7 @@ def test_records_are_returned_whole_up_to_a_limit(stage: ClusterStage) -> None:
 
 
 def test_timestamps_count_only_where_they_are_looked_at(stage: ClusterStage) -> None:
-    here, there = TopicPartition(stage.topic(), 0), TopicPartition(stage.topic(), 0)
+    here, there = TopicPartition(stage.topic(1, **KEPT), 0), TopicPartition(stage.topic(1, **KEPT), 0)
     stage.produce(here, ["same"], timestamp_ms=1_700_000_000_000)
     stage.produce(there, ["same"], timestamp_ms=1_700_000_000_001)
     for unstamped, equal in ((frozenset[str](), False), (frozenset({here.topic, there.topic}), True)):
@@ -391,7 +395,7 @@ def test_a_reader_waits_before_an_open_transaction(stage: ClusterStage) -> None:
 
 
 def test_equal_records_have_equal_fingerprints_wherever_they_are(stage: ClusterStage) -> None:
-    here, there = TopicPartition(stage.topic(), 0), TopicPartition(stage.topic(), 0)
+    here, there = TopicPartition(stage.topic(1, **KEPT), 0), TopicPartition(stage.topic(1, **KEPT), 0)
     stage.produce(here, ["other", "same"], timestamp_ms=1_700_000_000_000)
     stage.produce(there, ["same"], timestamp_ms=1_700_000_000_000)
     reader = stage.cluster.reader({here: at(0), there: at(0)})
