@@ -19,7 +19,6 @@ from mrc.sandbox.world import Sandbox
 from tests.contract.cluster_stages import ClusterStage, RealStage, at, fresh_group
 from tests.contract.waiting import eventually
 
-
 KEPT = {"retention_ms": "-1"}
 """For topics with records of a fixed time: a broker that looks at its logs just then would delete them as too old."""
 
