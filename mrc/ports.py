@@ -7,7 +7,7 @@ ends within the deadline its adapter was built with; nothing waits for ever on a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -310,6 +310,100 @@ class Replicator(Protocol):
 
     def set_positions(self, connector: str, positions: Mapping[TopicPartition, Offset]) -> None:
         """Set where a STOPPED connector starts. Raises ``CONNECT_REFUSED`` when it runs."""
+
+
+# ---------------------------------------------------------------- streams of records, and state beside them
+
+
+class Arrived(msgspec.Struct, frozen=True, gc=False):
+    """A record that was read."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """A record to be written."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+class Shares(Protocol):
+    """Who works on the partitions that a process of a group has its share of."""
+
+    def taken(self, tps: frozenset[TopicPartition]) -> Mapping[TopicPartition, Offset]:
+        """Begin with these partitions and no others; return where each is read from, 0: from its beginning."""
+
+    def given_back(self) -> None:
+        """End with all partitions; somebody else has them now."""
+
+
+class StreamLog(Protocol):
+    """Reading, deciding and writing as one act: a consumer group's share of some topics, and transactions. One thread only."""
+
+    def poll(self, max_records: int, timeout_s: float, shares: Shares) -> list[Arrived]:
+        """Return what has come since, committed records only, in offset order per partition.
+
+        When the share changes ``shares`` is told within this call, and nothing is returned that was read before. All that other
+        processes have committed for these partitions can be read by then, and they can commit no more.
+
+        Raises world errors; ``OFFSET_OUT_OF_RANGE`` where a position is outside of the log.
+        """
+
+    def commit(self, records: Sequence[Outgoing], positions: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Offset]:
+        """Write all records and note all positions, or nothing of both; return, per partition written to, the offset behind the last record.
+
+        When it raises, either may be the case, and this log is of no more use. ``RESOLVER_FENCED``: another process has its name.
+        """
+
+    def append(self, records: Sequence[Outgoing]) -> None:
+        """Write records outside of any transaction; returns when all in-sync replicas have them. When it raises, any may be written."""
+
+    def replay(self, tp: TopicPartition, begin: Offset) -> Iterator[list[Arrived]]:
+        """Yield the committed records of a partition from ``begin`` to its readable end of now; ``OFFSET_OUT_OF_RANGE`` beyond that."""
+
+    def identity(self, topic: str) -> str:
+        """Return what tells this topic from any other, also from one of the same name that was made before or after it."""
+
+    def close(self) -> None:
+        """Leave the group and release the connections; harmless when repeated."""
+
+
+class Shelf(Protocol):
+    """What is kept on local disk of one partition's state."""
+
+    def offset(self) -> Offset:
+        """Return the changelog offset up to which it holds everything; 0 when it is new."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of a key, None where there is none."""
+
+    def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every key that begins so, with its value, in the order of keys."""
+
+    def apply(self, writes: Mapping[bytes, bytes | None], offset: Offset) -> None:
+        """Set and remove (None) keys and set the offset: all or nothing, whatever kills the process."""
+
+    def close(self) -> None:
+        """Release the files; harmless when repeated."""
+
+
+class Shelves(Protocol):
+    """The local disk."""
+
+    def open(self, name: str, identity: str) -> Shelf:
+        """Return the shelf of this name; an empty one where there is none, or where it was made for another ``identity``."""
+
+    def wipe(self, name: str) -> None:
+        """Remove a closed shelf."""
 
 
 # ---------------------------------------------------------------- hooks, time, ids

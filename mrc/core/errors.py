@@ -305,6 +305,31 @@ CODES: dict[str, Code] = {
         "A route leads to neither region, or not to the open one.",
         "mrc sets what leads to the other region; what leads to neither is somebody else's: set it by hand.",
     ),
+    "PARTITIONS_DIFFER": Code(
+        "world",
+        "Topics that are resolved together have not the same partitions, or have other ones than when their state was made.",
+        "Give all of them the same number; what was grown after the resolver first ran needs a new start: docs/conflicts.md says how.",
+    ),
+    "TOPICS_MISSING": Code(
+        "world",
+        "A topic that the resolver reads does not exist yet.",
+        "Let the flows' connectors name the topics and `mrc.watermarks.*` of the other region, and start the resolver there.",
+    ),
+    "RULES_CHANGED": Code(
+        "usage",
+        "The resolver's state was made by other conflict rules.",
+        "Go back to those rules; changing them needs a new start: docs/conflicts.md says how.",
+    ),
+    "DISK_FAILED": Code(
+        "world",
+        "The resolver's state on local disk cannot be opened.",
+        "Look at the folder that the message names; without it the state is restored from its changelog.",
+    ),
+    "RESOLVER_FENCED": Code(
+        "world",
+        "Another resolver has taken this one's name.",
+        "Give every process of a region an `--instance` of its own.",
+    ),
     "PRODUCERS_CARRIED": Code(
         "usage",
         "A redirect may carry running idempotent producers to the other cluster, which loses records.",

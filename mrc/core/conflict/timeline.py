@@ -48,9 +48,14 @@ def settle(timeline: Timeline, watermarks: Mapping[Region, Hlc], rules: Rules) -
     if not timeline.waiting or any(region not in watermarks for region in rules.set.regions):
         return []
     final = min(watermarks[region] for region in rules.set.regions)
+    return [outcome for _, outcome in take_upto(timeline, final, rules) if outcome is not None]
+
+
+def take_upto(timeline: Timeline, final: Hlc, rules: Rules) -> list[tuple[EntityEvent, Outcome | None]]:
+    """Take the waiting events whose clock is not later than ``final``; each with what stood after it, None where `take` says so."""
     done = bisect.bisect_right(timeline.waiting, final, key=lambda one: one.hlc)
     taken, timeline.waiting = timeline.waiting[:done], timeline.waiting[done:]
-    return [outcome for event in taken if (outcome := take(timeline.entity, event, rules)) is not None]
+    return [(event, take(timeline.entity, event, rules)) for event in taken]
 
 
 def provisional(timeline: Timeline, rules: Rules) -> list[Outcome]:

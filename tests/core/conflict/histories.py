@@ -53,11 +53,15 @@ class Made:
         return [event for log in self.logs.values() for event in log]
 
 
-def make(seed: int) -> Made:
+def make(seed: int, *, like: Made | None = None, entity: str = ENTITY, prefix: str = "") -> Made:
+    """Return a history; with the regions and rules of another one, where that is given, and ids that begin with ``prefix``."""
     choose = random.Random(seed)
     regions = ["east", "west", "north"][: choose.choice((2, 2, 2, 3))]
     choose.shuffle(regions)
-    made = Made(seed, regions, choose.choice(RULES), {region: [] for region in regions})
+    rules = choose.choice(RULES)
+    if like is not None:
+        regions, rules = like.regions, like.rules
+    made = Made(seed, regions, rules, {region: [] for region in regions})
     clocks = {region: choose.randrange(2_000) for region in regions}  # wall clocks go wrong
     mirrored = {(there, here): 0 for here in regions for there in regions if there != here}
     knows: dict[str, Hlc] = {region: Hlc(0) for region in regions}
@@ -76,8 +80,8 @@ def make(seed: int) -> Made:
         last = made.logs[here][-1].number if made.logs[here] else 0
         fields: dict[str, Any] = {name: choose.randrange(4) for name in ("amount", "note", "change") if choose.random() < 0.6}
         event = EntityEvent(
-            ENTITY,
-            f"{here}-{len(made.logs[here])}",
+            entity,
+            f"{prefix}{here}-{len(made.logs[here])}",
             Region(here),
             last + choose.choice((1, 1, 7)),
             seen,

@@ -1,0 +1,329 @@
+"""`StreamLog` on Kafka: a consumer group, a transactional producer, and the two in one transaction (KIP-98, KIP-447).
+
+Where a partition is read on is the caller's word, not the group's committed offset: state and position come from the same changelog.
+Offsets are committed all the same, for with them Kafka refuses a process whose partitions somebody else has by now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TopicPartition as Wire
+from confluent_kafka.admin import NewTopic
+
+from mrc.adapters.kafka.access import DRIVER_LOG, Access
+from mrc.adapters.kafka.admin import DRIVER_TIMEOUT_S, Admin
+from mrc.adapters.kafka.cluster import KafkaCluster
+from mrc.adapters.kafka.errors import Complaints, unreachable, world_error
+from mrc.adapters.kafka.reading import is_end, open_consumer
+from mrc.core.errors import InvariantViolation, MrcError
+from mrc.core.model import GroupId, Offset, TopicPartition
+from mrc.ports import COMMITTED, Arrived, Outgoing, Shares
+
+TRANSACTION_S = 30.0
+"""How long a transaction may take; one that a dead process left open is aborted by Kafka after that."""
+
+SESSION_MS = 10_000
+"""How long a process may be silent before its partitions are given to others."""
+
+WORK_MS_MAX = 1_800_000
+"""How long a process may work, or restore its state, between two polls."""
+
+SETTLE_TRY_S = 0.5
+REPLAY_RECORDS_MAX = 5_000
+RECORD_BYTES_MAX = 16 << 20
+
+_FENCED = frozenset(
+    {
+        KafkaError._FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.FENCED_INSTANCE_ID,
+    }
+)
+
+
+class KafkaStreamLog:
+    """One process of a group.
+
+    Args:
+        access: the cluster.
+        region: for errors.
+        group: the consumer group.
+        name: the process's own in the group; one that starts under the same name takes the place of this one.
+        topics: what is read.
+        deadline_s: how long a cluster that does not answer is asked; transactions take up to `TRANSACTION_S`.
+    """
+
+    def __init__(self, access: Access, region: str, group: str, name: str, topics: Sequence[str], deadline_s: float) -> None:
+        self._access = access
+        self._region = region
+        self._group = group
+        self._deadline_s = deadline_s
+        self._complaints = Complaints()
+        self._cluster = KafkaCluster(region, access, None, deadline_s)
+        self._given: list[Wire] | None = None
+        self._revoked = False
+        self._closed = False
+        self._producer = self._open_producer(f"{group}.{name}")
+        self._appender = Producer(self._producer_config(), logger=DRIVER_LOG)
+        self._consumer = self._open_consumer(name)
+        self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+
+    def poll(self, max_records: int, timeout_s: float, shares: Shares) -> list[Arrived]:
+        """See `StreamLog.poll`."""
+        messages = self._consume(1, timeout_s)
+        if messages and max_records > 1 and not self._revoked and self._given is None:
+            # The driver fills a batch or waits the whole time; so wait for one message and take what is there already.
+            messages += self._consume(max_records - 1, 0)
+        if self._revoked:
+            # What was read belongs to somebody else now, or is read again from where its state stands.
+            self._revoked = False
+            messages = []
+            shares.given_back()
+        if self._given is not None:
+            given, self._given = self._given, None
+            self._take_share(given, shares)
+            return []
+        return [self._arrived(message) for message in messages]
+
+    def commit(self, records: Sequence[Outgoing], positions: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Offset]:
+        """See `StreamLog.commit`."""
+        last = {TopicPartition(one.topic, one.partition): number for number, one in enumerate(records)}
+        watched = set(last.values())
+        ends: dict[TopicPartition, Offset] = {}
+        failures: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                failures.append(error)
+                return
+            ends[TopicPartition(message.topic() or "", message.partition() or 0)] = Offset((message.offset() or 0) + 1)
+
+        producer = self._producer
+        try:
+            producer.begin_transaction()
+            until_s = time.monotonic() + TRANSACTION_S
+            for number, one in enumerate(records):
+                self._produce(producer, one, delivered if number in watched else None, until_s)
+            wanted = [Wire(tp.topic, tp.partition, offset) for tp, offset in positions.items()]
+            producer.send_offsets_to_transaction(wanted, self._consumer.consumer_group_metadata(), TRANSACTION_S)
+            producer.flush(TRANSACTION_S)
+            if failures:
+                raise KafkaException(failures[0])
+            producer.commit_transaction(TRANSACTION_S)
+        except KafkaException as error:
+            raise self._given_up(error.args[0], "commit") from error
+        if len(ends) != len(last):
+            raise InvariantViolation("a transaction was committed whose records are not known to be written", where=self._region)
+        return ends
+
+    def append(self, records: Sequence[Outgoing]) -> None:
+        """See `StreamLog.append`."""
+        failures: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            if error is not None:
+                failures.append(error)
+
+        until_s = time.monotonic() + self._deadline_s
+        try:
+            for one in records:
+                self._produce(self._appender, one, delivered, until_s)
+        except KafkaException as error:
+            raise self._error(error.args[0], "append") from error
+        if self._appender.flush(self._deadline_s):
+            raise unreachable(self._region, "append", self._deadline_s)
+        if failures:
+            raise self._error(failures[0], "append")
+
+    def replay(self, tp: TopicPartition, begin: Offset) -> Iterator[list[Arrived]]:
+        """See `StreamLog.replay`."""
+        complaints = Complaints()
+        start = begin or Offset(OFFSET_BEGINNING)
+        consumer = open_consumer(self._access, {tp: start}, complaints, COMMITTED)
+        try:
+            quiet_s = time.monotonic()
+            ended = False
+            while not ended:
+                messages = consumer.consume(1, 0.1)
+                if messages:
+                    quiet_s = time.monotonic()
+                    messages += consumer.consume(REPLAY_RECORDS_MAX - 1, 0)
+                elif time.monotonic() - quiet_s > self._deadline_s:
+                    complaints.raise_refused(quiet_s - self._deadline_s, self._region)
+                    raise unreachable(self._region, f"read {tp}", self._deadline_s)
+                ended = any(is_end(message.error()) for message in messages)
+                yield [self._arrived(message) for message in messages if not is_end(message.error())]
+        finally:
+            consumer.close()
+
+    def identity(self, topic: str) -> str:
+        """See `StreamLog.identity`: Kafka's topic id."""
+        found = self._cluster.topics([topic])
+        if topic not in found:
+            raise MrcError("UNKNOWN_TOPIC", f"there is no {topic}", where=self._region, retryable=True)
+        return found[topic].topic_id
+
+    def close(self) -> None:
+        """See `StreamLog.close`. An open transaction is aborted by whoever takes this name next, or by Kafka."""
+        if not self._closed:
+            self._closed = True
+            self._consumer.close()
+            for producer in (self._producer, self._appender):
+                producer.purge()
+            self._cluster.close()
+
+    # ---------------------------------------------------------------- reading
+
+    def _on_assign(self, consumer: Consumer, partitions: list[Wire]) -> None:
+        # Nothing is fetched before the state says from where.
+        self._given = partitions
+        consumer.assign([])
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[Wire]) -> None:
+        self._revoked = True
+        self._given = None
+
+    def _consume(self, count: int, timeout_s: float) -> list[Message]:
+        try:
+            return self._consumer.consume(count, timeout_s)
+        except KafkaException as error:
+            raise self._error(error.args[0], "read") from error
+
+    def _take_share(self, given: Sequence[Wire], shares: Shares) -> None:
+        self._require_settled()
+        positions = shares.taken(frozenset(TopicPartition(one.topic, one.partition) for one in given))
+        self._consumer.assign([Wire(tp.topic, tp.partition, offset or OFFSET_BEGINNING) for tp, offset in positions.items()])
+
+    def _require_settled(self) -> None:
+        """Wait until no offset of the group is under way in a transaction: then all that others have committed can be read."""
+        until_s = time.monotonic() + TRANSACTION_S + 2 * SESSION_MS / 1000
+        while True:
+            try:
+                self._cluster.positions(GroupId(self._group))
+                return
+            except MrcError as error:
+                if not error.retryable or time.monotonic() > until_s:
+                    raise
+                time.sleep(SETTLE_TRY_S)
+
+    def _arrived(self, message: Message) -> Arrived:
+        error = message.error()
+        topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
+        if error is not None:
+            raise world_error(error, f"{self._region} {topic}-{partition} at {offset}")
+        try:
+            headers: Any = message.headers()  # The stub tells of the forms that one may send; what comes back is a list of pairs.
+        except UnicodeDecodeError:
+            headers = ()
+        return Arrived(topic, partition, offset, message.key(), message.value(), tuple(headers or ()))
+
+    # ---------------------------------------------------------------- writing
+
+    def _produce(
+        self, producer: Producer, one: Outgoing, delivered: Callable[[KafkaError | None, Message], None] | None, until_s: float
+    ) -> None:
+        headers = list(one.headers)
+        while True:
+            try:
+                if delivered is None:
+                    producer.produce(one.topic, one.value, one.key, one.partition, headers=headers)
+                else:
+                    producer.produce(one.topic, one.value, one.key, one.partition, on_delivery=delivered, headers=headers)
+                return
+            except BufferError:
+                producer.poll(0.05)
+                if time.monotonic() > until_s:
+                    raise unreachable(self._region, f"write to {one.topic}", TRANSACTION_S) from None
+
+    def _given_up(self, error: KafkaError, what: str) -> MrcError:
+        """Abort what is open, so that nobody has to wait for it, and return mrc's error."""
+        if not error.fatal():
+            try:
+                self._producer.abort_transaction(self._deadline_s)
+            except KafkaException:
+                DRIVER_LOG.debug("%s: a transaction is left to be aborted by Kafka", self._region)
+        return self._error(error, what)
+
+    def _error(self, error: KafkaError, what: str) -> MrcError:
+        if error.code() in _FENCED:
+            return MrcError("RESOLVER_FENCED", f"{what}: {error.str()}", where=f"{self._region} {self._group}")
+        return world_error(error, f"{self._region} {what}")
+
+    def _producer_config(self) -> dict[str, Any]:
+        return {
+            **self._access.client_config(),
+            "enable.idempotence": True,
+            "acks": "all",
+            "linger.ms": 5,
+            "batch.size": 1 << 20,
+            "message.max.bytes": RECORD_BYTES_MAX,
+            "queue.buffering.max.messages": 500_000,
+            "compression.type": "lz4",
+            "retry.backoff.ms": 50,
+            "message.timeout.ms": int(self._deadline_s * 1000),
+            "error_cb": self._complaints,
+        }
+
+    def _open_producer(self, id: str) -> Producer:
+        began_s = time.monotonic()
+        timeout_ms = int(TRANSACTION_S * 1000)
+        mine = {"transactional.id": id, "transaction.timeout.ms": timeout_ms, "message.timeout.ms": timeout_ms}
+        producer = Producer({**self._producer_config(), **mine}, logger=DRIVER_LOG)
+        try:
+            producer.init_transactions(TRANSACTION_S)
+        except KafkaException as error:
+            producer.poll(0)
+            self._complaints.raise_refused(began_s, self._region)
+            raise self._error(error.args[0], "begin") from error
+        return producer
+
+    def _open_consumer(self, name: str) -> Consumer:
+        return Consumer(
+            {
+                **self._access.client_config(),
+                "group.id": self._group,
+                "group.instance.id": f"{self._group}.{name}",
+                "partition.assignment.strategy": "range",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "session.timeout.ms": SESSION_MS,
+                "heartbeat.interval.ms": SESSION_MS // 5,
+                "max.poll.interval.ms": WORK_MS_MAX,
+                "fetch.wait.max.ms": 50,
+                "fetch.error.backoff.ms": 50,
+                "queued.max.messages.kbytes": 65_536,
+                "error_cb": self._complaints,
+            },
+            logger=DRIVER_LOG,
+        )
+
+
+class StreamTopics:
+    """The topics of a stream log: which there are, and making those that are missing."""
+
+    def __init__(self, access: Access, region: str, deadline_s: float) -> None:
+        self._admin = Admin(access, region, deadline_s)
+        self._cluster = KafkaCluster(region, access, None, deadline_s)
+
+    def counts(self, names: Iterable[str]) -> dict[str, int]:
+        """Return the number of partitions of those topics that exist."""
+        return {name: len(info.leaders) for name, info in self._cluster.topics(list(names)).items()}
+
+    def ensure(self, name: str, partitions: int, settings: Mapping[str, str]) -> None:
+        """Make a topic where it is missing, with the cluster's default replication; one that is there stays as it is."""
+        topic = NewTopic(name, partitions, -1, config=dict(settings))
+        answer = self._admin.ask(f"make topic {name}", lambda c: c.create_topics([topic], request_timeout=DRIVER_TIMEOUT_S))[name]
+        if isinstance(answer, KafkaError) and answer.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise self._admin.error(answer, f"make topic {name}")
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._admin.close()
+        self._cluster.close()

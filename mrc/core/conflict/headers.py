@@ -1,0 +1,151 @@
+"""The headers by which an event says who wrote it, where, and having seen what; docs/conflicts.md has the format.
+
+Every value has exactly one spelling, so whoever reads an event, in any language and region, reads the same. What is spelt otherwise
+is refused: guessing would let two regions guess differently.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from mrc.core.conflict.events import Hlc
+from mrc.core.model import Region, Value
+
+VECTOR, CLOCK, ORIGIN, ID = "mrc-vv", "mrc-hlc", "mrc-origin", "mrc-event-id"
+NAMES = (VECTOR, CLOCK, ORIGIN, ID)
+
+REGIONS_MAX = 16
+NUMBER_MAX = 2**63 - 1
+WALL_MS_MAX = 2**48 - 1
+COUNTER_MAX = 2**31 - 1
+
+_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
+_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+_BYTES_MAX = 2048
+
+Headers = Iterable[tuple[str, bytes | None]]
+
+
+class Unreadable(Exception):
+    """A record is no event that can be resolved.
+
+    Attributes:
+        reason: a stable kebab-case word.
+        detail: a sentence for people.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Stamp(Value, frozen=True):
+    """What the headers say.
+
+    Attributes:
+        origin: the region in which the event was written.
+        id: the event's own, unique.
+        vector: what its writer had seen of every region about this entity: the number of the last event; under ``origin`` the event's
+            own number. A region that is missing: nothing.
+        hlc: later than those of all events that the writer had seen.
+    """
+
+    origin: Region
+    id: str
+    vector: Mapping[Region, int]
+    hlc: Hlc
+
+    @property
+    def number(self) -> int:
+        """The event's place among its region's events about the entity."""
+        return self.vector[self.origin]
+
+    @property
+    def seen(self) -> dict[Region, int]:
+        """What its writer had seen of the other regions."""
+        return {region: number for region, number in self.vector.items() if region != self.origin}
+
+
+def vector_text(vector: Mapping[Region, int]) -> bytes:
+    """Return a vector as its header has it: ``east=3,west=17``, by name of the region."""
+    return ",".join(f"{region}={vector[region]}" for region in sorted(vector)).encode()
+
+
+def headers(stamp: Stamp) -> list[tuple[str, bytes]]:
+    """Return the headers of a stamp, in the order of `NAMES`."""
+    return [
+        (VECTOR, vector_text(stamp.vector)),
+        (CLOCK, str(stamp.hlc).encode()),
+        (ORIGIN, stamp.origin.encode()),
+        (ID, stamp.id.encode()),
+    ]
+
+
+def read_stamp(found: Headers) -> Stamp:
+    """Return what the headers of a record say; headers of other names are nobody's business here.
+
+    Raises:
+        Unreadable: ``no-stamp`` where one is missing, ``bad-stamp`` where one is there twice or spelt otherwise.
+    """
+    values = _values(found)
+    missing = [name for name in NAMES if name not in values]
+    if missing:
+        raise Unreadable("no-stamp", f"there is no header {', '.join(missing)}")
+    origin, id = values[ORIGIN], values[ID]
+    if not _REGION.fullmatch(origin):
+        raise Unreadable("bad-stamp", f"{ORIGIN} is no region's name: {origin[:80]!r}")
+    if not _ID.fullmatch(id):
+        raise Unreadable("bad-stamp", f"{ID} is not 1 to 128 visible ASCII characters: {id[:80]!r}")
+    vector = _vector(values[VECTOR])
+    if not vector.get(Region(origin)):
+        raise Unreadable("bad-stamp", f"{VECTOR} has no number above 0 for {origin}, the event's own region: {values[VECTOR][:80]!r}")
+    return Stamp(Region(origin), id, vector, _clock(values[CLOCK]))
+
+
+def read_seen(found: Headers) -> tuple[dict[Region, int], Hlc]:
+    """Return what whoever has read this record, an event or a resolved one, has seen of its entity; nothing of a record without stamp.
+
+    Raises:
+        Unreadable: ``bad-stamp``.
+    """
+    values = _values(found)
+    if VECTOR not in values or CLOCK not in values:
+        return {}, Hlc(0)
+    return _vector(values[VECTOR]), _clock(values[CLOCK])
+
+
+def _values(found: Headers) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in found:
+        if name not in NAMES:
+            continue
+        if name in values:
+            raise Unreadable("bad-stamp", f"header {name} is there twice")
+        if value is None or len(value) > _BYTES_MAX or not value.isascii():
+            raise Unreadable("bad-stamp", f"header {name} is empty, longer than {_BYTES_MAX} bytes or not ASCII")
+        values[name] = value.decode("ascii")
+    return values
+
+
+def _vector(text: str) -> dict[Region, int]:
+    vector: dict[Region, int] = {}
+    last = ""
+    for part in text.split(","):
+        region, _, number = part.partition("=")
+        if not _REGION.fullmatch(region) or not _NUMBER.fullmatch(number) or int(number) > NUMBER_MAX or region <= last:
+            raise Unreadable("bad-stamp", f"{VECTOR} is not REGION=NUMBER,... in the order of the names: {text[:80]!r}")
+        vector[Region(region)] = int(number)
+        last = region
+    if len(vector) > REGIONS_MAX:
+        raise Unreadable("bad-stamp", f"{VECTOR} names more than {REGIONS_MAX} regions")
+    return vector
+
+
+def _clock(text: str) -> Hlc:
+    wall, _, counter = text.partition(".")
+    if not _NUMBER.fullmatch(wall) or not _NUMBER.fullmatch(counter) or int(wall) > WALL_MS_MAX or int(counter) > COUNTER_MAX:
+        raise Unreadable("bad-stamp", f"{CLOCK} is not MILLISECONDS.COUNTER: {text[:80]!r}")
+    return Hlc(int(wall), int(counter))

@@ -1,0 +1,321 @@
+"""One partition of a topic with its copies from other regions: from the order of arrival to events that are final.
+
+Every region's events come in a *stream*, in the order of that region's log. In between stand *marks*, which the region's resolver wrote:
+"behind the event X of my log nothing is earlier than W". A mark *seals* the events up to X. What stands behind X and yet says to be of W
+or earlier was late: its clock is *raised* above W, by the same amount everywhere, for it depends on the log and the marks alone. So an
+event's place in the order never depends on when anybody read it, and nothing that comes can be put before what is final.
+
+Invariant: whoever has read the same logs and marks, in whatever interleaving and however often, has sealed the same events with the same
+clocks. What came again is noticed when it is sealed, by its number.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import msgspec
+
+from mrc.core.conflict.entity import Entity, Outcome, Rules, outcome
+from mrc.core.conflict.events import EntityEvent, Hlc, order
+from mrc.core.conflict.timeline import Timeline, arrive, take_upto
+from mrc.core.errors import InvariantViolation
+from mrc.core.model import Offset, Region, Written
+
+
+class Mark(Written, frozen=True):
+    """A region's word about one partition of its own log.
+
+    Attributes:
+        offset: in that log; the mark speaks of what stands below it.
+        last: id of the last event below; empty: there is none.
+        clock_ms: what stands behind ``last`` is later than this, or is made so.
+        horizon_ms: what ``last`` and those before it say to be later than this is refused: some clock is far ahead.
+        rules: the version of the rules by which its writer decides.
+    """
+
+    offset: int
+    last: str
+    clock_ms: int
+    horizon_ms: int
+    rules: str
+
+
+class Stream(msgspec.Struct):
+    """How far one region's stream has been read; durable.
+
+    Attributes:
+        last: id of the last event that was new.
+        arrived: events so far: the next one's place.
+        sealed: events below this place are sealed.
+        sealed_offset: of the furthest mark.
+        sealed_last: the event that it named.
+        watermark_ms: nothing unsealed is of this time or earlier; -1: not known yet.
+    """
+
+    last: str = ""
+    arrived: int = 0
+    sealed: int = 0
+    sealed_offset: int = -1
+    sealed_last: str = ""
+    watermark_ms: int = -1
+
+
+class Pending(msgspec.Struct):
+    """An event that is not final; durable.
+
+    Attributes:
+        key: its entity's.
+        body: the record's value.
+        place: in its origin's stream.
+        new: it was new when it came; what came again only waits to be passed over.
+    """
+
+    key: bytes
+    event: EntityEvent
+    body: bytes | None
+    place: int
+    new: bool
+
+
+class Kept(msgspec.Struct):
+    """An entity as it is written down: what its final events have come to, and the values of the last ones."""
+
+    entity: Entity = msgspec.field(default_factory=Entity)
+    bodies: dict[str, bytes | None] = {}
+
+
+class Final(msgspec.Struct, frozen=True):
+    """An event that is final, and what stood after it; None: it came again or was overtaken, and changed nothing."""
+
+    pending: Pending
+    outcome: Outcome | None
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What a `Partition.settle` has done.
+
+    Attributes:
+        entities: whose events became final, as they are to be written down.
+        finals: per entity, those events: what came again, then the rest in order.
+        bodies: per entity, the values of its last events and of those that became final.
+        raised: late events, with the clocks that they were given; to be written down again.
+        refused: events from beyond the horizon; they count no more.
+    """
+
+    entities: dict[bytes, Kept]
+    finals: dict[bytes, list[Final]]
+    bodies: dict[bytes, dict[str, bytes | None]]
+    raised: list[Pending]
+    refused: list[Pending]
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What stands for an entity now.
+
+    Attributes:
+        outcome: by all events that are known.
+        body: the winner's value.
+        final: no pending event changes anything.
+        vector: the last number of every region that it is made of.
+        hlc: the latest clock that it is made of.
+    """
+
+    outcome: Outcome
+    body: bytes | None
+    final: bool
+    vector: Mapping[Region, int]
+    hlc: Hlc
+
+
+class Partition:
+    """The events of one partition that are not final. Entities are kept by the caller, who hands them in when they are needed."""
+
+    def __init__(self, rules: Rules, streams: Mapping[Region, Stream], pending: Iterable[Pending]) -> None:
+        """Go on from what was written down.
+
+        Args:
+            rules: of the kind of entity.
+            streams: by region; a region that is missing: nothing was read yet.
+            pending: in any order.
+        """
+        self._rules = rules
+        self.streams = {region: streams.get(region) or Stream() for region in rules.set.regions}
+        self._known: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
+        self._unsealed: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
+        self._of_entity: dict[bytes, list[Pending]] = {}
+        self._waiting: list[tuple[Hlc, str, int, Pending]] = []
+        self._held: dict[Region, deque[tuple[Offset, Mark]]] = {region: deque() for region in self.streams}
+        self._news = 0
+        self.foreign: set[Region] = set()
+        for one in sorted(pending, key=lambda one: one.place):
+            self._note(one, sealed=one.place < self.streams[one.event.origin].sealed)
+
+    def __len__(self) -> int:
+        """Return how many events are not final; those that came again count no more."""
+        return self._news
+
+    def arrive(self, key: bytes, event: EntityEvent, body: bytes | None, *, new: bool) -> Pending | None:
+        """Take the next event of its origin's stream; None where it is among the pending ones already.
+
+        Args:
+            key: the entity's.
+            event: the next one.
+            body: the record's value.
+            new: its number is above that of its region's last final event about the entity.
+        """
+        stream = self.streams[event.origin]
+        if event.id in self._known[event.origin]:
+            return None
+        one = Pending(key, event, body, stream.arrived, new)
+        stream.arrived += 1
+        if new:
+            stream.last = event.id
+        self._note(one, sealed=False)
+        return one
+
+    def mark(self, region: Region, offset: Offset, mark: Mark) -> None:
+        """Take the next mark of a region; it counts once the event that it names has come. ``offset``: where the mark itself stands."""
+        self._held[region].append((offset, mark))
+
+    def first_held(self, region: Region) -> Offset | None:
+        """Return where the first mark stands that does not count yet; after a crash it must be read again."""
+        held = self._held[region]
+        return held[0][0] if held else None
+
+    def settle(self, load: Callable[[bytes], Kept]) -> Settled:
+        """Seal what marks allow, and take the events that are final now.
+
+        Args:
+            load: returns an entity as it was written down last, new for each call.
+        """
+        done = Settled({}, {}, {}, [], [])
+        for region in self.streams:
+            self._count_marks(region, done)
+        final_ms = min(stream.watermark_ms for stream in self.streams.values())
+        if final_ms >= 0:
+            self._take(Hlc(final_ms), load, done)
+        return done
+
+    def standing(self, key: bytes, kept: Kept) -> Standing | None:
+        """Return what stands for an entity by all that is known of it; None: nothing is. ``kept`` may not be used afterwards."""
+        pending = sorted(self._of_entity.get(key, ()), key=lambda one: order(one.event, self._rules.ranks))
+        entity, last = kept.entity, None
+        for _, found in take_upto(Timeline(entity, [one.event for one in pending]), _END, self._rules):
+            last = found or last
+        final = last is None
+        if not entity.registers:
+            return None
+        last = last or outcome(entity, self._rules)
+        vector = {region: register.head.number for region, register in entity.registers.items()}
+        hlc = max(register.head.hlc for register in entity.registers.values())
+        bodies = {**kept.bodies, **{one.event.id: one.body for one in pending}}
+        return Standing(last, bodies[last.winner.id], final, vector, hlc)
+
+    # ---------------------------------------------------------------- sealing
+
+    def _count_marks(self, region: Region, done: Settled) -> None:
+        held = self._held[region]
+        if not held:
+            return
+        foreign = held[-1][1].rules != self._rules.hash
+        (self.foreign.add if foreign else self.foreign.discard)(region)
+        waits: list[tuple[Offset, Mark]] = []
+        while held:
+            offset, mark = held.popleft()
+            if self._counts(region, mark):
+                # A mark before one that counts named an event that will never come: its copy was lost or compacted away.
+                waits.clear()
+                self._seal(region, mark, done)
+            else:
+                waits.append((offset, mark))
+        held.extend(waits)
+
+    def _counts(self, region: Region, mark: Mark) -> bool:
+        stream = self.streams[region]
+        if mark.rules != self._rules.hash:
+            return False
+        known = mark.last in ("", stream.sealed_last) or mark.last in self._unsealed[region]
+        return known or mark.offset <= stream.sealed_offset
+
+    def _seal(self, region: Region, mark: Mark, done: Settled) -> None:
+        stream, unsealed = self.streams[region], self._unsealed[region]
+        if mark.offset > stream.sealed_offset:
+            if mark.last != stream.sealed_last and mark.last in unsealed:
+                upto = unsealed[mark.last].place
+                for one in _upto(unsealed, upto):
+                    self._seal_one(stream, mark, one, done)
+                stream.sealed = upto + 1
+            stream.sealed_offset, stream.sealed_last = mark.offset, mark.last
+        stream.watermark_ms = max(stream.watermark_ms, mark.clock_ms)
+
+    def _seal_one(self, stream: Stream, mark: Mark, one: Pending, done: Settled) -> None:
+        event = one.event
+        del self._unsealed[event.origin][event.id]
+        if event.hlc.wall_ms > mark.horizon_ms:
+            self._forget(one)
+            done.refused.append(one)
+            return
+        if event.hlc <= Hlc(stream.watermark_ms):
+            # Numbers grow with the log, so late events of one entity keep their order.
+            one.event = msgspec.structs.replace(event, hlc=Hlc(stream.watermark_ms, event.number))
+            done.raised.append(one)
+        self._wait(one)
+
+    # ---------------------------------------------------------------- taking
+
+    def _take(self, final: Hlc, load: Callable[[bytes], Kept], done: Settled) -> None:
+        due: dict[bytes, dict[str, Pending]] = {}
+        while self._waiting and self._waiting[0][0] <= final:
+            one = heapq.heappop(self._waiting)[-1]
+            due.setdefault(one.key, {})[one.event.origin + "\0" + one.event.id] = one
+        for key, pending in due.items():
+            kept = load(key)
+            timeline = Timeline(kept.entity)
+            came_again = [one for one in pending.values() if not arrive(timeline, one.event, self._rules)]
+            finals = [Final(one, None) for one in came_again]
+            for event, found in take_upto(timeline, final, self._rules):
+                finals.append(Final(pending[event.origin + "\0" + event.id], found))
+            bodies = {**kept.bodies, **{one.event.id: one.body for one in pending.values()}}
+            done.bodies[key] = bodies
+            heads = [register.head.id for register in kept.entity.registers.values()]
+            done.entities[key] = Kept(kept.entity, {id: bodies[id] for id in heads})
+            done.finals[key] = finals
+            for one in pending.values():
+                self._forget(one)
+
+    def _note(self, one: Pending, *, sealed: bool) -> None:
+        event = one.event
+        self._known[event.origin][event.id] = one
+        self._news += one.new
+        self._of_entity.setdefault(one.key, []).append(one)
+        if sealed:
+            self._wait(one)
+        else:
+            self._unsealed[event.origin][event.id] = one
+
+    def _wait(self, one: Pending) -> None:
+        heapq.heappush(self._waiting, (one.event.hlc, one.event.origin, one.place, one))
+
+    def _forget(self, one: Pending) -> None:
+        if self._known[one.event.origin].pop(one.event.id, None) is not one:
+            raise InvariantViolation("an event that is not pending became final", where=one.event.id)
+        self._news -= one.new
+        rest = self._of_entity[one.key]
+        rest.remove(one)
+        if not rest:
+            del self._of_entity[one.key]
+
+
+_END = Hlc(2**62)
+
+
+def _upto(unsealed: Mapping[str, Pending], place: int) -> Iterator[Pending]:
+    """Return the unsealed events up to this place; they are in the order of their places."""
+    found = []
+    for one in unsealed.values():
+        if one.place > place:
+            break
+        found.append(one)
+    return iter(found)

@@ -1,0 +1,129 @@
+"""From a record to an event: what it must look like, and the reason where it does not.
+
+Invariant: the answer depends on the record, the kind and the region it came from alone, so a copy is read as its original is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from mrc.core.conflict.events import EntityEvent, Json
+from mrc.core.conflict.headers import Unreadable, read_stamp
+from mrc.core.model import Region
+from mrc.ports import Arrived
+from mrc.resolver.kinds import Kind, Place
+
+KEY_BYTES_MAX = 1024
+VALUE_BYTES_MAX = 256 * 1024
+TYPE_CHARACTERS_MAX = 200
+DEPTH_MAX = 32
+SUMMAND_MAX = 2**40
+"""Sums of millions of these fit into 64 bits."""
+
+_INT_MAX = 2**63
+
+
+def read_event(record: Arrived, kind: Kind, origin: Region) -> EntityEvent:
+    """Return the event that a record of ``origin``'s log is.
+
+    Raises:
+        Unreadable: with the reason.
+    """
+    key = _key(record)
+    if record.value is not None and len(record.value) > VALUE_BYTES_MAX:
+        raise Unreadable("too-large", f"its value has {len(record.value)} bytes, more than {VALUE_BYTES_MAX}")
+    stamp = read_stamp(record.headers)
+    if stamp.origin != origin:
+        raise Unreadable("wrong-origin", f"it says to be of {stamp.origin} and stands in the log of {origin}")
+    unknown = [region for region in stamp.vector if region not in kind.regions]
+    if unknown:
+        raise Unreadable("unknown-region", f"its writer has seen events of {', '.join(unknown)}, which the rules do not know")
+    deleted = record.value is None
+    data = {} if record.value is None else _object(record.value)
+    fields = {name: value for name, at in kind.fields.items() if (value := _at(at, key, record, data)) is not None}
+    _check_fields(fields, kind)
+    return EntityEvent(
+        f"{kind.name}/{key}",
+        stamp.id,
+        origin,
+        stamp.number,
+        stamp.seen,
+        stamp.hlc,
+        _type(kind.type, key, record, data, deleted=deleted),
+        fields,
+        deleted,
+    )
+
+
+def _key(record: Arrived) -> str:
+    if record.key is None:
+        raise Unreadable("no-key", "it has no key, so it is about no entity")
+    if len(record.key) > KEY_BYTES_MAX:
+        raise Unreadable("too-large", f"its key has {len(record.key)} bytes, more than {KEY_BYTES_MAX}")
+    try:
+        return record.key.decode()
+    except UnicodeDecodeError:
+        raise Unreadable("bad-key", "its key is not UTF-8") from None
+
+
+def _object(value: bytes) -> dict[str, Json]:
+    try:
+        data = msgspec.json.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
+        raise Unreadable("not-json", f"its value is not JSON: {str(error)[:200]}") from None
+    if not isinstance(data, dict):
+        raise Unreadable("not-an-object", "its value is JSON and no object")
+    return data
+
+
+def _type(at: Place, key: str, record: Arrived, data: Mapping[str, Json], *, deleted: bool) -> str:
+    found = _at(at, key, record, data)
+    if found is None and deleted:
+        return ""
+    if not isinstance(found, str) or not 0 < len(found) <= TYPE_CHARACTERS_MAX:
+        raise Unreadable("no-type", f"its type, {_spelt(at)}, is not a text of 1 to {TYPE_CHARACTERS_MAX} characters: {str(found)[:80]!r}")
+    return found
+
+
+def _at(at: Place, key: str, record: Arrived, data: Mapping[str, Json]) -> Json:
+    if at.kind == "key":
+        return key
+    if at.kind == "header":
+        values = [value for name, value in record.headers if name == at.path[0]]
+        if not values or values[-1] is None:
+            return None
+        try:
+            return values[-1].decode()
+        except UnicodeDecodeError:
+            raise Unreadable("bad-header", f"header {at.path[0]} is not UTF-8") from None
+    found: Any = data
+    for name in at.path:
+        if not isinstance(found, dict) or name not in found:
+            return None
+        found = found[name]
+    return found
+
+
+def _check_fields(fields: Mapping[str, Json], kind: Kind) -> None:
+    for name, value in fields.items():
+        if not _bounded(value, DEPTH_MAX):
+            raise Unreadable("bad-field", f"{name} is nested deeper than {DEPTH_MAX}, or holds a number that 64 bits do not")
+        if name in kind.rules.summed and (isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > SUMMAND_MAX):
+            raise Unreadable("bad-field", f"{name} is to be summed and is no number from -2^40 to 2^40: {str(value)[:80]!r}")
+
+
+def _bounded(value: Json, depth: int) -> bool:
+    if isinstance(value, int):
+        return -_INT_MAX <= value < _INT_MAX
+    if isinstance(value, dict):
+        return depth > 0 and all(_bounded(one, depth - 1) for one in value.values())
+    if isinstance(value, list):
+        return depth > 0 and all(_bounded(one, depth - 1) for one in value)
+    return True
+
+
+def _spelt(at: Place) -> str:
+    return f"json:$.{'.'.join(at.path)}" if at.kind == "json" else ":".join((at.kind, *at.path))

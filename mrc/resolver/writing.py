@@ -1,0 +1,174 @@
+"""What the resolver writes: what stands, conflicts, compensations and dead letters, as records.
+
+Invariant: of equal decisions the records are equal in every region, ids included; only compensations are written in one region alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from mrc.core.conflict.entity import Candidate, Conflict, Rules
+from mrc.core.conflict.events import EntityEvent, Json
+from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR, Stamp, headers, vector_text
+from mrc.core.conflict.partition import Pending, Standing
+from mrc.core.model import Region, encode
+from mrc.ports import Arrived, Outgoing
+from mrc.resolver.kinds import Kind, Topics
+
+FINAL, CONFLICT, FIELDS = "mrc-final", "mrc-conflict", "mrc-fields"
+REASON, DETAIL, SOURCE, LEFT_OUT = "mrc-reason", "mrc-detail", "mrc-source", "mrc-left-out"
+
+LETTER_BYTES_MAX = 1 << 20
+"""A dead letter with more is written without its value: it is still where it came from."""
+
+_HEADERS_BYTES_MAX = 64 * 1024
+
+
+def resolved(kind: Kind, topics: Topics, partition: int, key: bytes, standing: Standing) -> Outgoing:
+    """Return what stands for an entity now: the winner's value, with the fields that the rules merged in their places."""
+    outcome = standing.outcome
+    made: list[tuple[str, bytes | None]] = [
+        (VECTOR, vector_text(standing.vector)),
+        (CLOCK, str(standing.hlc).encode()),
+        (ORIGIN, outcome.winner.origin.encode()),
+        (ID, outcome.winner.id.encode()),
+        (FINAL, b"true" if standing.final else b"false"),
+    ]
+    if outcome.conflict is not None:
+        made.append((CONFLICT, outcome.conflict.id.encode()))
+    body = standing.body
+    if outcome.fields:
+        made.append((FIELDS, encode(outcome.fields)))
+        body = _merged(kind, body, outcome.fields)
+    return Outgoing(topics.resolved, partition, key, body, made)
+
+
+def conflict_record(topics: Topics, partition: int, key: bytes, conflict: Conflict, bodies: Mapping[str, bytes | None]) -> Outgoing:
+    """Return a final conflict, with everything that was decided and the values of all who took part."""
+    told = {
+        "version": 1,
+        "id": conflict.id,
+        "entity": conflict.entity,
+        "key": key.decode(),
+        "topic": topics.topic,
+        "type": conflict.type,
+        "rule": conflict.rule,
+        "rules_hash": conflict.rules_hash,
+        "steps": conflict.steps,
+        "winner": conflict.winner,
+        "open": conflict.open,
+        "candidates": [_candidate(one, bodies) for one in conflict.candidates],
+    }
+    return Outgoing(topics.conflicts, partition, conflict.id.encode(), encode(told))
+
+
+def compensations(
+    topics: Topics, partition: int, key: bytes, conflict: Conflict, bodies: Mapping[str, bytes | None], rules: Rules
+) -> Iterator[Outgoing]:
+    """Yield what the losing events of this region ask for; those of other regions ask there, so each asks once."""
+    rule = next(one for one in rules.set.rules if one.id == conflict.rule)
+    if not rule.on_loss or conflict.open:
+        return
+    for event in conflict.losers:
+        if event.origin != topics.here:
+            continue
+        id = hashlib.sha256(f"{conflict.id}\0{event.id}".encode()).hexdigest()[:20]
+        told = {
+            "version": 1,
+            "id": id,
+            "template": rule.on_loss,
+            "conflict": conflict.id,
+            "entity": conflict.entity,
+            "key": key.decode(),
+            "lost": _event(event, bodies),
+            "winner": conflict.winner,
+        }
+        yield Outgoing(topics.compensations, partition, key, encode(told), [(ID, id.encode())])
+
+
+def dead_letter(topics: Topics, record: Arrived, reason: str, detail: str) -> Outgoing:
+    """Return a record that cannot be resolved, as it came, with the reason and where it stands."""
+    made: list[tuple[str, bytes | None]] = [
+        (REASON, reason.encode()),
+        (DETAIL, detail.encode(errors="replace")),
+        (SOURCE, f"{record.topic}-{record.partition}@{record.offset}".encode()),
+    ]
+    key, value, own = record.key, record.value, list(record.headers)
+    left_out = []
+    if sum(len(name) + len(one or b"") for name, one in own) > _HEADERS_BYTES_MAX:
+        own = []
+        left_out.append("headers")
+    if key is not None and len(key) > LETTER_BYTES_MAX:
+        key = None
+        left_out.append("key")
+    if value is not None and len(value) > LETTER_BYTES_MAX:
+        value = None
+        left_out.append(f"value of {len(record.value or b'')} bytes")
+    if left_out:
+        made.append((LEFT_OUT, ", ".join(left_out).encode()))
+    return Outgoing(topics.dead_letters, record.partition, key, value, [*own, *made])
+
+
+def dead_event(topics: Topics, partition: int, one: Pending, reason: str, detail: str) -> Outgoing:
+    """Return an event that was read and does not count, as a dead letter."""
+    event = one.event
+    stamp = Stamp(event.origin, event.id, {**event.seen, event.origin: event.number}, event.hlc)
+    made: list[tuple[str, bytes | None]] = [*headers(stamp), (REASON, reason.encode()), (DETAIL, detail.encode())]
+    return Outgoing(topics.dead_letters, partition, one.key, one.body, made)
+
+
+def _candidate(one: Candidate, bodies: Mapping[str, bytes | None]) -> dict[str, Any]:
+    return {
+        **_event(one.event, bodies),
+        "competes_as": one.type,
+        "types": one.types,
+        "unseen_since": one.unseen_since,
+        "seen": one.seen,
+        "fields": {name: write.value for name, write in one.fields.items()},
+    }
+
+
+def _event(event: EntityEvent, bodies: Mapping[str, bytes | None]) -> dict[str, Any]:
+    body = bodies[event.id]
+    return {
+        "id": event.id,
+        "origin": event.origin,
+        "number": event.number,
+        "hlc": str(event.hlc),
+        "type": event.type,
+        "deleted": event.deleted,
+        "value": None if body is None else msgspec.Raw(body),
+    }
+
+
+def _merged(kind: Kind, body: bytes | None, fields: Mapping[str, Json]) -> bytes | None:
+    """Set merged fields where the rules read them; what is not in the JSON, or does not fit there, is in the header alone."""
+    if body is None:
+        return None
+    data: Any = msgspec.json.decode(body)
+    for name, value in fields.items():
+        at = kind.fields[name]
+        if at.kind == "json":
+            _set(data, at.path, value)
+    try:
+        return encode(data)
+    except (RecursionError, OverflowError):
+        return body
+
+
+def _set(data: dict[str, Any], path: tuple[str, ...], value: Json) -> None:
+    for name in path[:-1]:
+        inner = data.setdefault(name, {})
+        if not isinstance(inner, dict):
+            return
+        data = inner
+    data[path[-1]] = value
+
+
+def region_of(topics: Mapping[Region, str], topic: str) -> Region | None:
+    """Return whose topic this is; None: nobody's."""
+    return next((region for region, name in topics.items() if name == topic), None)
