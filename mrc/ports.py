@@ -358,10 +358,14 @@ class StreamLog(Protocol):
         Raises world errors; ``OFFSET_OUT_OF_RANGE`` where a position is outside of the log.
         """
 
-    def commit(self, records: Sequence[Outgoing], positions: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Offset]:
-        """Write all records and note all positions, or nothing of both; return, per partition written to, the offset behind the last record.
+    def at_end(self, tp: TopicPartition) -> bool:
+        """Whether the last `poll` has left nothing of a partition that was committed when it began, as far as the cluster answers."""
 
-        When it raises, either may be the case, and this log is of no more use. ``RESOLVER_FENCED``: another process has its name.
+    def commit(self, records: Sequence[Outgoing], positions: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Offset]:
+        """Write all records and note all positions, or nothing of both.
+
+        Returns, per partition written to, the offset behind the last record. When it raises, either may be the case, and this log is
+        of no more use. ``RESOLVER_FENCED``: another process has its name.
         """
 
     def append(self, records: Sequence[Outgoing]) -> None:

@@ -36,7 +36,7 @@ class RocksShelf:
     def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """See `Shelf.items`."""
         for key, value in self._open().items(from_key=prefix):
-            if not key.startswith(prefix):
+            if not isinstance(key, bytes) or not key.startswith(prefix):
                 return
             yield key, value
 
@@ -96,14 +96,14 @@ class RocksShelves:
         try:
             path.mkdir(parents=True, exist_ok=True)
             return RocksShelf(Rdict(str(path), _options()))
-        except Exception as error:  # noqa: BLE001 - the driver raises plain exceptions
+        except Exception as error:
             message = f"the state cannot be opened, or another process has it: {error}"
             raise MrcError("DISK_FAILED", message, where=str(path)) from error
 
 
 def _options() -> Options:
     options = Options(raw_mode=True)
-    options.create_if_missing(True)
+    options.create_if_missing(True)  # noqa: FBT003 - the driver's signature
     options.set_write_buffer_size(32 << 20)
     options.set_max_write_buffer_number(3)
     options.set_keep_log_file_num(2)

@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "divergence": ("mrc.cli.moves:divergence", "Records that one region has and the other never got."),
     "runbook": ("mrc.cli.runbook:runbook", "Runbooks: list, show, lint, render, diagram."),
     "rules": ("mrc.cli.rules:rules", "Conflict rules: check them, try them on stories."),
+    "resolver": ("mrc.cli.resolver:resolver", "Decide conflicts between regions that are both written."),
     "config": ("mrc.cli.config:config", "The configuration: check it, or make one."),
     "init": ("mrc.cli.adopting:init", "Make a running MirrorMaker 2 estate mrc's."),
     "unmanage": ("mrc.cli.adopting:unmanage", "Give an estate back as it was."),

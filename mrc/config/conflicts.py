@@ -146,6 +146,34 @@ def load_conflicts(path: Path) -> tuple[EntityRules, ...]:
     return found
 
 
+def load_resolvable(path: Path, regions: Sequence[Region], topics: Sequence[str]) -> tuple[EntityRules, ...]:
+    """Return what the file at ``path`` says, for a resolver of these regions and topics.
+
+    Raises:
+        MrcError: ``RULES_INVALID``, as `load_conflicts`; also where the file does not fit them, or asks for what no resolver does.
+    """
+    found = load_conflicts(path)
+    document = read(path, missing="RULES_INVALID", invalid="RULES_INVALID")
+    named = build(document.data, WrittenConflicts, path.parent).regions
+    if set(named) != set(regions):
+        document.problem(("regions",), f"{', '.join(named)}: the replication group's regions are {', '.join(regions)}")
+    for number, one in enumerate(found):
+        at: Key = ("entities", number)
+        written = one.written
+        if written.detection != "causal":
+            document.problem((*at, "detection"), f"{written.detection} is not resolved yet; allowed: causal")
+        if written.key != "key":
+            document.problem((*at, "key"), f"{written.key} does not say in which partition an event is; allowed: key")
+        if len(written.topics) > 1:
+            document.problem((*at, "topics"), f"events about one {written.name} must be in one topic, for only there they have an order")
+        for index, topic in enumerate(written.topics):
+            if topic not in topics:
+                document.problem((*at, "topics", index), f"{topic} is no topic of the replication group; allowed: {', '.join(topics)}")
+    if document.problems:
+        raise refuse("RULES_INVALID", document.sorted_problems)
+    return found
+
+
 def _refuse_what_cannot_converge(document: Document) -> None:
     """Answer what people may know from elsewhere, before it is called an unknown word."""
     entities = document.data.get("entities") if isinstance(document.data, dict) else None

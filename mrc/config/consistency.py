@@ -112,6 +112,10 @@ def _replication_group(key: Key, group: ReplicationGroup, settings: Settings) ->
         yield from routing.findings((*key, "routing"), group.routing, regions)
     if group.runbooks is not None and not group.runbooks.is_dir():
         yield (*key, "runbooks"), f"there is no folder {group.runbooks}"
+    if group.rules is not None:
+        if group.mode != "active-active":
+            yield (*key, "rules"), f"{group.mode} has one region that is written, so nothing is in conflict; allowed with: active-active"
+        yield from _readable((*key, "rules"), group.rules)
 
 
 def _flows(key: Key, group: ReplicationGroup, settings: Settings) -> Iterator[Finding]:

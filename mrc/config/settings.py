@@ -201,6 +201,7 @@ class ReplicationGroup(Written, frozen=True):
         probe: proves fences; without it every fence stays unverified.
         objectives: what a move may cost.
         runbooks: a folder; the ones shipped with mrc where left out.
+        rules: the conflict rules' file; active-active only.
         routing: how clients are redirected, beside the active-region record.
         on_quorum_loss: whether agents refuse writes in their open region when they hear no ZooKeeper majority.
         self_fence_after_s: for how long they must have heard none; longer than the session time-out.
@@ -216,6 +217,7 @@ class ReplicationGroup(Written, frozen=True):
     probe: ProbeSettings | None = None
     objectives: Objectives = Objectives()
     runbooks: Path | None = None
+    rules: Path | None = None
     routing: RoutingSettings | None = None
     live_sync: tuple[NonEmpty, ...] = ("*",)
     on_quorum_loss: Literal["keep", "fence"] = "keep"

@@ -63,13 +63,14 @@ class Resolver:
 
     def tick(self, timeout_s: float) -> bool:
         """Read a batch, decide and commit it, and write marks when it is time; return whether there was anything."""
+        now_ms = self._clock.now_ms()
         records = self._log.poll(BATCH_RECORDS_MAX, timeout_s, self)
         if records:
             self._work(records)
         if self._clock.monotonic_s() >= self._mark_at_s:
             self._mark_at_s = self._clock.monotonic_s() + MARK_EVERY_S
-            now_ms = self._clock.now_ms()
-            self._log.append([task.next_mark(now_ms) for task in self._tasks.values()])
+            marks = [task.next_mark(now_ms, at_end=self._log.at_end(task.own)) for task in self._tasks.values()]
+            self._log.append([mark for mark in marks if mark is not None])
         return bool(records)
 
     def close(self) -> None:
@@ -90,7 +91,8 @@ class Resolver:
             kind, names = self._kinds[topic]
             missing = set(names.inputs) - found
             if missing:
-                message = f"partition {partition} of {', '.join(sorted(missing))} is another process's, that of {', '.join(sorted(found))} is here"
+                here = ", ".join(sorted(found))
+                message = f"partition {partition} of {', '.join(sorted(missing))} is another process's, that of {here} is here"
                 raise MrcError("PARTITIONS_DIFFER", message, where=self._here, retryable=True)
             self._tasks[topic, partition] = self._begin(kind, names, partition, partitions[topic])
         self._announce("share", partitions=[f"{topic}-{partition}" for topic, partition in self._tasks])

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
+from mrc.core.conflict.entity import Conflict
 from mrc.core.conflict.headers import Unreadable
 from mrc.core.conflict.partition import Kept, Mark, Partition, Pending, Settled, Stream
 from mrc.core.errors import InvariantViolation, MrcError
@@ -98,6 +99,7 @@ class Task:
         self._batch = Counts()
         self._dirty = False
         self._marked_ms = -1
+        self._told_ms = -1
 
     @property
     def changelog(self) -> TopicPartition:
@@ -162,11 +164,25 @@ class Task:
         self._batch, self._dirty = Counts(), False
         return done
 
-    def next_mark(self, now_ms: int) -> Outgoing:
-        """Return this region's mark: what it has read of its own log, all of it committed."""
+    @property
+    def own(self) -> TopicPartition:
+        """The region's own log."""
+        return TopicPartition(self._topics.topic, self._number)
+
+    def next_mark(self, now_ms: int, *, at_end: bool) -> Outgoing | None:
+        """Return this region's mark: what it has read of its own log, all of it committed; None: there is nothing to say.
+
+        Args:
+            now_ms: the wall clock before what was read last.
+            at_end: everything that was in the log by then has been read. While there is more, the events' own clocks tell the time:
+                those that come next are not late because the resolver is.
+        """
         if self._dirty:
             raise InvariantViolation("a mark of what is not committed", where=str(self.changelog))
-        self._marked_ms = max(self._marked_ms, now_ms - GRACE_MS)
+        told_ms = now_ms if at_end else min(now_ms, self._told_ms)
+        if told_ms < GRACE_MS:
+            return None
+        self._marked_ms = max(self._marked_ms, told_ms - GRACE_MS)
         mark = Mark(
             self._read.get(self._topics.topic, Offset(0)),
             self._partition.streams[self._topics.here].last,
@@ -192,6 +208,8 @@ class Task:
             self._batch.came_again += 1
             return
         self._put(_pending_key(one), _encode(one))
+        if region == self._topics.here:
+            self._told_ms = event.hlc.wall_ms
         if new:
             self._batch.events += 1
             self._touched[key] = None
@@ -225,7 +243,7 @@ class Task:
                 if final.outcome.conflict is not None:
                     self._decided(key, done, final.outcome.conflict)
 
-    def _decided(self, key: bytes, done: Settled, conflict: writing.Conflict) -> None:
+    def _decided(self, key: bytes, done: Settled, conflict: Conflict) -> None:
         bodies = done.bodies[key]
         self._batch.conflicts += 1
         self._out.append(writing.conflict_record(self._topics, self._number, key, conflict, bodies))

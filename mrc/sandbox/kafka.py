@@ -221,3 +221,4 @@ def _grants(layout: Layout, region: str) -> Iterator[Grant]:
     yield "mrc", topic, "mrc.", True, (does.ALL,)
     yield "mrc", group, "*", False, (does.READ, does.DESCRIBE)
     yield "mrc", transaction, "*", False, (does.DESCRIBE,)
+    yield "mrc", transaction, "mrc.", True, (does.WRITE, does.DESCRIBE)

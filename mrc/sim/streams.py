@@ -74,7 +74,9 @@ class StreamCluster:
         """Return the partitions of those topics that exist."""
         return {name: self._partitions[name] for name in names if name in self._partitions}
 
-    def write(self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> None:
+    def write(
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
+    ) -> None:
         """Append a record as somebody else would."""
         self._logs[TopicPartition(topic, partition)].append(_Entry(Outgoing(topic, partition, key, value, headers), _DONE))
 
@@ -95,7 +97,7 @@ class StreamCluster:
         if not self._starts.get(tp, 0) <= begin <= len(log):
             raise MrcError("OFFSET_OUT_OF_RANGE", f"{begin} is not in the log", where=str(tp))
         found: list[Arrived] = []
-        at = begin
+        at: int = begin
         while at < len(log) and log[at].transaction.state != "open" and len(found) < limit:
             entry = log[at]
             if entry.record is not None and entry.transaction.state == "committed":
@@ -182,6 +184,7 @@ class FakeStreamLog:
         self._cluster = cluster
         self._generation = -1
         self._at: dict[TopicPartition, Offset] = {}
+        self._ended: set[TopicPartition] = set()
 
     def poll(self, max_records: int, timeout_s: float, shares: Shares) -> list[Arrived]:
         """See `StreamLog.poll`."""
@@ -189,13 +192,19 @@ class FakeStreamLog:
         if self._generation != self._cluster.generation:
             self._generation = self._cluster.generation
             shares.given_back()
+            self._ended.clear()
             self._at = dict(shares.taken(self._cluster.share(self)))
             return []
         found: list[Arrived] = []
         for tp, begin in self._at.items():
             records, self._at[tp] = self._cluster.visible(tp, begin, max_records - len(found))
             found += records
+        self._ended = {tp for tp, at in self._at.items() if not self._cluster.visible(tp, at, 1)[0]}
         return found
+
+    def at_end(self, tp: TopicPartition) -> bool:
+        """See `StreamLog.at_end`."""
+        return tp in self._ended
 
     def commit(self, records: Sequence[Outgoing], positions: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Offset]:
         """See `StreamLog.commit`."""

@@ -1,4 +1,4 @@
-"""The metric catalogue, computed from an agent's snapshots when it is scraped. A reading that is unknown is absent.
+"""The metric catalogue, computed from an agent's snapshots, or a resolver's counts, when it is scraped. What is unknown is absent.
 
 ``mrc_build_info``, ``mrc_agent_leads``, ``mrc_epoch``, ``mrc_region_open``, ``mrc_fence_proved``, ``mrc_self_fenced``,
 ``mrc_replication_lag_records``, ``mrc_replication_lag_seconds``, ``mrc_checkpoint_age_seconds``, ``mrc_reading_unknown``.
@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mrc import __version__
 from mrc.core.errors import MrcError
 from mrc.core.model import Known, Unknown
 from mrc.core.views import FlowView, StatusView
+from mrc.resolver.loop import Resolver
 
 Snapshots = Callable[[], Sequence[StatusView]]
 
@@ -90,6 +91,65 @@ def _flows(group: str, flows: Sequence[FlowView]) -> Iterator[GaugeMetricFamily]
     yield from (*found.values(), unknown)
 
 
+class ResolverCollector(Collector):
+    """Turns what a resolver process has done and has before it into metrics; between two lives of its loop only the build is known."""
+
+    def __init__(self, resolver: Callable[[], Resolver | None], region: str, instance: str) -> None:
+        self._resolver = resolver
+        self._region = region
+        self._instance = instance
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric of the resolver that is known now."""
+        build = GaugeMetricFamily("mrc_resolver_build_info", "The resolver's version.", labels=["version", "region", "instance"])
+        build.add_metric([__version__, self._region, self._instance], 1)
+        yield build
+        resolver = self._resolver()
+        if resolver is not None:
+            yield from _resolver_counts(resolver, self._region)
+            yield from _resolver_waits(resolver, self._region)
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield nothing, as `StatusCollector.describe`."""
+        yield from ()
+
+
+def _resolver_counts(resolver: Resolver, region: str) -> Iterator[Metric]:
+    counts = resolver.counts
+    found = (
+        (CounterMetricFamily("mrc_resolver_events", "Events that were new.", labels=["region"]), counts.events),
+        (CounterMetricFamily("mrc_resolver_came_again", "Events that had come before.", labels=["region"]), counts.came_again),
+        (CounterMetricFamily("mrc_resolver_dead_letters", "Records that could not be resolved.", labels=["region"]), counts.dead_letters),
+        (CounterMetricFamily("mrc_resolver_conflicts", "Final conflicts.", labels=["region"]), counts.conflicts),
+        (CounterMetricFamily("mrc_resolver_compensations", "Compensations asked for.", labels=["region"]), counts.compensations),
+        (CounterMetricFamily("mrc_resolver_raised", "Events later than their region's mark.", labels=["region"]), counts.raised),
+    )
+    for metric, count in found:
+        metric.add_metric([region], count)
+        yield metric
+
+
+def _resolver_waits(resolver: Resolver, region: str) -> Iterator[Metric]:
+    labels = ["region", "topic", "partition"]
+    pending = GaugeMetricFamily("mrc_resolver_pending_events", "Events that are not final.", labels=labels)
+    mark = GaugeMetricFamily(
+        "mrc_resolver_watermark_timestamp_seconds",
+        "How far an origin's events are final, absent before its first mark.",
+        labels=[*labels, "origin"],
+    )
+    foreign = GaugeMetricFamily(
+        "mrc_resolver_other_rules", "1 where the origin decides by other rules; nothing is final meanwhile.", labels=[*labels, "origin"]
+    )
+    for (topic, partition), task in dict(resolver.tasks).items():
+        place = [region, topic, str(partition)]
+        pending.add_metric(place, task.pending)
+        for origin, stream in task.streams.items():
+            if stream.watermark_ms >= 0:
+                mark.add_metric([*place, origin], stream.watermark_ms / 1000)
+            foreign.add_metric([*place, origin], float(origin in task.foreign))
+    yield from (pending, mark, foreign)
+
+
 class MetricsServer:
     """The HTTP server of one agent's metrics."""
 
@@ -103,12 +163,17 @@ class MetricsServer:
 
 
 def serve_metrics(address: str, snapshots: Snapshots, agent: str) -> MetricsServer:
-    """Serve ``/metrics`` at ``host:port``. Raises ``CONFIG_INVALID`` when the port is taken."""
+    """Serve an agent's ``/metrics`` at ``host:port``. Raises ``CONFIG_INVALID`` when the port is taken."""
+    return serve(address, StatusCollector(snapshots, agent))
+
+
+def serve(address: str, collector: Collector) -> MetricsServer:
+    """Serve what a collector tells as ``/metrics`` at ``host:port``. Raises ``CONFIG_INVALID`` when that cannot be."""
     host, _, port = address.rpartition(":")
     registry = CollectorRegistry()
-    registry.register(StatusCollector(snapshots, agent))
+    registry.register(collector)
     try:
         server, _thread = start_http_server(int(port), addr=host, registry=registry)
-    except OSError as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise MrcError("CONFIG_INVALID", f"metrics cannot be served: {error}", where=address) from None
     return MetricsServer(server)

@@ -16,7 +16,16 @@ from mrc.config.settings import Settings
 from mrc.core.failover.runbook import Runbook
 from tests.docs.reading import ROOT, blocks, rows
 
-FILES = ("secrets/mrc", "secrets/probe", "ca.pem", "tls/agent.pem", "tls/agent.key", "tls/ca.pem", "runbooks/failover.yaml")
+FILES = (
+    "secrets/mrc",
+    "secrets/probe",
+    "ca.pem",
+    "tls/agent.pem",
+    "tls/agent.key",
+    "tls/ca.pem",
+    "runbooks/failover.yaml",
+    "conflicts.yaml",
+)
 
 
 class Key(NamedTuple):
@@ -115,7 +124,7 @@ def test_the_example_of_the_configuration_has_no_error_and_names_every_key(tmp_p
     settings, problems = check(path)
     assert problems == ()
     assert settings is not None
-    assert settings.replication_group().probe is not None
+    assert settings.replication_groups[0].probe is not None
     assert {key.name for key in keys(Settings)} == set(_written(yaml.safe_load(examples()[0])))
 
 

@@ -106,7 +106,8 @@ class Site:
 class World:
     """Some orders, written in all regions; one random generator decides what happens."""
 
-    def __init__(self, seed: int, on_loss: str = "") -> None:
+    def __init__(self, seed: int, on_loss: str = "", *, punctual: bool = False) -> None:
+        """Make a world; in a punctual one events are stamped when they are written, so that none is late, whatever marks are lost."""
         self.choose = random.Random(seed)
         first = make(seed)
         self.regions = first.regions
@@ -114,6 +115,8 @@ class World:
         self.kind = kind_of(first, on_loss)
         self.clock = FakeClock(now_ms=1_000)
         self.sites = {region: Site(region, self.kind, self.clock) for region in self.regions}
+        self._punctual = punctual
+        self._stamped = 0
         self._left = {region: self._mixed(region) for region in self.regions}
         self._copied: dict[tuple[str, str], int] = {}
         for site in self.sites.values():
@@ -137,8 +140,23 @@ class World:
         """Let the region's next event be written."""
         if self._left[region]:
             key, event = self._left[region].pop(0)
+            if self._punctual:
+                event = self._stamp(key, event)
             partition = self.partition_of(key)
             self.sites[region].cluster.write(TOPIC, partition, key.encode(), value_of(event), headers_of(event))
+
+    def write_next(self) -> None:
+        """Let the event be written that is the next one in all."""
+        if any(self._left.values()):
+            self.write(min((region for region in self.regions if self._left[region]), key=lambda region: self._left[region][0][1].hlc))
+
+    def _stamp(self, key: str, event: EntityEvent) -> EntityEvent:
+        self._stamped += 1
+        hlc = Hlc(self.clock.now_ms(), self._stamped)
+        log = self.made[key].logs[event.origin]
+        at = next(number for number, one in enumerate(log) if one.id == event.id)
+        log[at] = msgspec.structs.replace(log[at], hlc=hlc)
+        return msgspec.structs.replace(event, hlc=hlc)
 
     def copy(self, source: str, target: str, limit: int = 1_000_000, rewind: int = 0) -> None:
         """Copy what the source has and the target not; before that go back by some records, as a restarted replicator does."""
@@ -169,9 +187,8 @@ class World:
 
     def heal(self) -> None:
         """Let everything be written, copied and become final."""
-        for region in self.regions:
-            while self._left[region]:
-                self.write(region)
+        while any(self._left.values()):
+            self.write_next()
         for _ in range(ENOUGH):
             self.clock.sleep(0.6)
             for region, site in self.sites.items():

@@ -67,6 +67,7 @@ class KafkaStreamLog:
         self._cluster = KafkaCluster(region, access, None, deadline_s)
         self._given: list[Wire] | None = None
         self._revoked = False
+        self._ended: set[TopicPartition] = set()
         self._closed = False
         self._producer = self._open_producer(f"{group}.{name}")
         self._appender = Producer(self._producer_config(), logger=DRIVER_LOG)
@@ -88,7 +89,11 @@ class KafkaStreamLog:
             given, self._given = self._given, None
             self._take_share(given, shares)
             return []
-        return [self._arrived(message) for message in messages]
+        return [record for message in messages if (record := self._next(message)) is not None]
+
+    def at_end(self, tp: TopicPartition) -> bool:
+        """See `StreamLog.at_end`."""
+        return tp in self._ended
 
     def commit(self, records: Sequence[Outgoing], positions: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Offset]:
         """See `StreamLog.commit`."""
@@ -113,7 +118,7 @@ class KafkaStreamLog:
             producer.send_offsets_to_transaction(wanted, self._consumer.consumer_group_metadata(), TRANSACTION_S)
             producer.flush(TRANSACTION_S)
             if failures:
-                raise KafkaException(failures[0])
+                raise KafkaException(failures[0])  # noqa: TRY301 - ends as every other error of a transaction
             producer.commit_transaction(TRANSACTION_S)
         except KafkaException as error:
             raise self._given_up(error.args[0], "commit") from error
@@ -196,8 +201,18 @@ class KafkaStreamLog:
 
     def _take_share(self, given: Sequence[Wire], shares: Shares) -> None:
         self._require_settled()
+        self._ended.clear()
         positions = shares.taken(frozenset(TopicPartition(one.topic, one.partition) for one in given))
         self._consumer.assign([Wire(tp.topic, tp.partition, offset or OFFSET_BEGINNING) for tp, offset in positions.items()])
+
+    def _next(self, message: Message) -> Arrived | None:
+        """Return the record that a message is; None where it only says that an end was reached."""
+        tp = TopicPartition(message.topic() or "", message.partition() or 0)
+        if is_end(message.error()):
+            self._ended.add(tp)
+            return None
+        self._ended.discard(tp)
+        return self._arrived(message)
 
     def _require_settled(self) -> None:
         """Wait until no offset of the group is under way in a transaction: then all that others have committed can be read."""
@@ -227,7 +242,7 @@ class KafkaStreamLog:
     def _produce(
         self, producer: Producer, one: Outgoing, delivered: Callable[[KafkaError | None, Message], None] | None, until_s: float
     ) -> None:
-        headers = list(one.headers)
+        headers: list[tuple[str, str | bytes | None]] = list(one.headers)
         while True:
             try:
                 if delivered is None:
@@ -293,11 +308,14 @@ class KafkaStreamLog:
                 "enable.auto.offset.store": False,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "error",
+                "enable.partition.eof": True,
                 "session.timeout.ms": SESSION_MS,
                 "heartbeat.interval.ms": SESSION_MS // 5,
                 "max.poll.interval.ms": WORK_MS_MAX,
                 "fetch.wait.max.ms": 50,
                 "fetch.error.backoff.ms": 50,
+                # How soon new partitions are noticed; they are refused.
+                "topic.metadata.refresh.interval.ms": 30_000,
                 "queued.max.messages.kbytes": 65_536,
                 "error_cb": self._complaints,
             },
