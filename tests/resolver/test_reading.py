@@ -1,0 +1,174 @@
+"""Whatever stands in a topic is read, or dead-lettered with its reason; the resolver lives on and loses nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mrc.core.conflict.entity import Rules
+from mrc.core.conflict.events import Hlc
+from mrc.core.conflict.headers import Stamp, Unreadable, headers
+from mrc.core.conflict.rules import Delta, Rule, RuleSet
+from mrc.core.model import Region
+from mrc.ports import Arrived
+from mrc.resolver.kinds import Kind, place
+from mrc.resolver.reading import DEPTH_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, read_event
+from mrc.resolver.writing import LETTER_BYTES_MAX
+from mrc.sim.clock import FakeClock
+from tests.resolver.world import TOPIC, Site, mark_of
+
+EAST, WEST = Region("east"), Region("west")
+KIND = Kind(
+    "order",
+    TOPIC,
+    place("json:$.event"),
+    {"note": place("json:$.more.note"), "reserved": place("json:$.reserved"), "by": place("header:by")},
+    Rules(RuleSet("order", (Rule("sum", Delta(("reserved",))),), (EAST, WEST))),
+)
+STAMP = headers(Stamp(EAST, "e1", {EAST: 1}, Hlc(1_000)))
+
+
+def record(value: bytes | None, key: bytes | None = b"17", stamp: Any = STAMP) -> Arrived:
+    return Arrived(TOPIC, 0, 0, key, value, tuple(stamp))
+
+
+def nested(depth: int) -> bytes:
+    return b'{"event": "Placed", "more": {"note": ' + b"[" * depth + b"]" * depth + b"}}"
+
+
+WRONG: dict[str, tuple[str, Arrived]] = {
+    "no key": ("no-key", record(b"{}", None)),
+    "a key that is no text": ("bad-key", record(b"{}", b"\xff")),
+    "a hostile key": ("too-large", record(b"{}", b"k" * (KEY_BYTES_MAX + 1))),
+    "a hostile value": ("too-large", record(b'{"event": "' + b"x" * VALUE_BYTES_MAX + b'"}')),
+    "nothing": ("not-json", record(b"")),
+    "no JSON": ("not-json", record(b"{event: Placed}")),
+    "JSON that is cut off": ("not-json", record(b'{"event": "Pla')),
+    "no UTF-8": ("not-json", record(b'{"event": "\xff"}')),
+    "JSON nested without end": ("not-json", record(b"[" * 200_000)),
+    "no object": ("not-an-object", record(b'["Placed"]')),
+    "a number": ("not-an-object", record(b"17")),
+    "no type": ("no-type", record(b'{"kind": "Placed"}')),
+    "a type that is no text": ("no-type", record(b'{"event": 7}')),
+    "an empty type": ("no-type", record(b'{"event": ""}')),
+    "a hostile type": ("no-type", record(b'{"event": "' + b"x" * 300 + b'"}')),
+    "a field nested too deeply": ("bad-field", record(nested(DEPTH_MAX + 1))),
+    "a field beyond 64 bits": ("bad-field", record(b'{"event": "Placed", "more": {"note": 18446744073709551616000}}')),
+    "a summand that is no number": ("bad-field", record(b'{"event": "Placed", "reserved": "5"}')),
+    "a summand that is a truth": ("bad-field", record(b'{"event": "Placed", "reserved": true}')),
+    "a hostile summand": ("bad-field", record(b'{"event": "Placed", "reserved": 1e300}')),
+    "no stamp": ("no-stamp", record(b'{"event": "Placed"}', stamp=())),
+    "another region's stamp": ("wrong-origin", record(b"{}", stamp=headers(Stamp(WEST, "w", {WEST: 1}, Hlc(1))))),
+    "a region that nobody knows": ("unknown-region", record(b"{}", stamp=headers(Stamp(EAST, "e", {EAST: 1, Region("mars"): 1}, Hlc(1))))),
+    "a header that is no text": ("bad-header", record(b'{"event": "Placed"}', stamp=[*STAMP, ("by", b"\xff")])),
+}
+
+
+@pytest.mark.parametrize(("reason", "wrong"), WRONG.values(), ids=WRONG.keys())
+def test_a_record_that_is_no_event_is_refused_with_its_reason(reason: str, wrong: Arrived) -> None:
+    with pytest.raises(Unreadable) as caught:
+        read_event(wrong, KIND, EAST)
+    assert caught.value.reason == reason
+    assert len(caught.value.detail) < 400
+
+
+def test_what_rules_look_at_is_read_where_the_file_says() -> None:
+    event = read_event(record(nested(DEPTH_MAX), stamp=[*STAMP, ("by", b"ann"), ("by", b"bob")]), KIND, EAST)
+    assert (event.entity, event.id, event.number, event.type, event.fields["by"]) == ("order/17", "e1", 1, "Placed", "bob")
+    gone = read_event(record(None), KIND, EAST)
+    assert (gone.deleted, gone.type, gone.fields) == (True, "", {})
+
+
+def test_dead_letters_say_why_and_where_and_what_follows_is_resolved() -> None:
+    site = Site("east", KIND, FakeClock(10_000))
+    site.start()
+    for _, wrong in WRONG.values():
+        site.cluster.write(TOPIC, 0, wrong.key, wrong.value, wrong.headers)
+    site.cluster.write(TOPIC, 0, b"17", b"x" * (LETTER_BYTES_MAX + 1), [("h", b"y" * 100_000)])
+    site.cluster.write(TOPIC, 0, b"17", b'{"event": "Placed"}', STAMP)
+    site.cluster.write(site.topics.marks[WEST], 0, b"mark", b'{"offset": "x"}', ())
+    for _ in range(3):
+        site.tick()
+    letters = {dict(one.headers)["mrc-source"]: one for one in site.records(site.topics.dead_letters)}
+    assert len(letters) == len(WRONG) + 2
+    for number, (reason, wrong) in enumerate(WRONG.values()):
+        letter = letters[f"{TOPIC}-0@{number}".encode()]
+        assert (letter.key, letter.value) == (wrong.key, wrong.value)
+        assert letter.headers[: len(wrong.headers)] == wrong.headers
+        assert dict(letter.headers)["mrc-reason"] == reason.encode()
+    large = letters[f"{TOPIC}-0@{len(WRONG)}".encode()]
+    assert large.value is None
+    assert dict(large.headers)["mrc-left-out"] == f"headers, value of {LETTER_BYTES_MAX + 1} bytes".encode()
+    assert dict(letters[f"{site.topics.marks[WEST]}-0@0".encode()].headers)["mrc-reason"] == b"bad-mark"
+    assert dict(site.resolved()["17"].headers)["mrc-event-id"] == b"e1"
+
+
+def test_an_event_with_a_clock_far_ahead_counts_nowhere_and_is_kept() -> None:
+    clock = FakeClock(10_000)
+    for region in (EAST, WEST):
+        site = Site(region, KIND, clock)
+        site.start()
+        wild = headers(Stamp(EAST, "wild", {EAST: 1}, Hlc(10_000_000)))
+        good = headers(Stamp(EAST, "good", {EAST: 2}, Hlc(5_000)))
+        for stamp in (wild, good):
+            site.cluster.write(site.topics.events[EAST], 0, b"17", b'{"event": "Placed"}', stamp)
+        for origin, last, offset in ((EAST, "good", 2), (WEST, "", 0)):
+            site.cluster.write(site.topics.marks[origin], 0, b"", mark_of(site, 0, last=last, offset=offset, clock_ms=9_000), ())
+        for _ in range(3):
+            site.tick()
+        said = dict(site.resolved()["17"].headers)
+        assert (said["mrc-event-id"], said["mrc-final"]) == (b"good", b"true")
+        letters = [(dict(one.headers)["mrc-event-id"], dict(one.headers)["mrc-reason"]) for one in site.records(site.topics.dead_letters)]
+        assert letters == [(b"wild", b"clock-ahead")]
+
+
+def test_an_event_that_was_overtaken_is_kept_where_it_was_written() -> None:
+    clock = FakeClock(10_000)
+    for region in (EAST, WEST):
+        site = Site(region, KIND, clock)
+        site.start()
+        for number, id in ((2, "second"), (1, "first")):
+            stamp = headers(Stamp(EAST, id, {EAST: number}, Hlc(5_000 + 10 - number)))
+            site.cluster.write(site.topics.events[EAST], 0, b"17", b'{"event": "Placed"}', stamp)
+        for origin, last, offset in ((EAST, "first", 2), (WEST, "", 0)):
+            site.cluster.write(site.topics.marks[origin], 0, b"", mark_of(site, 0, last=last, offset=offset, clock_ms=9_000), ())
+        for _ in range(3):
+            site.tick()
+        assert dict(site.resolved()["17"].headers)["mrc-event-id"] == b"second"
+        letters = [dict(one.headers)["mrc-reason"] for one in site.records(site.topics.dead_letters)]
+        assert letters == ([b"overtaken"] if region == EAST else [])
+
+
+def test_marks_made_by_other_rules_make_nothing_final_and_are_announced() -> None:
+    site = Site("east", KIND, FakeClock(10_000))
+    site.start()
+    site.cluster.write(TOPIC, 0, b"17", b'{"event": "Placed"}', STAMP)
+    other = mark_of(site, 0, last="", offset=0, clock_ms=9_000, rules="other")
+    site.cluster.write(site.topics.marks[WEST], 0, b"", other, ())
+    for _ in range(6):
+        site.clock.sleep(0.6)
+        site.tick()
+    task = site.resolvers["a"].tasks[TOPIC, 0]
+    assert task.foreign == {WEST}
+    assert dict(site.resolved()["17"].headers)["mrc-final"] == b"false"
+    site.cluster.write(site.topics.marks[WEST], 0, b"", mark_of(site, 0, last="", offset=0, clock_ms=9_500), ())
+    site.tick()
+    assert task.foreign == set()
+    assert dict(site.resolved()["17"].headers)["mrc-final"] == b"true"
+
+
+def test_merged_fields_stand_in_the_value_where_rules_read_them() -> None:
+    clock = FakeClock(10_000)
+    site = Site("east", KIND, clock)
+    site.start()
+    west = headers(Stamp(WEST, "w1", {WEST: 1}, Hlc(1_001)))
+    site.cluster.write(TOPIC, 0, b"17", b'{"event": "Placed", "reserved": 2}', STAMP)
+    site.cluster.write(site.topics.events[WEST], 0, b"17", b'{"event": "Placed", "reserved": 3, "kept": [1]}', west)
+    site.tick()
+    site.tick()
+    stands = site.resolved()["17"]
+    assert json.loads(stands.value or b"") == {"event": "Placed", "kept": [1], "reserved": 5}
+    said = dict(stands.headers)
+    assert (said["mrc-vv"], said["mrc-hlc"], said["mrc-fields"]) == (b"east=1,west=1", b"1001.0", b'{"reserved":5}')
