@@ -39,15 +39,11 @@ def run(ctx: click.Context, region: str, instance: str, state: Path | None, metr
     """Resolve until SIGTERM. Logs go to stderr.
 
     The replication group is active-active and names its rules (`rules: conflicts.yaml`). For each topic T of the rules it reads T and
-    the other regions' copies REGION.T, and writes, with as many partitions as T has:
-
-    \b
-      mrc.resolved.T            what stands, by key; provisional until every region's mark has passed
-      mrc.conflicts.T           every final conflict: who, why, each step
-      mrc.compensations.T       what losing events of this region ask for (on_loss)
-      mrc.dead-letters.T        what could not be resolved, with the reason
-      mrc.watermarks.T          this region's marks; the flows must copy this topic and none of the others
-      mrc.changelog.T.internal  its state
+    the other regions' copies REGION.T, and writes, with as many partitions as T has: `mrc.resolved.T`, what stands, by key,
+    provisional until every region's mark has passed; `mrc.conflicts.T`, every final conflict with each step of its decision;
+    `mrc.compensations.T`, what losing events of this region ask for (`on_loss`); `mrc.dead-letters.T`, what could not be resolved,
+    with the reason; `mrc.watermarks.T`, this region's marks, which the flows must copy, and none of the others; and
+    `mrc.changelog.T.internal`, its state.
 
     What is written, the state and the positions are one Kafka transaction: each event counts once, whatever dies. More processes,
     each with a name of its own, share the partitions. Where a topic is missing it waits, and says for which.

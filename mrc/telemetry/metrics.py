@@ -131,18 +131,19 @@ def _resolver_counts(resolver: Resolver, region: str) -> Iterator[Metric]:
 
 def _resolver_waits(resolver: Resolver, region: str) -> Iterator[Metric]:
     labels = ["region", "topic", "partition"]
+    origins = ["region", "topic", "partition", "origin"]
     pending = GaugeMetricFamily("mrc_resolver_pending_events", "Events that are not final.", labels=labels)
     mark = GaugeMetricFamily(
         "mrc_resolver_watermark_timestamp_seconds",
         "How far an origin's events are final, absent before its first mark.",
-        labels=[*labels, "origin"],
+        labels=origins,
     )
     foreign = GaugeMetricFamily(
-        "mrc_resolver_other_rules", "1 where the origin decides by other rules; nothing is final meanwhile.", labels=[*labels, "origin"]
+        "mrc_resolver_other_rules", "1 where the origin decides by other rules; nothing is final meanwhile.", labels=origins
     )
     for (topic, partition), task in dict(resolver.tasks).items():
-        place = [region, topic, str(partition)]
-        pending.add_metric(place, task.pending)
+        place = (region, topic, str(partition))
+        pending.add_metric([*place], task.pending)
         for origin, stream in task.streams.items():
             if stream.watermark_ms >= 0:
                 mark.add_metric([*place, origin], stream.watermark_ms / 1000)

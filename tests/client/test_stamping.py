@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_every_stamp_is_later_than_all_that_its_writer_had_seen_whatever_the_clo
     choose = random.Random(7)
     now = {region: 1_700_000_000_000 + choose.randrange(10_000) for region in ("east", "west")}
     ids = iter(range(10_000))
-    stampers = {region: Stamper(region, now_ms=lambda region=region: now[region], new_id=lambda: str(next(ids))) for region in now}
+    stampers = {region: Stamper(region, now_ms=partial(now.__getitem__, region), new_id=lambda: str(next(ids))) for region in now}
     seen = {(region, key): Seen() for region in now for key in "ab"}
     for _ in range(2_000):
         region, key = choose.choice(("east", "west")), choose.choice("ab")

@@ -332,7 +332,7 @@ class StreamTopics:
 
     def counts(self, names: Iterable[str]) -> dict[str, int]:
         """Return the number of partitions of those topics that exist."""
-        return {name: len(info.leaders) for name, info in self._cluster.topics(list(names)).items()}
+        return {name: len(info.leaders) for name, info in self._cluster.topics(list(dict.fromkeys(names))).items()}
 
     def ensure(self, name: str, partitions: int, settings: Mapping[str, str]) -> None:
         """Make a topic where it is missing, with the cluster's default replication; one that is there stays as it is."""

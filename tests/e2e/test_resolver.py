@@ -1,0 +1,356 @@
+"""Both regions write about the same orders, the link is cut, resolvers die in mid-transaction: in the end both sides say the same.
+
+What must come out is told by brute force, from the logs as a plain consumer reads them and the writers' own notes.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+
+from mrc.adapters.kafka.access import Access
+from mrc.adapters.kafka.cluster import KafkaCluster
+from mrc.adapters.mirrormaker.connect import ConnectReplicator
+from mrc.client import Seen, Stamper
+from mrc.core.conflict.events import EntityEvent, Hlc
+from mrc.core.conflict.headers import read_stamp
+from mrc.core.model import TopicPartition as Tp
+from mrc.sandbox.connect import flow_connector
+from mrc.sandbox.layout import REGIONS, TOPICS, Options, other
+from mrc.sandbox.world import Sandbox
+from tests.core.conflict import oracle
+from tests.core.conflict.test_convergence import plain
+from tests.e2e.running import IN_TIME_S, environment, eventually, state
+
+pytestmark = pytest.mark.server
+
+ORDERS = 1_000
+EVENTS_PER_S = 150.0
+TYPES = ("Placed", "Cancelled", "Shipped", "NoteAdded", "Delivered")
+PARTITIONS = TOPICS["orders"]
+KILLS = 2
+"""In mid-transaction, in each region."""
+
+RULES = """\
+version: 1
+regions: [east, west]
+entities:
+  - name: order
+    topics: [orders]
+    type: json:$.event
+    fields: {note: json:$.note}
+    rules:
+      - id: shipped-beats-cancelled
+        when: {pair: [Cancelled, Shipped]}
+        resolve: {state_precedence: [Shipped, Cancelled]}
+        on_loss: recall
+      - {id: notes, when: {any_of: [NoteAdded]}, resolve: {merge_fields: [note]}}
+      - {id: default, resolve: last_update_wins}
+"""
+
+AS_PLAIN: list[dict[str, Any]] = [
+    {"by": "state_precedence", "states": ["Shipped", "Cancelled"], "pair": ["Cancelled", "Shipped"]},
+    {"by": "merge_fields", "fields": ["note"], "any_of": ["NoteAdded"]},
+    {"by": "last_update_wins"},
+]
+
+
+class Writer(threading.Thread):
+    """An application of one region: it reads what stands, and writes about any order. Its notes are what was acknowledged."""
+
+    def __init__(self, sandbox: Sandbox, region: str) -> None:
+        super().__init__(name=f"writer {region}", daemon=True)
+        self.region = region
+        self.acknowledged: dict[str, tuple[str, int]] = {}
+        self.failed: list[str] = []
+        self.ended = threading.Event()
+        self._choose = random.Random(region)
+        self._stamper = Stamper(region)
+        self._seen = {f"order-{number}": Seen() for number in range(ORDERS)}
+        self._producer = Producer({**sandbox.client_config(region, "producer"), "enable.idempotence": True, "linger.ms": 5})
+        self._consumer = Consumer(
+            {**sandbox.client_config(region, "admin"), "group.id": "test-writer", "isolation.level": "read_committed"}
+        )
+        self._consumer.assign([TopicPartition("mrc.resolved.orders", number, 0) for number in range(PARTITIONS)])
+
+    def run(self) -> None:
+        began_s, written = time.monotonic(), 0
+        while not self.ended.is_set():
+            for message in self._consumer.consume(500, 0.02):
+                if message.error() is None:
+                    headers: Any = message.headers()
+                    self._seen[(message.key() or b"").decode()].add(headers)
+            while written < (time.monotonic() - began_s) * EVENTS_PER_S:
+                self._write()
+                written += 1
+            self._producer.poll(0)
+        assert self._producer.flush(IN_TIME_S) == 0
+        self._consumer.close()
+
+    def _write(self) -> None:
+        # A few orders are written often, so that they are in conflict again and again.
+        key = f"order-{min(self._choose.randrange(ORDERS), self._choose.randrange(ORDERS))}"
+        kind = self._choose.choice(TYPES)
+        value = {"event": kind, **({"note": self._choose.randrange(1_000)} if kind == "NoteAdded" else {})}
+        headers: Any = self._stamper.stamp(self._seen[key])
+        stamp = read_stamp(headers)
+
+        def answered(error: KafkaError | None, _message: object) -> None:
+            if error is None:
+                self.acknowledged[stamp.id] = (key, stamp.number)
+            else:
+                self.failed.append(error.name())
+
+        body = None if self._choose.random() < 0.05 else json.dumps(value).encode()
+        self._producer.produce("orders", body, key.encode(), headers=headers, on_delivery=answered)
+
+
+class Process:
+    """One region's resolver as operators run it."""
+
+    def __init__(self, sandbox: Sandbox, config: Path, region: str) -> None:
+        self.region = region
+        self.deaths = 0
+        self._state = sandbox.state.folder / f"resolver-{region}"
+        self._log = sandbox.log_path(f"resolver-{region}")
+        words = ["--config", str(config), "resolver", "run", "--region", region, "--state", str(self._state)]
+        self._command = [sys.executable, "-m", "mrc", *words]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment())
+
+    def kill(self) -> None:
+        assert self._process is not None
+        assert self._process.poll() is None, self._log.read_text()[-2000:]
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(IN_TIME_S)
+
+    def end(self) -> int:
+        """Ask it to end; return its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(IN_TIME_S)
+
+    def clean_up(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(IN_TIME_S)
+
+
+def configured(sandbox: Sandbox) -> Path:
+    """Write a configuration in which both regions are written."""
+    settings = yaml.safe_load(sandbox.config_path.read_text())
+    settings["replication_groups"][0] |= {"mode": "active-active", "rules": "conflicts.yaml"}
+    (sandbox.state.folder / "conflicts.yaml").write_text(RULES)
+    path = sandbox.state.folder / "active-active.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def cluster(sandbox: Sandbox, region: str) -> KafkaCluster:
+    login = sandbox.client_config(region, "admin")
+    access = Access(login["bootstrap.servers"], "SASL_PLAINTEXT", login["sasl.mechanism"], "admin", login["sasl.password"])
+    return KafkaCluster(region, access, None, 10.0)
+
+
+def copying_marks(sandbox: Sandbox, clusters: dict[str, KafkaCluster]) -> None:
+    """Let the flows copy the resolvers' marks too, as soon as there are any."""
+    for region in REGIONS:
+        eventually(lambda region=region: bool(clusters[region].topics(["mrc.watermarks.orders"])))  # type: ignore[misc]
+    for region in REGIONS:
+        connect = ConnectReplicator(sandbox.layout.connect_url(region), 30.0)
+        name = flow_connector(other(region), region)
+        settings = connect.settings(name)
+        connect.configure(name, {**settings, "topics": f"{settings['topics']},mrc[.]watermarks[.].*"})
+
+
+def in_mid_transaction(clusters: dict[str, KafkaCluster], region: str) -> bool:
+    """Whether somebody has left a transaction open on what the resolver writes."""
+    tps = [Tp(topic, number) for topic in ("mrc.resolved.orders", "mrc.changelog.orders.internal") for number in range(PARTITIONS)]
+    stable, all_of_it = (clusters[region].ends(tps, isolation) for isolation in ("read_committed", "read_uncommitted"))
+    return any(stable[tp] < all_of_it[tp] for tp in tps)
+
+
+def kill_in_mid_transaction(process: Process, clusters: dict[str, KafkaCluster], choose: random.Random) -> None:
+    """Kill it, and again, until it has left a transaction open."""
+    for _ in range(40):
+        time.sleep(choose.uniform(0.5, 1.5))
+        process.kill()
+        process.deaths += 1
+        open_transaction = in_mid_transaction(clusters, process.region)
+        process.start()
+        if open_transaction:
+            return
+    raise AssertionError("no transaction was ever open")
+
+
+def records(sandbox: Sandbox, region: str, topic: str) -> list[tuple[int, int, Any]]:
+    """All committed records of a topic: partition, offset, message."""
+    settings = {"group.id": "test-e2e", "enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True}
+    consumer = Consumer({**sandbox.client_config(region, "admin"), **settings})
+    found = []
+    left = set(range(PARTITIONS))
+    try:
+        consumer.assign([TopicPartition(topic, number, 0) for number in left])
+        until_s = time.monotonic() + IN_TIME_S
+        while left:
+            assert time.monotonic() < until_s
+            for message in consumer.consume(10_000, 0.2):
+                error = message.error()
+                if error is None:
+                    found.append((int(message.partition() or 0), int(message.offset() or 0), message))
+                else:
+                    assert error.code() == KafkaError._PARTITION_EOF, error
+                    left.discard(int(message.partition() or 0))
+        return found
+    finally:
+        consumer.close()
+
+
+def said(message: Any) -> dict[str, bytes]:
+    return dict(message.headers())
+
+
+def standing(sandbox: Sandbox, region: str) -> dict[str, Any]:
+    """The last resolved record per order."""
+    return {message.key().decode(): message for _, _, message in records(sandbox, region, "mrc.resolved.orders")}
+
+
+def is_final(sandbox: Sandbox, region: str, writers: dict[str, Writer]) -> bool:
+    """Whether what stands is final and made of everything that was acknowledged."""
+    last: dict[str, dict[str, int]] = {}
+    for origin, writer in writers.items():
+        for key, number in writer.acknowledged.values():
+            last.setdefault(key, {})[origin] = max(number, last.get(key, {}).get(origin, 0))
+    stands = standing(sandbox, region)
+    return set(stands) == set(last) and all(
+        said(message)["mrc-final"] == b"true"
+        and said(message)["mrc-vv"] == ",".join(f"{one}={last[key][one]}" for one in sorted(last[key])).encode()
+        for key, message in stands.items()
+    )
+
+
+def written(sandbox: Sandbox) -> dict[str, list[oracle.Event]]:
+    """Every event of both regions' own logs by order, with the clocks that logs and marks, read by their offsets, give them."""
+    found: dict[str, list[oracle.Event]] = {}
+    for region in REGIONS:
+        marks: dict[int, list[dict[str, Any]]] = {}
+        for partition, _, message in records(sandbox, region, "mrc.watermarks.orders"):
+            marks.setdefault(partition, []).append(json.loads(message.value()))
+        for partition, offset, message in records(sandbox, region, "orders"):
+            stamp, key = read_stamp(message.headers()), message.key().decode()
+            body = {} if message.value() is None else json.loads(message.value())
+            fields = {"note": body["note"]} if "note" in body else {}
+            event = EntityEvent(
+                f"order/{key}",
+                stamp.id,
+                stamp.origin,
+                stamp.number,
+                stamp.seen,
+                stamp.hlc,
+                body.get("event", ""),
+                fields,
+                message.value() is None,
+            )
+            one = plain(event)
+            before = max((mark["clock_ms"] for mark in marks.get(partition, []) if mark["offset"] <= offset), default=-1)
+            if event.hlc <= Hlc(before):
+                one["hlc"] = (before, event.number)
+            found.setdefault(key, []).append(one)
+    return found
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    made = Sandbox(state("resolver"))
+    try:
+        made.up(Options(policy="default", links=True))
+        yield made
+    finally:
+        made.down()
+
+
+def test_both_regions_come_to_the_same_decisions_whatever_is_cut_and_killed(sandbox: Sandbox) -> None:
+    config = configured(sandbox)
+    clusters: dict[str, KafkaCluster] = {region: cluster(sandbox, region) for region in REGIONS}
+    processes: dict[str, Process] = {region: Process(sandbox, config, region) for region in REGIONS}
+    choose = random.Random(1)
+    try:
+        for process in processes.values():
+            process.start()
+        copying_marks(sandbox, clusters)
+        for region in REGIONS:
+            names = [f"{other(region)}.mrc.watermarks.orders", f"{other(region)}.orders"]
+            eventually(lambda region=region, names=names: len(clusters[region].topics(names)) == len(names))  # type: ignore[misc]
+        writers: dict[str, Writer] = {region: Writer(sandbox, region) for region in REGIONS}
+        began_s = time.monotonic()
+        for writer in writers.values():
+            writer.start()
+        eventually(lambda: all(standing(sandbox, region) for region in REGIONS))
+        sandbox.cut("west")
+        for _ in range(KILLS):
+            for process in processes.values():
+                kill_in_mid_transaction(process, clusters, choose)
+        sandbox.mend("west")
+        time.sleep(3.0)
+        for writer in writers.values():
+            writer.ended.set()
+            writer.join(IN_TIME_S)
+        wrote_s = time.monotonic() - began_s
+        for region in REGIONS:
+            eventually(lambda region=region: is_final(sandbox, region, writers))  # type: ignore[misc]
+        final_s = time.monotonic() - began_s - wrote_s
+        assert [process.end() for process in processes.values()] == [0, 0]
+    finally:
+        for process in processes.values():
+            process.clean_up()
+        for one in clusters.values():
+            one.close()
+    judged(sandbox, writers)
+    told = {region: (len(writer.acknowledged), processes[region].deaths) for region, writer in writers.items()}
+    print(f"events acknowledged and kills: {told}; written for {wrote_s:.1f} s, final {final_s:.1f} s later")
+
+
+def judged(sandbox: Sandbox, writers: dict[str, Writer]) -> None:
+    logs = written(sandbox)
+    assert {one["id"] for events in logs.values() for one in events} == {id for writer in writers.values() for id in writer.acknowledged}
+    assert [writer.failed for writer in writers.values()] == [[], []]
+    right = {key: oracle.history(f"order/{key}", events, AS_PLAIN, list(REGIONS)) for key, events in logs.items()}
+    # Every event was taken: none is missing from the decisions, none was taken for one that came again.
+    assert sum(map(len, right.values())) == sum(len(writer.acknowledged) for writer in writers.values())
+    wanted = sorted((one["conflict"], one["winner"]) for history in right.values() for one in history if one["conflict"])
+    assert len(wanted) > ORDERS / 10
+    stands = {region: standing(sandbox, region) for region in REGIONS}
+    for region in REGIONS:
+        found = [json.loads(message.value()) for _, _, message in records(sandbox, region, "mrc.conflicts.orders")]
+        assert sorted((one["id"], one["winner"]) for one in found) == wanted, region
+        for key, history in right.items():
+            headers = said(stands[region][key])
+            told = (headers["mrc-event-id"].decode(), json.loads(headers.get("mrc-fields", b"{}")))
+            assert told == (history[-1]["winner"], history[-1]["fields"]), (region, key)
+        finals = [
+            (m.key(), said(m)["mrc-vv"]) for _, _, m in records(sandbox, region, "mrc.resolved.orders") if said(m)["mrc-final"] == b"true"
+        ]
+        assert len(finals) == len(set(finals)), region
+        assert records(sandbox, region, "mrc.dead-letters.orders") == []
+    east, west = (stands[region] for region in REGIONS)
+    assert {key: message.value() for key, message in east.items()} == {key: message.value() for key, message in west.items()}
+    conflicts = [sorted(m.value() for _, _, m in records(sandbox, region, "mrc.conflicts.orders")) for region in REGIONS]
+    assert conflicts[0] == conflicts[1]
+    asked = [json.loads(m.value())["id"] for region in REGIONS for _, _, m in records(sandbox, region, "mrc.compensations.orders")]
+    assert asked
+    assert len(asked) == len(set(asked))
