@@ -96,6 +96,7 @@ class Task:
         self._out: list[Outgoing] = []
         self._touched: dict[bytes, None] = {}
         self._peeked: dict[bytes, Kept] = {}
+        self._arrived: dict[bytes, Pending] = {}
         self._batch = Counts()
         self._dirty = False
         self._marked_ms = -1
@@ -151,6 +152,8 @@ class Task:
         done = self._partition.settle(self._load)
         self._settled(done)
         self._show()
+        for key, one in self._arrived.items():
+            self._put(key, _encode(one))
         self._put(STATE, _encode(self._as_read()))
         changes = [Outgoing(self._topics.changelog, self._number, key, value) for key, value in self._writes.items()]
         return [*self._out, *changes]
@@ -160,7 +163,7 @@ class Task:
         if self._dirty:
             self._shelf.apply(self._writes, offset)
         done = self._batch
-        self._writes, self._out, self._touched, self._peeked = {}, [], {}, {}
+        self._writes, self._out, self._touched, self._peeked, self._arrived = {}, [], {}, {}, {}
         self._batch, self._dirty = Counts(), False
         return done
 
@@ -207,7 +210,7 @@ class Task:
         if one is None:
             self._batch.came_again += 1
             return
-        self._put(_pending_key(one), _encode(one))
+        self._arrived[_pending_key(one)] = one
         if region == self._topics.here:
             self._told_ms = event.hlc.wall_ms
         if new:
@@ -229,13 +232,14 @@ class Task:
     def _settled(self, done: Settled) -> None:
         for one in done.raised:
             self._batch.raised += 1
-            self._put(_pending_key(one), _encode(one))
+            if (key := _pending_key(one)) not in self._arrived:
+                self._put(key, _encode(one))
         for one in done.refused:
             self._refused(one)
         for key, kept in done.entities.items():
             self._put(ENTITY + key, _encode(kept))
             for final in done.finals[key]:
-                self._put(_pending_key(final.pending), None)
+                self._drop(final.pending)
                 if final.outcome is None:
                     self._passed_over(final.pending, kept)
                     continue
@@ -252,7 +256,7 @@ class Task:
         self._out += asked
 
     def _refused(self, one: Pending) -> None:
-        self._put(_pending_key(one), None)
+        self._drop(one)
         self._touched[one.key] = None
         self._batch.dead_letters += 1
         detail = f"its clock, {one.event.hlc}, is more than {AHEAD_MS_MAX} ms ahead of its region's resolver's"
@@ -298,6 +302,12 @@ class Task:
 
     def _put(self, key: bytes, value: bytes | None) -> None:
         self._writes[key] = value
+
+    def _drop(self, one: Pending) -> None:
+        """Write down that an event is not pending any more; one that came with this batch never was."""
+        key = _pending_key(one)
+        if self._arrived.pop(key, None) is None:
+            self._writes[key] = None
 
     def _as_read(self) -> State:
         read = {**self._read, **{tp.topic: offset for tp, offset in self.positions().items()}}

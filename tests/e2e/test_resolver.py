@@ -129,13 +129,20 @@ class Process:
         self._command = [sys.executable, "-m", "mrc", *words]
         self._process: subprocess.Popen[bytes] | None = None
 
+    def said(self) -> str:
+        return self._log.read_text()[-2000:]
+
+    def works(self) -> bool:
+        """Whether it has had its share of the partitions since it was started last."""
+        return '"share"' in self._log.read_text().rpartition('"starts"')[2]
+
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment())
 
     def kill(self) -> None:
         assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text()[-2000:]
+        assert self._process.poll() is None, self.said()
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(IN_TIME_S)
 
@@ -185,17 +192,20 @@ def in_mid_transaction(clusters: dict[str, KafkaCluster], region: str) -> bool:
     return any(stable[tp] < all_of_it[tp] for tp in tps)
 
 
-def kill_in_mid_transaction(process: Process, clusters: dict[str, KafkaCluster], choose: random.Random) -> None:
-    """Kill it, and again, until it has left a transaction open."""
+def kill_in_mid_transaction(process: Process, clusters: dict[str, KafkaCluster]) -> None:
+    """Kill it at work, and again, until it has left a transaction open."""
     for _ in range(40):
-        time.sleep(choose.uniform(0.5, 1.5))
+        eventually(process.works, process.said)
+        until_s = time.monotonic() + 5.0
+        while not in_mid_transaction(clusters, process.region) and time.monotonic() < until_s:
+            pass
         process.kill()
         process.deaths += 1
-        open_transaction = in_mid_transaction(clusters, process.region)
+        left_open = in_mid_transaction(clusters, process.region)
         process.start()
-        if open_transaction:
+        if left_open:
             return
-    raise AssertionError("no transaction was ever open")
+    raise AssertionError("no transaction was ever left open")
 
 
 def records(sandbox: Sandbox, region: str, topic: str) -> list[tuple[int, int, Any]]:
@@ -288,7 +298,6 @@ def test_both_regions_come_to_the_same_decisions_whatever_is_cut_and_killed(sand
     config = configured(sandbox)
     clusters: dict[str, KafkaCluster] = {region: cluster(sandbox, region) for region in REGIONS}
     processes: dict[str, Process] = {region: Process(sandbox, config, region) for region in REGIONS}
-    choose = random.Random(1)
     try:
         for process in processes.values():
             process.start()
@@ -304,7 +313,7 @@ def test_both_regions_come_to_the_same_decisions_whatever_is_cut_and_killed(sand
         sandbox.cut("west")
         for _ in range(KILLS):
             for process in processes.values():
-                kill_in_mid_transaction(process, clusters, choose)
+                kill_in_mid_transaction(process, clusters)
         sandbox.mend("west")
         time.sleep(3.0)
         for writer in writers.values():
