@@ -11,12 +11,13 @@ import msgspec
 
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
-from mrc.core.conflict.partition import Mark
+from mrc.core.conflict.partition import Mark, Pending
 from mrc.core.errors import MrcError
 from mrc.core.model import Region, TopicPartition
 from mrc.ports import Arrived
 from mrc.resolver.kinds import Kind, check_partitions, place, topics
 from mrc.resolver.loop import Resolver
+from mrc.resolver.task import PENDING
 from mrc.sim.clock import FakeClock
 from mrc.sim.streams import FakeShelves, StreamCluster
 from tests.core.conflict import oracle
@@ -89,6 +90,15 @@ class Site:
 
     def records(self, topic: str) -> list[Arrived]:
         return [record for partition in range(PARTITIONS) for record in self.cluster.read(topic, partition)]
+
+    def still_pending(self) -> list[str]:
+        """Ids of new events that are written down as pending."""
+        found = []
+        for partition in range(PARTITIONS):
+            shelf = self.shelves.open(f"{self.topics.changelog}-{partition}", self.cluster.identity(self.topics.changelog))
+            events = [msgspec.msgpack.decode(value, type=Pending) for _, value in shelf.items(PENDING)]
+            found += [one.event.id for one in events if one.new]
+        return found
 
     def conflicts(self) -> dict[str, list[dict[str, Any]]]:
         """Final conflicts per key, in order."""
@@ -224,6 +234,8 @@ class World:
         """What is wrong with what any region has written; empty: nothing."""
         for region, site in self.sites.items():
             conflicts, resolved = site.conflicts(), site.resolved()
+            if left := site.still_pending():
+                return f"{region}: written down as pending: {left}"
             for key in self.made:
                 history = self.wanted(key)
                 right = [(one["conflict"], one["winner"]) for one in history if one["conflict"]]
