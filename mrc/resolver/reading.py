@@ -20,6 +20,9 @@ KEY_BYTES_MAX = 1024
 VALUE_BYTES_MAX = 256 * 1024
 TYPE_CHARACTERS_MAX = 200
 DEPTH_MAX = 32
+FIELD_BYTES_MAX = 16 * 1024
+"""Of what rules look at: an entity's state keeps every field's last value of every region."""
+
 SUMMAND_MAX = 2**40
 """Sums of millions of these fit into 64 bits."""
 
@@ -111,6 +114,8 @@ def _check_fields(fields: Mapping[str, Json], kind: Kind) -> None:
     for name, value in fields.items():
         if not _bounded(value, DEPTH_MAX):
             raise Unreadable("bad-field", f"{name} is nested deeper than {DEPTH_MAX}, or holds a number that 64 bits do not")
+        if isinstance(value, str | list | dict) and len(msgspec.json.encode(value)) > FIELD_BYTES_MAX:
+            raise Unreadable("bad-field", f"{name} has more than {FIELD_BYTES_MAX} bytes")
         if name in kind.rules.summed and (isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > SUMMAND_MAX):
             raise Unreadable("bad-field", f"{name} is to be summed and is no number from -2^40 to 2^40: {str(value)[:80]!r}")
 

@@ -14,7 +14,7 @@ from mrc.core.conflict.rules import Delta, Rule, RuleSet
 from mrc.core.model import Region
 from mrc.ports import Arrived
 from mrc.resolver.kinds import Kind, place
-from mrc.resolver.reading import DEPTH_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, read_event
+from mrc.resolver.reading import DEPTH_MAX, FIELD_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, read_event
 from mrc.resolver.writing import LETTER_BYTES_MAX
 from mrc.sim.clock import FakeClock
 from tests.resolver.world import TOPIC, Site, mark_of
@@ -56,6 +56,7 @@ WRONG: dict[str, tuple[str, Arrived]] = {
     "a hostile type": ("no-type", record(b'{"event": "' + b"x" * 300 + b'"}')),
     "a field nested too deeply": ("bad-field", record(nested(DEPTH_MAX + 1))),
     "a field beyond 64 bits": ("bad-field", record(b'{"event": "Placed", "more": {"note": 18446744073709551616000}}')),
+    "a hostile field": ("bad-field", record(b'{"event": "Placed", "more": {"note": "' + b"x" * FIELD_BYTES_MAX + b'"}}')),
     "a summand that is no number": ("bad-field", record(b'{"event": "Placed", "reserved": "5"}')),
     "a summand that is a truth": ("bad-field", record(b'{"event": "Placed", "reserved": true}')),
     "a hostile summand": ("bad-field", record(b'{"event": "Placed", "reserved": 1e300}')),

@@ -68,6 +68,7 @@ class KafkaStreamLog:
         self._given: list[Wire] | None = None
         self._revoked = False
         self._ended: set[TopicPartition] = set()
+        self._more = False
         self._closed = False
         self._producer = self._open_producer(f"{group}.{name}")
         self._appender = Producer(self._producer_config(), logger=DRIVER_LOG)
@@ -80,6 +81,7 @@ class KafkaStreamLog:
         if messages and max_records > 1 and not self._revoked and self._given is None:
             # The driver fills a batch or waits the whole time; so wait for one message and take what is there already.
             messages += self._consume(max_records - 1, 0)
+        self._more = len(messages) >= max_records
         if self._revoked:
             # What was read belongs to somebody else now, or is read again from where its state stands.
             self._revoked = False
@@ -93,7 +95,7 @@ class KafkaStreamLog:
 
     def at_end(self, tp: TopicPartition) -> bool:
         """See `StreamLog.at_end`."""
-        return tp in self._ended
+        return tp in self._ended and not self._more
 
     def commit(self, records: Sequence[Outgoing], positions: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Offset]:
         """See `StreamLog.commit`."""
