@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "approve": ("mrc.cli.moves:approve", "Let a waiting execution go on."),
     "abort": ("mrc.cli.moves:abort", "End an execution and undo what it did."),
     "skip": ("mrc.cli.moves:skip", "Let a waiting execution go on without the step that waits."),
-    "divergence": ("mrc.cli.moves:divergence", "Records that one region has and the other never got."),
+    "divergence": ("mrc.cli.divergence:divergence", "Records that one region has and the other never got."),
     "runbook": ("mrc.cli.runbook:runbook", "Runbooks: list, show, lint, render, diagram."),
     "config": ("mrc.cli.config:config", "The configuration: check it, or make one."),
     "gate": ("mrc.cli.gate:gate", "Whether a region's brokers may start for applications."),

@@ -13,6 +13,7 @@ from functools import partial
 
 import msgspec
 
+from mrc.core.inventory import Recovery
 from mrc.core.model import ActiveRecord, Flow, GroupId, Region, decode
 from mrc.sim import checkers
 from mrc.sim.agents import REPLICATION_GROUP, write_first_record
@@ -84,7 +85,13 @@ class Simulation:
         self._hash = hashlib.sha256()
         self.rng = random.Random(f"world {seed}")
         self.scheduler = Scheduler()
-        self.world = World({"orders": 2, "payments": 1}, exactly_once=self.rng.random() < 0.5, clock=ScheduledClock(self.scheduler))
+        policies = random.Random(f"recovery {seed}")
+        recovery = Recovery(
+            policies.choice(("quarantine", "append", "untouched")), {}, policies.choice(("keep", "keep", "recreate")), policies.choice((20, 5_000))
+        )
+        self.world = World(
+            {"orders": 2, "payments": 1}, exactly_once=self.rng.random() < 0.5, clock=ScheduledClock(self.scheduler), recovery=recovery
+        )
         write_first_record(self.world)
         self.observed = Observed()
         self.violations: list[Violation] = []

@@ -29,8 +29,18 @@ def findings(
         if kind != "fence":  # which opens nothing
             found += _target(inventory, target)
         found += _source(inventory, kind, source)
+        if kind == "failback":
+            found = [_waited_for(one, target) for one in found]
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(found, key=lambda f: order[f.severity]))
+
+
+def _waited_for(finding: FindingView, target: Region) -> FindingView:
+    """Return what a failback finds; what it waits for itself, the region's return, keeps nobody from beginning it."""
+    away = finding.code in ("CLUSTER_UNREACHABLE", "CONNECT_UNREACHABLE") and finding.where == target
+    if finding.severity == "error" and (away or finding.code == "FLOW_NOT_RUNNING"):
+        return FindingView(finding.code, "warning", f"{finding.message}; the failback waits for it", finding.where)
+    return finding
 
 
 def _unattested(unit: Unit, source: Region, absence_s: float | None) -> FindingView:
@@ -98,7 +108,7 @@ def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:
 
 def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[FindingView]:
     seen = inventory.regions[source]
-    severity = {"switchover": "error", "failover": "info", "fence": "warning"}[kind]
+    severity = {"switchover": "error", "failback": "error", "failover": "info", "fence": "warning"}[kind]
     if not inventory.unit.probe:
         told = "a switchover and a fence wait for that proof, a failover rests on a person's word"
         yield FindingView("PROBE_MISSING", "warning", f"without a probe the fence of {source} cannot be proved: {told}", str(source))
