@@ -263,6 +263,15 @@ def _begin_again(work: Work, start: FlowStart) -> dict[str, tuple[Offset, ...]]:
     return found
 
 
+def finish(work: Work) -> str:
+    """Make topics anew to the end where that was begun: their logs are gone, and the flow must not be held for ever."""
+    found = work.estate.store.flow_start(work.estate.inbound(work.plan.target))
+    if found is None or not found[0].held:
+        return "no log was being made anew"
+    _renew(work)
+    return f"made anew to the end: {', '.join(sorted(found[0].renewing))}"
+
+
 def settled(work: Work) -> str:
     """Wait until a switchover would find nothing against it: the flow runs, and both logs are read nearly to their ends."""
     last: list[MrcError] = []

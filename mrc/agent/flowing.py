@@ -116,7 +116,7 @@ def _require_same_topics(ledger: Ledger, cluster: Cluster) -> None:
     found = cluster.topics(sorted(ledger.topic_ids))
     anew = [name for name, known in sorted(ledger.topic_ids.items()) if name not in found or found[name].topic_id != known]
     if anew:
-        message = f"{', '.join(anew)} of {ledger.region} is not the topic that was mirrored: it was deleted, or made anew, while the region was away"
+        message = f"{', '.join(anew)} of {ledger.region} is not the topic that was mirrored: it was deleted or made anew meanwhile"
         raise MrcError("TOPIC_RECREATED", message, where=str(ledger.region))
 
 

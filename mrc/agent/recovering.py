@@ -15,8 +15,6 @@ from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import TopicPartition
 from mrc.core.views import CheckpointView, FindingView, RecoveryPartitionView, RecoveryProgressView, RecoveryView
 
-_FATES = ("emitted", "superseded", "quarantined")
-
 
 def recover(coordinator: Coordinator, execution: str, doing: str) -> Iterator[RecoveryProgressView]:
     """Export, or resolve and account for, what a failover left behind, batch by batch.
@@ -79,8 +77,17 @@ def _partition(coordinator: Coordinator, tp: TopicPartition, tail: Tail, notes: 
     settling, exported = notes.settling.get(tp.topic), notes.exported.get(tp)
     policy = settling.policy if settling else coordinator.estate.unit.recovery.policy(tp.topic)
     fates = [one.fate for (of, _), one in notes.fates.items() if of == tp]
-    counts = [fates.count(name) for name in _FATES]  # type: ignore[arg-type] # a fate is one of these words
-    return RecoveryPartitionView(tp.topic, tp.partition, policy, tail.records, exported.records if exported else 0, *counts, 0)
+    return RecoveryPartitionView(
+        topic=tp.topic,
+        partition=tp.partition,
+        policy=policy,
+        divergent=tail.records,
+        exported=exported.records if exported else 0,
+        emitted=fates.count("emitted"),
+        superseded=fates.count("superseded"),
+        quarantined=fates.count("quarantined"),
+        overtaken=0,
+    )
 
 
 # ---------------------------------------------------------------- what a plan says
@@ -133,4 +140,4 @@ def _tails_read(coordinator: Coordinator) -> Iterator[FindingView]:
 def _begins_before(checkpoint: CheckpointView, tail: Tail) -> bool:
     said = checkpoint.translation
     begins = said.offset if said.type in ("exact", "bounded") else checkpoint.floor
-    return begins is not None and begins < tail.end
+    return begins < tail.end

@@ -25,8 +25,8 @@ from mrc.core.failover.divergence import (
     Note,
     Notes,
     Origin,
-    ResolvePolicy,
     Resolved,
+    ResolvePolicy,
     Rewritten,
     Settling,
     accounts,
@@ -336,8 +336,8 @@ class Recovery:
             for one in accounts(self._ledger, notes, exported, found)
         )
         wrong = [
-            f"{one.topic}-{one.partition}: {one.divergent} divergent, {one.exported} exported, {one.emitted} re-emitted ({one.found} found), "
-            f"{one.superseded} superseded, {one.quarantined} quarantined"
+            f"{one.topic}-{one.partition}: {one.divergent} divergent, {one.exported} exported, {one.emitted} re-emitted "
+            f"({one.found} found), {one.superseded} superseded, {one.quarantined} quarantined"
             for one in sums
             if not one.balanced
         ]
@@ -369,8 +369,9 @@ class Recovery:
                 overtaken[of] = overtaken.get(of, 0) + 1
         if "compact" in self._there.topics([topic])[topic].config.get("cleanup.policy", ""):
             # Newer writes of their entities have taken some of them away since: that is no loss, and no second copy either.
-            for of, offset in ((of, offset) for (of, offset), one in notes.fates.items() if one.fate == "emitted" and of.topic == topic):
-                found[of] = found.get(of, 0) + (offset not in held.get(of, set()))
+            for (of, offset), one in notes.fates.items():
+                if one.fate == "emitted" and of.topic == topic:
+                    found[of] = found.get(of, 0) + (offset not in held.get(of, set()))
 
 
 def status(estate: Estate, ledger: Ledger) -> Notes:

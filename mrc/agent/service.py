@@ -351,7 +351,11 @@ class AgentService:
             runbook=runbook.runbook,
             runbook_hash=digest,
             steps=steps,
-            findings=lint(runbook) + tuple(_with_fence(coordinator, inventory.execution, one) for one in against) + noticed + objectives + left_behind,
+            findings=lint(runbook)
+            + tuple(_with_fence(coordinator, inventory.execution, one) for one in against)
+            + noticed
+            + objectives
+            + left_behind,
             expected_loss=losses,
             positions=captured.checkpoints,
         )
@@ -678,7 +682,7 @@ def _over_rto(coordinator: Coordinator) -> Iterator[FindingView]:
     for last in estate.store.executions()[-1:]:
         view = _listed(coordinator, last)
         took_s = (view.ended_at_ms - view.started_at_ms) / 1000
-        if estate.unit.rto_s is not None and view.kind != "fence" and view.status == "succeeded" and took_s > estate.unit.rto_s:
+        if estate.unit.rto_s is not None and view.kind not in ("fence", "failback") and view.status == "succeeded" and took_s > estate.unit.rto_s:
             message = f"the last {view.kind}, to {view.target}, took {took_s:.1f} s; the objective rto_s is {estate.unit.rto_s:g}"
             yield FindingView("RTO_EXCEEDED", "warning", message, last)
 

@@ -834,5 +834,5 @@ STEPS: Mapping[str, Step] = {
     "export-divergence": Step(failback.export, failback.exported),
     "resolve-divergence": Step(failback.resolve, failback.resolved),
     "account-divergence": Step(failback.account, failback.accounted),
-    "settle-old-log": Step(failback.settle, failback.settled),
+    "settle-old-log": Step(failback.settle, failback.settled, failback.finish),
 }

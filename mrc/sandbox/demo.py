@@ -171,7 +171,9 @@ class Demo:
         self._say(f"{found.divergent} events stayed behind: {found.quarantined} in quarantine, {len(found.unexplained)} unexplained")
         if not found.ok:
             verdict.ok = False
-            verdict.reasons.append(f"{len(found.unexplained)} acknowledged events are unexplained: {next(iter(found.unexplained.values()), '')}")
+            verdict.reasons.append(
+                f"{len(found.unexplained)} acknowledged events are unexplained: {next(iter(found.unexplained.values()), '')}"
+            )
 
     def _hold_to_the_ledger(self, verdict: Verdict) -> None:
         """The tail that the logs show and the one that mrc lists must be the same, partition by partition."""

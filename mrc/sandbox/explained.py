@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from mrc.core.errors import MrcError
 from mrc.sandbox.traffic_log import Acked, decode_event
@@ -85,7 +85,9 @@ def explain(acked: Iterable[Acked], copies: Sequence[Copy], policies: Mapping[st
             if again[ack.id] > ack.resent:  # one that was sent twice lies in the old log too, and nobody can tell that it is the same
                 found.unexplained[ack.id] = "present, and re-emitted all the same"
             continue
-        why = _account(ack, kept.get(ack.id, []), again[ack.id], policies.get(ack.topic, "quarantine"), (ack.topic, ack.key) in written, found)
+        why = _account(
+            ack, kept.get(ack.id, []), again[ack.id], policies.get(ack.topic, "quarantine"), (ack.topic, ack.key) in written, found
+        )
         if why:
             found.unexplained[ack.id] = f"{ack.topic}-{ack.partition}@{ack.offset}: {why}"
     return found
@@ -121,7 +123,6 @@ def read_copies(config: Mapping[str, str], topics: Sequence[str], *, timeout_s: 
     Raises:
         MrcError: ``CLUSTER_UNREACHABLE`` when it could not be done in time.
     """
-    until_s = time.monotonic() + timeout_s
     consumer = Consumer(
         {
             **config,
@@ -136,28 +137,39 @@ def read_copies(config: Mapping[str, str], topics: Sequence[str], *, timeout_s: 
         }
     )
     try:
-        described = consumer.list_topics(timeout=timeout_s).topics
-        names = [name for topic in topics for name in (topic, _PREFIX + topic) if name in described]
-        reading = {(name, partition) for name in names for partition in described[name].partitions}
-        consumer.assign([TopicPartition(name, partition, 0) for name, partition in reading])
-        found: list[Copy] = []
-        while reading:
-            if time.monotonic() > until_s:
-                raise MrcError("CLUSTER_UNREACHABLE", f"reading {', '.join(names)} took more than {timeout_s:g} s", retryable=True)
-            for message in consumer.consume(2_000, 0.1):
-                error = message.error()
-                if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                    reading.discard((str(message.topic()), int(message.partition() or 0)))
-                elif error is not None:
-                    raise KafkaException(error)
-                elif (event := decode_event(message.value())) is not None:
-                    headers = dict(message.headers() or ())
-                    said = json.loads(headers["mrc-recovered"]) if headers.get("mrc-recovered") else None
-                    origin = (said["topic"], said["partition"], said["offset"]) if said else None
-                    place = (str(message.topic()), int(message.partition() or 0), int(message.offset() or 0))
-                    found.append(Copy(*place, event.key, event.id, origin))
-        return found
+        return _read(consumer, topics, timeout_s)
     except KafkaException as error:
         raise MrcError("CLUSTER_UNREACHABLE", f"reading failed: {error.args[0].name()}", retryable=True) from error
     finally:
         consumer.close()
+
+
+def _read(consumer: Consumer, topics: Sequence[str], timeout_s: float) -> list[Copy]:
+    until_s = time.monotonic() + timeout_s
+    described = consumer.list_topics(timeout=timeout_s).topics
+    names = [name for topic in topics for name in (topic, _PREFIX + topic) if name in described]
+    reading = {(name, partition) for name in names for partition in described[name].partitions}
+    consumer.assign([TopicPartition(name, partition, 0) for name, partition in reading])
+    found: list[Copy] = []
+    while reading:
+        if time.monotonic() > until_s:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        for message in consumer.consume(2_000, 0.1):
+            place = (str(message.topic()), int(message.partition() or 0))
+            error = message.error()
+            if error is None:
+                found += _copies(message, *place)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                reading.discard(place)
+            else:
+                raise KafkaException(error)
+    return found
+
+
+def _copies(message: Message, topic: str, partition: int) -> list[Copy]:
+    event = decode_event(message.value())
+    if event is None:
+        return []
+    said = next((json.loads(value) for name, value in message.headers() or () if name == "mrc-recovered" and value), None)
+    origin = (said["topic"], said["partition"], said["offset"]) if said else None
+    return [Copy(topic, partition, int(message.offset() or 0), event.key, event.id, origin)]

@@ -244,7 +244,12 @@ def at_rest(evidence: Evidence, consumers: list[Consumer], at_s: float) -> list[
         return []
     present = {tp: values(_log(evidence.world, active, tp)) for tp in evidence.world.tps()}
     all_present = {value for found in present.values() for value in found}
-    found = [*_lost(evidence, all_present), *_unexplained(evidence), *_skipped(evidence, active, consumers), *_as_recorded(evidence, active)]
+    found = [
+        *_lost(evidence, all_present),
+        *_unexplained(evidence),
+        *_skipped(evidence, active, consumers),
+        *_as_recorded(evidence, active),
+    ]
     return [msgspec.structs.replace(one, at_s=at_s) for one in found]
 
 
@@ -278,7 +283,9 @@ def _unexplained(evidence: Evidence) -> Iterator[Violation]:
                 if ack.value in evidence.destroyed or (ack.value in evidence.trimmed and not copies):
                     continue
                 if copies != [ack.value] or not fate or written != ([ack.value] if fate["fate"] == "emitted" else []):
-                    wrong.append(f"{ack.value.decode()} ({tp}@{ack.offset}): exported {len(copies)} times, {fate}, written {len(written)} times")
+                    wrong.append(
+                        f"{ack.value.decode()} ({tp}@{ack.offset}): exported {len(copies)} times, {fate}, written {len(written)} times"
+                    )
         if wrong:
             yield Violation("UNEXPLAINED", f"{ledger['id']}: {len(wrong)}: {_some(wrong)}", 0.0)
 

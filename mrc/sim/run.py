@@ -87,7 +87,10 @@ class Simulation:
         self.scheduler = Scheduler()
         policies = random.Random(f"recovery {seed}")
         recovery = Recovery(
-            policies.choice(("quarantine", "append", "untouched")), {}, policies.choice(("keep", "keep", "recreate")), policies.choice((20, 5_000))
+            policies.choice(("quarantine", "append", "untouched")),
+            {},
+            policies.choice(("keep", "keep", "recreate")),
+            policies.choice((20, 5_000)),
         )
         self.world = World(
             {"orders": 2, "payments": 1}, exactly_once=self.rng.random() < 0.5, clock=ScheduledClock(self.scheduler), recovery=recovery

@@ -54,7 +54,7 @@ def estate() -> Iterator[tuple[Sandbox, Traffic]]:
 def fail_over(sandbox: Sandbox, traffic: Traffic) -> None:
     """East dies in full traffic while MirrorMaker is behind, and west is written to for a while."""
     url = f"{sandbox.layout.connect_url('west')}/connectors/mrc.orders.east-west/pause"
-    urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=20).close()  # noqa: S310 - the sandbox's own address
+    urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=20).close()
     assert traffic.wait_acked(LEFT_BEHIND, IN_TIME_S, region="east")
     sandbox.kill("east")
     done = mrc(sandbox, "failover", "west", "--attest-dead", "--yes", "--reason", "east died")
@@ -155,7 +155,7 @@ def test_a_region_that_returns_shorter_or_with_a_topic_made_anew_is_refused_and_
     sandbox.start_agents("east")
     assert refused(sandbox) == "LOG_SHORTER"
 
-    admin = AdminClient(sandbox.client_config("east", "admin"))
+    admin = AdminClient({**sandbox.client_config("east", "admin")})
     admin.delete_topics(["payments"], request_timeout=IN_TIME_S)["payments"].result(IN_TIME_S)
     eventually(lambda: "payments" not in admin.list_topics(timeout=IN_TIME_S).topics)
     admin.create_topics([NewTopic("payments", 4, 1)], request_timeout=IN_TIME_S)["payments"].result(IN_TIME_S)

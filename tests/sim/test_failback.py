@@ -82,11 +82,9 @@ def test_every_divergent_record_has_the_fate_that_its_policy_says(policy: str, o
 
     ledger = ledger_of(estate)
     assert {tp: values for tp, values in recovered(estate).items() if values} == {tp: values for tp, values in tail.items() if values}
-    again = {
-        tp: [value for value in contents(estate.world, WEST, tp) if value in set(tail[tp]) - {b"new"}] for tp in estate.world.tps()
-    }
+    again = {tp: [value for value in contents(estate.world, WEST, tp) if value in set(tail[tp]) - {b"new"}] for tp in estate.world.tps()}
     untouched = {tp: [value for value in values if value not in (b"old", b"older")] for tp, values in tail.items()}
-    assert again == {"quarantine": dict.fromkeys(tail, []), "append": tail, "untouched": untouched}[policy]
+    assert again == {"quarantine": {tp: [] for tp in tail}, "append": tail, "untouched": untouched}[policy]
     sums = {TopicPartition(a.topic, a.partition): (a.divergent, a.emitted, a.superseded, a.quarantined) for a in ledger.accounts}
     for tp, values in tail.items():
         if values:
@@ -112,8 +110,18 @@ def test_every_divergent_record_has_the_fate_that_its_policy_says(policy: str, o
 
 
 def about_to_go_home() -> Estate:
-    estate = failed_over("append", "recreate")
-    estate.producing, estate.consuming = False, {}
+    """East comes back with tails on two partitions of seven; nothing else goes on meanwhile."""
+    estate = Estate(recovery=Recovery("append", {}, "recreate"))
+    estate.settle()
+    estate.producing = False
+    estate.settle(5)
+    estate.replicating = False
+    for n in range(8):
+        estate.world.clusters[EAST].produce(PRODUCER, TopicPartition(("orders", "payments")[n % 2], 1), b"k", f"tail-{n}".encode())
+    lose(estate, EAST)
+    assert estate.move("failover", WEST, attested=True).phase == "succeeded"
+    estate.world.clusters[WEST].produce(PRODUCER, ORDERS, b"k", b"new")
+    estate.replicating = True
     regain(estate, EAST)
     estate.settle(30)
     return estate
@@ -133,13 +141,15 @@ def acts_before_the_fence() -> list[str]:
 
 
 ACTS = acts_before_the_fence()
+FIRST = ACTS.index("ensure_topic")
+"""Before it is only the journal: that is killed where switchovers are."""
 
 
 def test_the_recovery_acts_on_the_world_in_every_way_that_is_killed_below() -> None:
     assert {"emitter", "send", "commit", "delete_topic", "make_topic_like", "ensure_topic", "set_positions"} <= set(ACTS)
 
 
-@pytest.mark.parametrize("at", range(1, len(ACTS)), ids=[f"{n}-{name}" for n, name in enumerate(ACTS)][1:])
+@pytest.mark.parametrize("at", range(FIRST, len(ACTS)), ids=[f"{n}-{name}" for n, name in enumerate(ACTS)][FIRST:])
 def test_the_agent_may_be_killed_after_any_act_of_the_recovery(at: int) -> None:
     estate = about_to_go_home()
     tail = only_in(estate)

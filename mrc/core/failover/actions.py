@@ -124,7 +124,7 @@ _ROWS: Mapping[str, Action] = {
         does="leave the old log as it is, or make its topics anew and copy them again; then the flow into it must run and be caught up",
         needs={"failback": _facts("accounted")},
         gives=_facts("old-log-settled"),
-        why_no_undo="a log that was made anew holds all that the source has; what it alone had was accounted for first",
+        undo="finish making topics anew where that was begun",
         required=_HOME,
     ),
     "attest": Action(

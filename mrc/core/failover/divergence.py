@@ -247,7 +247,14 @@ def pattern_copies(settings: Mapping[str, str], topic: str) -> bool:
     """Whether a MirrorSourceConnector with these settings would copy a topic (Kafka's ``DefaultTopicFilter``)."""
 
     def matches(listed: str) -> bool:
-        return any(re.fullmatch(one.strip(), topic) is not None for one in listed.split(",") if one.strip())
+        return any(_matches(one.strip(), topic) for one in listed.split(",") if one.strip())
 
     excluded = settings.get("topics.exclude", r"mm2.*\.internal,.*[\-\.]internal,.*\.replica,__.*")
     return matches(settings.get("topics", ".*")) and not matches(excluded)
+
+
+def _matches(pattern: str, topic: str) -> bool:
+    try:
+        return re.fullmatch(pattern, topic) is not None
+    except re.error:
+        return False  # one of Java's own: it would have to be looked at by a person, and names most often stand there plainly
