@@ -429,13 +429,21 @@ def outgoing(tp: TopicPartition, value: bytes, timestamp_ms: int) -> Outgoing:
     return Outgoing(tp, b"k", value, timestamp_ms, (("origin", value), ("empty", None)))
 
 
+def own_topic(stage: ClusterStage) -> TopicPartition:
+    """A topic that mrc may write."""
+    name = f"mrc.{fresh_group()}"
+    stage.cluster.ensure_topic(name, compacted=False)
+    eventually(lambda: None, lambda: name in stage.cluster.topics([name]))
+    return TopicPartition(name, 0)
+
+
 def values(stage: ClusterStage, tp: TopicPartition) -> list[bytes | None]:
     return [record.value for record in stage.cluster.records(tp, at(0), 100)]
 
 
 def test_what_an_emitter_sends_is_seen_once_it_is_committed_with_its_time_and_headers(stage: ClusterStage) -> None:
-    one, other = (TopicPartition(stage.topic(), 0) for _ in range(2))
-    emitter = stage.cluster.emitter(fresh_group())
+    one, other = own_topic(stage), own_topic(stage)
+    emitter = stage.cluster.emitter(f"mrc.recovery.{fresh_group()}")
     now_ms = int(time.time() * 1000)
     emitter.send([outgoing(one, b"1", now_ms), outgoing(other, b"2", now_ms)])
     emitter.send([outgoing(one, b"3", now_ms)])
@@ -450,7 +458,7 @@ def test_what_an_emitter_sends_is_seen_once_it_is_committed_with_its_time_and_he
 
 
 def test_the_next_emitter_of_a_name_breaks_off_what_the_last_one_left_open_and_ends_it(stage: ClusterStage) -> None:
-    tp, name = TopicPartition(stage.topic(), 0), fresh_group()
+    tp, name = own_topic(stage), f"mrc.recovery.{fresh_group()}"
     now_ms = int(time.time() * 1000)
     sleeper = stage.cluster.emitter(name)
     sleeper.send([outgoing(tp, b"kept", now_ms)])
@@ -469,7 +477,9 @@ def test_the_next_emitter_of_a_name_breaks_off_what_the_last_one_left_open_and_e
 
 
 def test_a_topic_is_made_anew_with_another_id_and_its_settings(stage: ClusterStage) -> None:
-    name = stage.topic(2, retention_ms="7200000")
+    name = f"mrc.{fresh_group()}"
+    stage.cluster.make_topic_like(name, 2, {"retention.ms": "7200000"})
+    eventually(lambda: None, lambda: name in stage.cluster.topics([name]))
     before = stage.cluster.topics([name])[name]
     stage.cluster.make_topic_like(name, 5, {})
     assert stage.cluster.topics([name])[name] == before

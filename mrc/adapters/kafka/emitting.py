@@ -114,7 +114,8 @@ class KafkaEmitter:
                 call(producer, max(0.1, left_s))
                 return
             except KafkaException as error:
-                producer.poll(0)
+                with contextlib.suppress(KafkaException):  # of a producer that is done for: its error is in hand already
+                    producer.poll(0)
                 self._complaints.raise_refused(began_s, self._region)
                 failure: KafkaError = error.args[0]
                 if not failure.retriable():
