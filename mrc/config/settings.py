@@ -229,7 +229,7 @@ class DivergenceSettings(Written, frozen=True):
     resolve: ResolvePolicy = "quarantine"
     topics: dict[TopicName, ResolvePolicy] = {}
     old_log: OldLogPolicy = "keep"
-    records_per_second: Annotated[int, Meta(ge=1, le=1_000_000)] = 5_000
+    records_per_second: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
 
 
 class ReplicationGroup(Written, frozen=True):
