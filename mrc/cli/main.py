@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("mrc.cli.moves:plan", "Show what a move would do, and what forbids it."),
     "switchover": ("mrc.cli.moves:switchover", "Move the unit to a healthy region, losing nothing."),
     "failover": ("mrc.cli.moves:failover", "Open a region after the active one has died."),
+    "failback": ("mrc.cli.moves:failback", "Go home after a failover: recover, account, switch over."),
     "fence": ("mrc.cli.moves:fence", "Close the open region to writers until a person opens it again."),
     "history": ("mrc.cli.moves:history", "List the executions, newest first."),
     "watch": ("mrc.cli.moves:watch", "Follow an execution until it ends."),
