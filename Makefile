@@ -1,6 +1,6 @@
-# make setup   everything that the rest needs: .venv, Java, Maven, the sandbox's jars
-# make check   format, lint, types, imports, API, generated code and the tests that need no server
-# make test    setup, then all of check and the tests on real servers
+# make setup   everything that the rest needs: .venv, Java, Maven, Chromium, the sandbox's jars, HAProxy and a name server for tests
+# make check   format, lint, types, imports, API, generated code and the tests that need no server and no browser
+# make test    setup, then all of check and the tests on real servers and in Chromium
 # make test-full  the same with a million random histories, translation judged with exactly-once MirrorMaker too, and ten kills
 # make e2e     the tests on real servers only; K=expression chooses some
 # make demo    a region dies, the other takes over, everything comes home; REPORT=file writes JSON
@@ -18,6 +18,8 @@ PIP := pip --disable-pip-version-check --quiet
 
 setup: python
 	@scripts/java
+	@scripts/routers
+	@scripts/chromium
 	@$(BIN)/python -m mrc.sandbox jars >/dev/null
 
 python: $(VENV)/.mrc-installed
@@ -36,13 +38,13 @@ lint: python
 	@scripts/lint
 
 check: lint
-	@MRC_HISTORIES=4000 MRC_SIM_SEEDS=60 exec scripts/test -q -m "not server"
+	@MRC_HISTORIES=4000 MRC_CONFLICT_HISTORIES=2000 MRC_SIM_SEEDS=60 exec scripts/test -q -m "not server and not browser"
 
 test: setup lint
 	@scripts/test -q
 
 test-full: setup lint
-	@MRC_HISTORIES=1000000 MRC_CONFORMANCE=all MRC_KILLS=10 exec scripts/test -q
+	@MRC_HISTORIES=1000000 MRC_CONFLICT_HISTORIES=1000000 MRC_CONFORMANCE=all MRC_KILLS=10 exec scripts/test -q
 
 e2e: setup
 	@exec scripts/test -v -m server $(if $(K),-k "$(K)")

@@ -16,10 +16,11 @@ import msgspec
 from mrc.core.inventory import Binding as Binding
 from mrc.core.inventory import FlowStatus as FlowStatus
 from mrc.core.inventory import GroupInfo as GroupInfo
+from mrc.core.inventory import Pointing as Pointing
 from mrc.core.inventory import Position as Position
 from mrc.core.inventory import ProbeAnswer as ProbeAnswer
 from mrc.core.inventory import TopicInfo as TopicInfo
-from mrc.core.model import GroupId, Offset, TopicPartition
+from mrc.core.model import GroupId, Offset, Region, TopicPartition
 from mrc.core.model import Record as Record
 from mrc.core.model import Seen as Seen
 from mrc.core.translation.sight import Isolation as Isolation
@@ -213,6 +214,9 @@ class Cluster(Protocol):
     def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         """Return those of ``names`` that exist."""
 
+    def topic_names(self) -> list[str]:
+        """Return the names of all topics, internal ones too."""
+
     def starts(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, Offset]:
         """Return log start offsets."""
 
@@ -294,6 +298,9 @@ class Cluster(Protocol):
     def emitter(self, name: str) -> Emitter:
         """Return an emitter, once the transaction of every earlier one of this name has ended."""
 
+    def remove_topics(self, names: Iterable[str]) -> None:
+        """Delete some of mrc's own topics; harmless when they are gone."""
+
     def append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Append keyed records to one of mrc's own topics; returns when all in-sync replicas have them."""
 
@@ -312,6 +319,18 @@ class Replicator(Protocol):
 
     def settings(self, connector: str) -> dict[str, str]:
         """Return the connector's configuration; empty where there is none."""
+
+    def configurations(self) -> dict[str, dict[str, str]]:
+        """Return the configuration of every connector of the Connect cluster, by name."""
+
+    def create(self, connector: str, settings: Mapping[str, str]) -> None:
+        """Make a connector, STOPPED, without tasks; one that is there stays as it is. `status` may call it ABSENT for a moment."""
+
+    def configure(self, connector: str, settings: Mapping[str, str]) -> None:
+        """Replace a connector's whole configuration; whether it runs stays as it is."""
+
+    def delete(self, connector: str) -> None:
+        """Remove a connector; harmless when it is gone. Connect keeps its positions: one made anew begins there."""
 
     def stop(self, connector: str) -> None:
         """Ask the connector to stop; harmless when it is stopped. Its tasks end later: see `status`."""
@@ -342,6 +361,26 @@ class Hook(Protocol):
         """Send ``facts`` as JSON body (GET: no body) to an http or https address; return the answer's text, its beginning if it is long.
 
         Raises ``HOOK_FAILED`` for a status that is not 2xx, a redirect too, and where there is none within ``timeout_s``.
+        """
+
+
+class Route(Protocol):
+    """Where clients are sent that do not follow the active-region record: a name in DNS, servers of HAProxy, a command.
+
+    Raises ``ROUTE_UNREACHABLE`` (retryable; what was asked may have happened) where there is no answer in time or none that can be
+    read, and ``ROUTE_REFUSED`` where the other side does not let mrc do it.
+    """
+
+    name: str
+
+    def read(self) -> Pointing:
+        """Return where the route leads, asked anew at the place that decides it."""
+
+    def point(self, region: Region, seen: Pointing, told: Mapping[str, str]) -> None:
+        """Let the route lead to ``region``, provided that it is as it was ``seen``; returns when that was read back.
+
+        Raises ``ROUTE_CHANGED`` when it is not as it was seen (nothing is overwritten), or when something else was read back.
+        ``told`` are facts for a command of the operator's: execution, epoch. May be done more than once.
         """
 
 

@@ -11,10 +11,10 @@ import threading
 from collections.abc import Iterable, Mapping
 
 from mrc.agent.estate import Estate
+from mrc.agent.pairs import Pair, oriented
 from mrc.core.errors import MrcError
 from mrc.core.inventory import TopicInfo
-from mrc.core.model import Flow, Offset, TopicPartition, target_topic
-from mrc.core.translation.aligner import Aligner
+from mrc.core.model import Flow, Offset, TopicPartition
 from mrc.core.translation.changed import Changed, changed
 from mrc.core.translation.offset_map import OffsetMap
 from mrc.core.translation.sight import Sights
@@ -33,33 +33,6 @@ ANEW_TOLD_MS = 24 * 3_600_000
 
 POLL_RECORDS = 5_000
 POLL_S = 0.02
-
-
-class Pair:
-    """One partition: its aligner, its name on both sides, and how much of its map is stored."""
-
-    def __init__(self, source: TopicPartition, target: TopicPartition, known: OffsetMap, ids: tuple[str, str], *, stamped: bool) -> None:
-        self.source = source
-        self.target = target
-        self.ids = ids
-        self.aligner = Aligner(known, stamped=stamped)
-        self.stored_first = known.first
-        self.stored_at = (known.resolved_source, known.resolved_target)
-        self.source_read_through = self.target_read_through = False
-        self.changed: Changed | None = None
-        self.compacted = False
-        self.sight = ""
-        self.anew: Anew | None = None
-
-    @property
-    def read_through(self) -> bool:
-        """Whether both logs were read to their ends since this agent reads them: nothing old can cast doubt any more."""
-        return self.source_read_through and self.target_read_through
-
-    @property
-    def known(self) -> OffsetMap:
-        """The partition's offset map."""
-        return self.aligner.map
 
 
 class Alignment:
@@ -94,6 +67,7 @@ class Alignment:
         self._stored_at_s = 0.0
         self._refreshed_at_s = 0.0
         self._shape: object = None
+        self._names = estate.unit.counterparts(flow.source)
 
     # -- opening and closing
 
@@ -113,7 +87,7 @@ class Alignment:
             self._out_of_range = False
             self._load()
             target = self.estate.clusters[self.flow.target]
-            start = {p.target: Offset(p.aligner.target_position) for p in self.pairs.values()}
+            start = {p.target: Offset(p.target_position) for p in self.pairs.values()}
             self._target_reader = target.reader(start, self.sights.target)
         if self._source_reader is None and not self._half_known and self._may_try_source():
             try:
@@ -124,24 +98,23 @@ class Alignment:
     def _source_answers(self) -> bool:
         """Ask before what serves meanwhile is given up: a dead source is asked again and again."""
         try:
-            self.estate.clusters[self.flow.source].topics(self.estate.unit.topics)
+            self.estate.clusters[self.flow.source].topics(tuple(self._names))
         except MrcError as error:
             self._source_failed(error)
             return False
         return True
 
     def _load(self) -> None:
-        target, policy = self.estate.clusters[self.flow.target], self.estate.unit.policy
+        target, names = self.estate.clusters[self.flow.target], self._names
         stored = target.load(self.topic)
-        names = {topic: target_topic(policy, self.flow.source, topic) for topic in self.estate.unit.topics}
         there = target.topics(list(names.values()))
         try:
-            here: Mapping[str, TopicInfo] = self.estate.clusters[self.flow.source].topics(self.estate.unit.topics)
+            here: Mapping[str, TopicInfo] = self.estate.clusters[self.flow.source].topics(tuple(names))
         except MrcError as error:
             self._source_failed(error)
             here = {}
         self._half_known = not here
-        isolation = stored_isolation(stored, self.estate.unit.topics)
+        isolation = stored_isolation(stored, names)
         self.sights = self.estate.sights_of(self.flow, here, there, isolation)
         if self.flow not in self.estate.settings and not isolation:
             # Whether aborted records were copied decides what stands for what: a guess would let groups skip records.
@@ -158,7 +131,7 @@ class Alignment:
                 pair = self._load_pair(stored, TopicPartition(topic, p), TopicPartition(name, p), there[name].topic_id, here)
                 if pair is not None:
                     pair.compacted = any(_compacts(info) for info in (there[name], here.get(topic)))
-                    pair.known.complete = not pair.compacted and not self._transforms
+                    pair.known.complete = not pair.compacted and not self._transforms and not pair.came_back
                     pairs[pair.source] = pair
         with self.lock:
             self.pairs.update(pairs)
@@ -178,6 +151,7 @@ class Alignment:
         if found.wrong:
             self.complaints[str(source)] = Changed("OFFSET_MAP", f"{source}: {found.wrong}")
         start = self.estate.clusters[self.flow.target].starts([target])[target]
+        came_back = source.topic not in self.estate.unit.topics
         known, anew = found.known, found.anew
         if info is None:
             # The source cannot be asked: only what was stored can be used.
@@ -187,14 +161,25 @@ class Alignment:
             return None
         else:
             source_start = self.estate.clusters[self.flow.source].starts([source])[source]
-            if known is None or known.resolved_source < source_start or known.resolved_target < start:
+            begin = oriented(source_start, start, came_back=came_back)
+            if known is None or known.resolved_source < begin[0] or known.resolved_target < begin[1] or self._cut(source, target, known):
                 anew = self._begun_anew(found)
-                known = OffsetMap(source_start, start)
+                known = OffsetMap(*begin)
         if anew is not None and self.estate.clock.now_ms() - anew.at_ms < ANEW_TOLD_MS:
             self.complaints[str(source)] = Changed("OFFSET_MAP", f"{source}: begun anew at {_utc(anew.at_ms)}: {anew.why}")
-        pair = Pair(source, target, known, (source_id, target_id), stamped=stamped)
+        pair = Pair(source, target, known, (source_id, target_id), stamped=stamped, came_back=came_back)
         pair.sight, pair.anew = sight, anew
         return pair
+
+    def _cut(self, source: TopicPartition, target: TopicPartition, known: OffsetMap) -> bool:
+        """Whether a log ends before what was compared of it: it came back shorter, and what is written there now was never compared."""
+        came_back = source.topic not in self.estate.unit.topics
+        of_source, of_target = oriented(known.resolved_source, known.resolved_target, came_back=came_back)
+        clusters = self.estate.clusters
+        return (
+            of_source > clusters[self.flow.source].ends([source], "read_uncommitted")[source]
+            or of_target > clusters[self.flow.target].ends([target], "read_uncommitted")[target]
+        )
 
     def _begun_anew(self, found: Decoded) -> Anew | None:
         """Return the note that a map is begun anew; none where there was none before."""
@@ -202,7 +187,7 @@ class Alignment:
             return Anew(self.estate.clock.now_ms(), found.wrong)
         if found.known is not None and (found.known.last or found.known.unrecognised):
             # Records between the map's end and the log's start are gone and were never compared.
-            return Anew(self.estate.clock.now_ms(), "a log begins later by now than the map had been made to")
+            return Anew(self.estate.clock.now_ms(), "a log begins later by now, or ends earlier, than the map had been made to")
         return found.anew
 
     @property
@@ -220,17 +205,17 @@ class Alignment:
         if self._source_reader is None or now_s - self._refreshed_at_s < REFRESH_EVERY_S:
             return
         self._refreshed_at_s = now_s
-        names = [target_topic(self.estate.unit.policy, self.flow.source, topic) for topic in self.estate.unit.topics]
-        there = self.estate.clusters[self.flow.target].topics(names)
+        there = self.estate.clusters[self.flow.target].topics(tuple(self._names.values()))
         try:
-            here = self.estate.clusters[self.flow.source].topics(self.estate.unit.topics)
+            here = self.estate.clusters[self.flow.source].topics(tuple(self._names))
             sights = self.estate.sights_of(self.flow, here, there)
             if (_shape(here, there), sights, self._transforms) != self._shape:
                 self.store(now=True)
                 self.close()
                 return
             for pair in list(self.pairs.values()):
-                self._look_for_changes(pair)
+                if not pair.came_back:  # the other region's agent looks there
+                    self._look_for_changes(pair)
         except MrcError as error:
             if error.kind == "bug":
                 raise
@@ -258,7 +243,7 @@ class Alignment:
         source = self.estate.clusters[self.flow.source]
         tps = list(self.pairs)
         starts = source.starts(tps)
-        start = {tp: Offset(max(starts[tp], self.pairs[tp].aligner.source_position)) for tp in tps}
+        start = {tp: Offset(max(starts[tp], self.pairs[tp].source_position)) for tp in tps}
         self._source_reader = source.reader(start, self.sights.source)
         self.source_down = None
         self.source_seen_at_ms = self.estate.clock.now_ms()
@@ -327,27 +312,28 @@ class Alignment:
         with self.lock:
             for batch in batches:
                 if source:
-                    pair = self.pairs[batch.tp]
-                    pair.aligner.feed_source(batch.records, batch.position)
-                    pair.source_read_through = pair.source_read_through or batch.at_end
+                    self.pairs[batch.tp].feed_source(batch.records, batch.position, at_end=batch.at_end)
                 else:
-                    pair = self._by_target[batch.tp]
-                    pair.aligner.feed_target(batch.records, batch.position)
-                    pair.target_read_through = pair.target_read_through or batch.at_end
+                    self._by_target[batch.tp].feed_target(batch.records, batch.position, at_end=batch.at_end)
         return any(batch.records for batch in batches)
 
     def _decide(self) -> None:
-        """Ask for the source's ends where a target record waits for them."""
-        stuck = [tp for tp, pair in self.pairs.items() if pair.aligner.stuck]
-        if stuck and self._source_reader is not None:
+        """Ask for the originals' ends where a copy waits for them."""
+        stuck = [pair for pair in self.pairs.values() if pair.aligner.stuck]
+        here, there = [pair.source for pair in stuck if not pair.came_back], [pair.target for pair in stuck if pair.came_back]
+        ends: dict[Pair, Offset] = {}
+        if there:
+            found = self.estate.clusters[self.flow.target].ends(there, self.sights.target.isolation)
+            ends |= {self._by_target[tp]: end for tp, end in found.items()}
+        if here and self._source_reader is not None:
             try:
-                ends = self.estate.clusters[self.flow.source].ends(stuck, self.sights.source.isolation)
+                found = self.estate.clusters[self.flow.source].ends(here, self.sights.source.isolation)
+                ends |= {self.pairs[tp]: end for tp, end in found.items()}
             except MrcError as error:
                 self._source_failed(error)
-                return
-            with self.lock:
-                for tp, end in ends.items():
-                    self.pairs[tp].aligner.note_source_end(end)
+        with self.lock:
+            for pair, end in ends.items():
+                pair.aligner.note_source_end(end)
 
     def pass_below(self, begins: dict[TopicPartition, Offset]) -> None:
         """Say from where the running flow copies: what lies below and has no counterpart yet never will."""
@@ -372,7 +358,7 @@ class Alignment:
             full = {
                 (p.source if side == "source" else p.target)
                 for p in self.pairs.values()
-                if not (p.aligner.wants_source if side == "source" else p.aligner.wants_target)
+                if not (p.wants_source if side == "source" else p.wants_target)
             }
             paused = self._paused[side]
             if full - paused:

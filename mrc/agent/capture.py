@@ -12,14 +12,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from mrc.agent.alignment import Alignment, Pair
+from mrc.agent.alignment import Alignment
 from mrc.agent.commits import FollowedCommits
 from mrc.agent.estate import Estate
+from mrc.agent.pairs import Pair
 from mrc.agent.verifying import verify
 from mrc.core.errors import MrcError
 from mrc.core.failover.findings import spelt
+from mrc.core.failover.measured import rereads
 from mrc.core.inventory import Position
-from mrc.core.model import ActiveRecord, GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, Value, encode, target_topic
+from mrc.core.model import ActiveRecord, GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, Value, encode
 from mrc.core.translation.checkpoint import Checkpoint, CheckpointKey, advance, decode_checkpoints, encode_checkpoint
 from mrc.core.translation.offset_map import REASONS, Bounded, Exact, Translation, Unanswerable
 from mrc.core.translation.sight import Sights
@@ -27,6 +29,9 @@ from mrc.core.views import CheckpointView, FindingView, PartitionLagView, Transl
 
 RECORD_EVERY_S = 0.5
 ENDS_EVERY_S = 1.0
+STARTS_EVERY_S = 10.0
+"""Where logs start tells which copies have been deleted, for people only: a move asks anew, for what it commits."""
+
 SETTLE_EVERY_S = 2.0
 REVIEW_EVERY_S = 5.0
 """How often answers that were final are looked at again: copies that MM2 sends again turn an exact one into a bounded one."""
@@ -83,10 +88,13 @@ class Capture:
         self._ends: dict[TopicPartition, Known[int]] = {}
         self._target_ends: dict[TopicPartition, Offset] = {}
         self._starts: tuple[dict[TopicPartition, Offset], dict[TopicPartition, Offset]] = {}, {}
+        self._starts_at_s = float("-inf")
         self._garbled: list[bytes] = []
         self._reviewed_at_s = self._settled_at_s = self._ends_at_s = self._record_at_s = 0.0
         self._record: ActiveRecord | None = None
         self._running = False
+        self._names = estate.unit.counterparts(self._flow.source)
+        self.rereads = rereads({})
 
     # -- the pump
 
@@ -108,7 +116,7 @@ class Capture:
         self._capture(record, now_s)
         if now_s - self._ends_at_s >= ENDS_EVERY_S:
             self._ends_at_s = now_s
-            self._read_ends()
+            self._read_ends(now_s)
         if now_s - self._settled_at_s >= SETTLE_EVERY_S:
             self._settled_at_s = now_s
             self._settle()
@@ -135,7 +143,7 @@ class Capture:
         for topic in (self._topic, self._alignment.topic):
             target.ensure_topic(topic, compacted=True)
         found, self._garbled = decode_checkpoints(target.load(self._topic))
-        self._checkpoints = {key: one for key, one in found.items() if key.topic in self._estate.unit.topics}
+        self._checkpoints = {key: one for key, one in found.items() if key.topic in self._names}
         self._running = True
 
     def pause(self) -> None:
@@ -154,18 +162,21 @@ class Capture:
         self._ends = {}
         self._target_ends = {}
         self._starts = {}, {}
+        self._starts_at_s = float("-inf")
 
-    def _read_ends(self) -> None:
-        """Read where both logs end (after the positions, so that lag is never negative) and start; keep the time of the source's ends."""
+    def _read_ends(self, now_s: float) -> None:
+        """Read where both logs end (after the positions, so that lag is never negative), and now and then where they start."""
         flow = self._flow
         source, target = self._estate.clusters[flow.source], self._estate.clusters[flow.target]
         targets = [pair.target for pair in self._alignment.pairs.values()]
-        self._target_ends, target_starts = target.ends(targets, "read_committed"), target.starts(targets)
+        self._target_ends = target.ends(targets, "read_committed")
         if not self._alignment.source_readable:
             return
         try:
             ends = source.ends(list(self._alignment.pairs), self._alignment.sights.source.isolation)
-            self._starts = source.starts(list(self._alignment.pairs)), target_starts
+            if now_s - self._starts_at_s >= STARTS_EVERY_S:
+                self._starts = source.starts(list(self._alignment.pairs)), target.starts(targets)
+                self._starts_at_s = now_s
         except MrcError as error:
             self._alignment.source_failed(error)
             return
@@ -229,11 +240,11 @@ class Capture:
         tp = TopicPartition(key.topic, key.partition)
         position = self._commits.positions.get((key.group, tp))
         pair = self._alignment.pairs.get(tp)
-        if position is None or key.topic not in self._estate.unit.topics:
+        if position is None or key.topic not in self._names:
             return True  # gone meanwhile, or on a topic of another replication group
         if pair is None:
             return False  # a partition that the target does not have yet
-        beyond = position.offset > pair.aligner.source_position and pair.aligner.wants_source
+        beyond = position.offset > pair.source_position and pair.wants_source
         if not pair.read_through or (beyond and now_ms - self._due[key] < BEYOND_TOLD_MS):
             return False  # not read that far yet, or not far enough to know of every twin; what is stored stands
         before = self._checkpoints.get(key)
@@ -258,7 +269,7 @@ class Capture:
             return set()
         self._compared = True
         unit = self._estate.unit  # other replication groups, and groups that are configured no more, keep theirs in the same topic
-        ours = (key for key in self._checkpoints if key.topic in unit.topics and key.group in unit.groups)
+        ours = (key for key in self._checkpoints if key.topic in self._names and key.group in unit.groups)
         return {(key.group, TopicPartition(key.topic, key.partition)) for key in ours} - self._commits.positions.keys()
 
     def _withdraw(self, gone: set[CheckpointKey], record: ActiveRecord, now_ms: int) -> None:
@@ -290,11 +301,13 @@ class Capture:
         """See `mrc.agent.steps.Positions`."""
         pending: list[str] = []
         found: dict[GroupId, dict[TopicPartition, Position]] = {}
+        again: dict[GroupId, list[int | None]] = {}
         live = self._live_positions() if source_alive else None
 
         def ready() -> bool:
             pending.clear()
             found.clear()
+            again.clear()
             positions = live if live is not None else self._captured_positions()
             loads = self._alignment.loads
             if positions is None or not self._alignment.loaded:
@@ -309,7 +322,9 @@ class Capture:
                     answer = self._final(tp, known, final=not source_alive)
                     if answer is None:
                         pending.append(f"{group} on {tp} at {known.position.offset}")
-                    elif answer[1] >= 0:
+                        continue
+                    again.setdefault(group, []).append(answer[2])
+                    if answer[1] >= 0:
                         found.setdefault(group, {})[answer[0]] = Position(Offset(answer[1]), known.position.metadata)
                 if self._alignment.loads != loads or not self._alignment.loaded:
                     pending.append("the maps have been loaded anew")
@@ -317,6 +332,7 @@ class Capture:
 
         if not self._estate.wait_until(ready, deadline_s):
             raise MrcError("NOT_VERIFIED", f"positions are not ready: {'; '.join(pending[:5])}", where=str(self._flow), retryable=True)
+        self.rereads = rereads(again)
         return found
 
     def _live_positions(self) -> dict[tuple[GroupId, TopicPartition], _Committed]:
@@ -325,7 +341,7 @@ class Capture:
             (group, tp): _Committed(position)
             for group, positions in source.positions_of(self._estate.unit.groups).items()
             for tp, position in positions.items()
-            if tp.topic in self._estate.unit.topics
+            if tp.topic in self._names
         }
 
     def _captured_positions(self) -> dict[tuple[GroupId, TopicPartition], _Committed] | None:
@@ -350,22 +366,24 @@ class Capture:
         ends = self._estate.clusters[self._flow.target].ends([p.target for p in pairs], "read_committed")
         with self._alignment.lock:
             if both:
-                return all(p.aligner.target_position >= ends[p.target] and p.source_read_through for p in pairs)
+                return all((p.target_position >= ends[p.target] or p.came_back) and p.source_read_through for p in pairs)
             # Without the source a full window cannot be decided any more: answers stay behind the last pair.
-            return all(p.aligner.target_position >= ends[p.target] or not p.aligner.wants_target for p in pairs)
+            return all(p.target_position >= ends[p.target] or not p.wants_target for p in pairs)
 
-    def _final(self, tp: TopicPartition, known: _Committed, *, final: bool) -> tuple[TopicPartition, int] | None:
-        """Return the target partition and offset (-1: begin at the log's start), or None while there is no answer yet."""
+    def _final(self, tp: TopicPartition, known: _Committed, *, final: bool) -> tuple[TopicPartition, int, int | None] | None:
+        """Return the target partition, the offset (-1: begin at the log's start) and how many records repeat at most (None: nobody knows).
+
+        None while there is no answer yet.
+        """
         with self._alignment.lock:
             pair = self._alignment.pairs.get(tp)
             target_id = self._alignment.target_ids.get(tp.topic, "")
-            answer = pair.known.to_target(known.position.offset, final=final) if pair else None
+            answer = pair.to_target(known.position.offset, final=final) if pair else None
         if pair is None:
-            topic = target_topic(self._estate.unit.policy, self._flow.source, tp.topic)
-            return (TopicPartition(topic, tp.partition), known.floor(target_id)) if final else None
+            return (TopicPartition(self._names[tp.topic], tp.partition), known.floor(target_id), None) if final else None
         if isinstance(answer, Exact | Bounded):
-            return pair.target, answer.offset
-        return (pair.target, known.floor(target_id)) if final else None
+            return pair.target, answer.offset, answer.repeats_max if isinstance(answer, Bounded) else 0
+        return (pair.target, known.floor(target_id), None) if final else None
 
     @property
     def sights(self) -> Sights:
@@ -380,8 +398,8 @@ class Capture:
             pairs = list(self._alignment.pairs.values())
             if not pairs or not self._ends or not self._target_ends:
                 return "the capture has not looked at the logs' ends yet"
-            unread = sum(max(0, end.value - pair.aligner.source_position) for pair in pairs if (end := self._ends.get(pair.source)))
-            unread += sum(max(0, self._target_ends.get(pair.target, 0) - pair.aligner.target_position) for pair in pairs)
+            unread = sum(max(0, end.value - pair.source_position) for pair in pairs if (end := self._ends.get(pair.source)))
+            unread += sum(max(0, self._target_ends.get(pair.target, 0) - pair.target_position) for pair in pairs)
         return f"the capture still has {unread:,} offsets of both logs to read" if unread > UNREAD_MAX else ""
 
     def source_topic_ids(self) -> dict[str, str]:
@@ -392,7 +410,7 @@ class Capture:
     def last_mirrored(self) -> dict[TopicPartition, int]:
         """See `mrc.agent.steps.Positions`."""
         with self._alignment.lock:
-            return {tp: pair.known.last[0] for tp, pair in self._alignment.pairs.items() if pair.known.last}
+            return {tp: pair.known.last[0] for tp, pair in self._alignment.pairs.items() if pair.known.last and not pair.came_back}
 
     def standby_positions(self) -> dict[GroupId, dict[TopicPartition, Position]]:
         """Return the safe target position of every group on every partition that has one, for keeping them in the standby."""
@@ -431,7 +449,7 @@ class Capture:
             if source == self._flow.source:
                 answer = _answer(pair, offset)
             elif pair.target_read_through:
-                answer = pair.known.to_source(offset)
+                answer = pair.to_source(offset)
             else:
                 # What is still to be read may be later copies of earlier records.
                 answer = Unanswerable("not-yet-read")
@@ -445,9 +463,14 @@ class Capture:
             found.append(FindingView("COMMITS_NOT_FOLLOWED", "warning", message, str(self._flow.source)))
         found += [FindingView(c.code, "warning", c.message, where) for where, c in sorted(self._alignment.complaints.copy().items())]
         found += self._lacking()
-        positions = {(key.group, TopicPartition(key.topic, key.partition)): c.source_offset for key, c in self._checkpoints.copy().items()}
-        found += self._deleted(positions, self._starts)
-        found += self._unanswered()
+        if self._record is None or (self._record.region, self._record.state) != (self._flow.target, "open"):
+            # Under the default policy positions of the standby are captured too; nobody moves away from there.
+            positions = {
+                (key.group, TopicPartition(key.topic, key.partition)): c.source_offset for key, c in self._checkpoints.copy().items()
+            }
+            found += self._deleted(positions, self._starts)
+            found += self._unanswered()
+        found += self._read_in_part()
         if self._running and (behind := self.behind()):
             found.append(FindingView("CAPTURE_BEHIND", "warning", behind, str(self._flow)))
         return tuple(found)
@@ -491,7 +514,7 @@ class Capture:
                 pair = self._alignment.pairs.get(tp)
                 if pair is None or pair.target not in starts[1]:
                     continue
-                deleted = pair.known.deleted(max(position, starts[0].get(tp, 0)), starts[1][pair.target])
+                deleted = pair.deleted(max(position, starts[0].get(tp, 0)), starts[1][pair.target])
             if deleted.records:
                 message = (
                     f"{group} on {tp} at {position} would skip up to {deleted.records:,} records that {flow.source} holds and "
@@ -513,15 +536,53 @@ class Capture:
             for (topic, reason), places in found.items()
         ]
 
+    def _read_in_part(self) -> list[FindingView]:
+        """Return which groups read a topic and not the one with the other region's records, where there are some.
+
+        Only the default policy has such topics. mrc sees what groups have committed, not what they subscribe to.
+        """
+        unit, flow, record = self._estate.unit, self._flow, self._record
+        if record is None or record.region != flow.source:
+            return []
+        records: dict[str, int] = {}
+        for tp, end in self._ends.copy().items():
+            records[tp.topic] = records.get(tp.topic, 0) + max(0, end.value - self._starts[0].get(tp, 0))
+        held: dict[GroupId, set[str]] = {}
+        for group, tp in self._commits.positions.copy():
+            held.setdefault(group, set()).add(tp.topic)
+        return [
+            FindingView(
+                "COPIES_NOT_READ",
+                "warning",
+                f"{group} has positions on {read} in {flow.source} and none on {unread}, which holds {records[unread]:,} offsets: it must "
+                f"read both; a move lets it begin {self._names[unread]} in {flow.target} at the log's start",
+                unread,
+            )
+            for group in sorted(held.keys() & set(unit.groups))
+            for pair in zip(unit.topics, unit.copies(flow.source), strict=False)
+            for read, unread in (pair, pair[::-1])
+            if read in held[group] and unread not in held[group] and records.get(unread)
+        ]
+
     def obstacles(self) -> list[FindingView]:
         """See `mrc.agent.steps.Positions`."""
         return [one for one in self.findings() if one.code in FORBID_PLANNED]
+
+    def lag(self) -> tuple[Reading[float], Reading[float]]:
+        """Return the flow's lag in records and seconds; unknown while it is not captured."""
+        now_ms = self._estate.clock.now_ms()
+        if not self._running:
+            stopped = Unknown("not-captured", f"{self._flow} is not captured now", now_ms)
+            return stopped, stopped
+        with self._alignment.lock:
+            partitions = [self._lag(pair, now_ms) for pair in self._alignment.pairs.values()]
+        return _total([p.lag_records for p in partitions], sum, now_ms), _total([p.lag_seconds for p in partitions], max, now_ms)
 
     def snapshot(self) -> CaptureView:
         """Return lag and checkpoints as they stand."""
         now_ms = self._estate.clock.now_ms()
         with self._alignment.lock:
-            partitions = tuple(self._lag(pair, now_ms) for _, pair in sorted(self._alignment.pairs.items()))
+            partitions = tuple(self._lag(pair, now_ms) for _, pair in sorted(self._alignment.pairs.items()) if not pair.came_back)
         checkpoints = tuple(self._view(key, checkpoint, now_ms) for key, checkpoint in sorted(self._checkpoints.copy().items(), key=_order))
         records = _total([p.lag_records for p in partitions], sum, now_ms)
         seconds = _total([p.lag_seconds for p in partitions], max, now_ms)
@@ -550,7 +611,7 @@ class Capture:
         if isinstance(records, Known) and isinstance(seconds, Known):
             return f"at least {records.value:.0f} records, {seconds.value:.1f} s, as of now"
         with self._alignment.lock:
-            pending = sum(pair.aligner.pending_source for pair in self._alignment.pairs.values())
+            pending = sum(pair.aligner.pending_source for pair in self._alignment.pairs.values() if not pair.came_back)
         reason = records.reason if isinstance(records, Unknown) else "unknown"
         if not self._alignment.source_seen_at_ms:
             return f"unknown: {reason}"
@@ -583,7 +644,7 @@ class Capture:
 
 def _answer(pair: Pair, offset: Offset) -> Translation:
     """Translate into the target; where no copy is recognised, say that rather than that none was made."""
-    answer = pair.known.to_target(offset)
+    answer = pair.to_target(offset)
     if isinstance(answer, Unanswerable) and pair.changed is not None:
         return Unanswerable("records-changed")
     return answer

@@ -14,7 +14,7 @@ from mrc.agent.coordinator import Coordinator
 from mrc.agent.inspection import named, spots
 from mrc.core.errors import MrcError
 from mrc.core.inventory import Unit
-from mrc.core.model import GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, target_topic
+from mrc.core.model import GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown
 from mrc.core.translation.checkpoint import CheckpointKey
 from mrc.core.views import CommittedView, ForgottenView
 from mrc.ports import Cluster, Position
@@ -56,7 +56,7 @@ def within(cluster: Cluster, wanted: Mapping[TopicPartition, Position]) -> Ready
 
 def require_topics(unit: Unit, source: Region, wanted: Iterable[TopicPartition]) -> None:
     """Raise ``UNKNOWN_TOPIC`` for a topic that is none of the unit's in the region that ``source`` flows into."""
-    ours = {target_topic(unit.policy, source, topic) for topic in unit.topics}
+    ours = set(unit.read_in(unit.other(source)))
     strange = sorted({tp.topic for tp in wanted} - ours)
     if strange:
         raise MrcError("UNKNOWN_TOPIC", f"{strange[0]!r} is no topic of {unit.name} there; there are: {', '.join(sorted(ours))}")

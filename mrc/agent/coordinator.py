@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from mrc.agent import fencing, flowing
+from mrc.agent import fencing, flowing, routing
 from mrc.agent.archive import Archive
 from mrc.agent.capture import Capture
 from mrc.agent.estate import Estate
 from mrc.agent.mover import Mover
 from mrc.agent.observer import Observer
 from mrc.agent.quorum import Absence, SelfFence
+from mrc.agent.recording import Recorder
 from mrc.agent.syncing import LiveSync
 from mrc.core.errors import MrcError
+from mrc.core.failover import routes
 from mrc.core.failover.execution import ENDED, AbortAsked, Run
 from mrc.core.failover.plan import as_seen
 from mrc.core.failover.runbook import Runbook, approval_of
@@ -42,6 +44,7 @@ class Coordinator:
         self.absence = Absence(estate, estate.unit.other(estate.region))
         self.changed = threading.Condition()
         self.mover = Mover(estate, agent, self.capture, self.observer.observe, self._notify)
+        self.recorder = Recorder(estate, self.observer, self.capture, lambda: self.mover.run)
         self.last_run: Run | None = None
         self._fences: dict[Region, FenceView] = {}
         self._proved_at_s: dict[Region, float] = {}
@@ -71,9 +74,9 @@ class Coordinator:
         return self.capture.findings() + self.sync.findings() + self.archive.findings()
 
     def as_seen(self, runbook: Runbook) -> Runbook:
-        """Return a runbook for a move to this region, with its conditions judged by what the observer saw last."""
+        """Return a runbook for a move to this region: conditions judged by what the observer saw last, approvals that the unit needs."""
         source = self.observer.region(self.estate.unit.other(self.estate.region))
-        return as_seen(runbook, source_reachable=isinstance(source.kafka, Known))
+        return routes.asking(as_seen(runbook, source_reachable=isinstance(source.kafka, Known)), self.estate.unit)
 
     # -- pumps
 
@@ -129,6 +132,15 @@ class Coordinator:
         """Reconcile the flow into this region; return what was done."""
         return flowing.reconcile(self.estate, self.estate.leadership.check) if self.leads else ""
 
+    def route_tick(self) -> tuple[str, ...]:
+        """Look where clients are sent, and reconcile it; return what was changed."""
+        if not self.leads:
+            return ()
+        try:
+            return routing.reconcile(self.estate, self.estate.leadership.check)
+        finally:
+            self.observer.refresh_routes()
+
     def capture_tick(self) -> bool:
         """Read on, capture and translate; return whether there was anything new.
 
@@ -148,10 +160,14 @@ class Coordinator:
 
     def archive_tick(self) -> bool:
         """Keep what has ended in this region's own cluster; return whether anything was written."""
+        return self.archive.tick() if self.leads else False
+
+    def record_tick(self) -> bool:
+        """Take a sample of what moves; return whether one was written."""
         if not self.leads:
-            self.archive.forget()
+            self.recorder.forget()
             return False
-        return self.archive.tick()
+        return self.recorder.tick()
 
     def move_tick(self) -> bool:
         """Carry the running execution on by one event or effect; return whether there was anything to do."""

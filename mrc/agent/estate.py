@@ -10,9 +10,9 @@ from mrc.agent.leadership import Leadership
 from mrc.agent.store import Store
 from mrc.core.errors import MrcError
 from mrc.core.inventory import TopicInfo, Unit
-from mrc.core.model import ActiveRecord, Flow, Region, TopicPartition, target_topic
+from mrc.core.model import ActiveRecord, Flow, Region, TopicPartition
 from mrc.core.translation.sight import Sights, sights
-from mrc.ports import Clock, Cluster, Hook, Replicator
+from mrc.ports import Clock, Cluster, Hook, Replicator, Route
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Estate:
         region: the agent's own region.
         replicators: Connect of the flows *into* each region.
         super_users: what the configuration says of each region's ``super.users``; None: nothing.
-        route: argv of the routing command; empty where there is none.
+        route: argv of the routing command that is not read back; empty where there is none.
+        routes: what sends clients to a region and can be read back.
         committing: held by whoever commits positions, so that a move's are the last.
         settings: of the flows' source connectors, as Connect told them last.
         led_beside: asks the region's other agents, not ZooKeeper, whether one of them leads; False also where none answers.
@@ -38,6 +39,7 @@ class Estate:
     clock: Clock
     hook: Hook
     route: Sequence[str] = ()
+    routes: Sequence[Route] = ()
     super_users: Mapping[Region, tuple[str, ...] | None] = field(default_factory=dict)
     committing: threading.Lock = field(default_factory=threading.Lock)
     settings: dict[Flow, Mapping[str, str]] = field(default_factory=dict)
@@ -54,8 +56,8 @@ class Estate:
     def sights(self, flow: Flow) -> Sights:
         """Return how to look at a flow's logs, from fresh settings of both sides. Raises world errors."""
         unit = self.unit
-        names = tuple(target_topic(unit.policy, flow.source, topic) for topic in unit.topics)
-        return self.sights_of(flow, self.clusters[flow.source].topics(unit.topics), self.clusters[flow.target].topics(names))
+        here, there = (self.clusters[region].topics(unit.read_in(region)) for region in (flow.source, flow.target))
+        return self.sights_of(flow, here, there)
 
     def sights_of(self, flow: Flow, here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo], isolation: str = "") -> Sights:
         """The same from topics that were described already; a side that does not answer is empty, and the other decides.
@@ -71,15 +73,28 @@ class Estate:
             if error.kind == "bug":
                 raise
         unheard = {"source.consumer.isolation.level": isolation} if isolation else {}
-        return sights(self.unit.policy, flow.source, here, there, self.settings.get(flow, unheard))
+        return sights(self.unit.counterparts(flow.source), here, there, self.settings.get(flow, unheard))
+
+    def broker_settings(self, region: Region) -> Mapping[str, str]:
+        """Return what the region's brokers say of themselves, and what the configuration says where they say nothing."""
+        declared = self.super_users.get(region)
+        said = self.clusters[region].broker_settings()
+        return said if declared is None else {"super.users": ";".join(declared), **said}
 
     def partitions(self, region: Region) -> list[TopicPartition]:
-        """Return all partitions of the unit's topics in a region. Raises ``UNKNOWN_TOPIC`` when one does not exist."""
-        infos = self.clusters[region].topics(self.unit.topics)
-        missing = [topic for topic in self.unit.topics if topic not in infos]
+        """Return all partitions of the topics that are written in a region. Raises ``UNKNOWN_TOPIC`` when one does not exist."""
+        return self._partitions(region, self.unit.topics)
+
+    def read_partitions(self, region: Region) -> list[TopicPartition]:
+        """Return all partitions that groups read in a region, as `partitions`."""
+        return self._partitions(region, self.unit.read_in(region))
+
+    def _partitions(self, region: Region, topics: Sequence[str]) -> list[TopicPartition]:
+        infos = self.clusters[region].topics(topics)
+        missing = [topic for topic in topics if topic not in infos]
         if missing:
             raise MrcError("UNKNOWN_TOPIC", f"topic {missing[0]} does not exist", where=str(region))
-        return [TopicPartition(topic, p) for topic in self.unit.topics for p in range(len(infos[topic].leaders))]
+        return [TopicPartition(topic, p) for topic in topics for p in range(len(infos[topic].leaders))]
 
     def require_record(self) -> tuple[ActiveRecord, int]:
         """Return the active-region record with its version. Raises ``NO_ACTIVE_RECORD``."""

@@ -50,7 +50,11 @@ def explain(coordinator: Coordinator, group: str, topic: str, partition: int | N
     ]
     if not chosen:
         wanted = f"{topic or 'any topic'}{'' if partition is None else f'-{partition}'}"
-        raise MrcError("UNKNOWN_TOPIC", f"there is no {wanted} here; there are: {', '.join(unit.topics)}", where=str(coordinator.flow))
+        raise MrcError(
+            "UNKNOWN_TOPIC",
+            f"there is no {wanted} here; there are: {', '.join(unit.read_in(coordinator.flow.source))}",
+            where=str(coordinator.flow),
+        )
     read = _read_syncs(coordinator)
     silent: dict[Region, Unknown] = {}
     for spot in chosen:

@@ -298,7 +298,11 @@ def _require_ready(work: Work) -> None:
             "NOT_VERIFIED", f"{work.forward} does not start at its recorded positions yet", where=str(work.forward), retryable=True
         )
     inventory = msgspec.structs.replace(work.observe(), execution="")
-    against = [one for one in findings(inventory, "switchover", work.plan.target, attested=False) if one.severity == "error"]
+    against = [
+        one
+        for one in findings(inventory, "switchover", work.plan.target, attested=False, restarted=work.plan.restarted)
+        if one.severity == "error"
+    ]
     against += work.positions.obstacles()
     if against:
         raise MrcError("PLAN_REFUSED", spelt(against), retryable=True)

@@ -1,5 +1,7 @@
 """Fences: reconciled to the active-region record, always, by every leading agent that reaches the region.
 
+A flow that a failover could not stop is refused its writes in the same way, for as long as `mrc.agent.blocking` says.
+
 Anybody who leads may add refusals; only the region's own leader (or the mover, which leads in the region it opens) takes
 them away, right after a transaction has shown that the record still wants it. Bindings that mrc did not add are
 never removed. What agents added while they heard no ZooKeeper majority (`mrc.agent.quorum`) is marked as theirs in the cluster
@@ -7,6 +9,8 @@ itself, and noted as soon as a leader sees it.
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from mrc.agent.estate import Estate
 from mrc.agent.store import LeaderCheck
@@ -36,7 +40,7 @@ class Proof(Value, frozen=True):
 
 
 def reconcile(estate: Estate, region: Region, lead: LeaderCheck) -> bool:
-    """Make a region's refusals what the record wants; return whether anything was changed.
+    """Make a region's refusals what the record and a flow block want; return whether anything was changed.
 
     Raises:
         MrcError: world errors; ``STALE_TERM`` when the record changed meanwhile (the caller comes again).
@@ -50,31 +54,33 @@ def reconcile(estate: Estate, region: Region, lead: LeaderCheck) -> bool:
     imposed = fence.self_imposed(estate.unit, existing)
     if imposed.marks and region == estate.region:
         # Made without ZooKeeper: from now on they are noted as any other, and go as any other.
-        estate.store.put_fence(lead, region, _fence(ours | (imposed.made & existing)), version, record_version)
+        estate.store.put_fence(lead, region, _noting(stored, ours | (imposed.made & existing)), version, record_version)
         lead()
         cluster.remove_bindings(imposed.marks)
         return True
     desired = fence.denies(estate.unit, existing, want)
+    if stored.block:
+        desired |= fence.flow_block(estate.unit)
     missing = desired - existing
     extra = (ours & existing) - desired
     if missing:
         # Noted before they are made: a successor then knows them, and removes only what is noted.
-        estate.store.put_fence(lead, region, _fence(ours | missing), version, record_version)
+        estate.store.put_fence(lead, region, _noting(stored, ours | missing), version, record_version)
         lead()
         cluster.add_bindings(missing)
         return True
     if extra and region == estate.region:
-        estate.store.put_fence(lead, region, _fence(ours), version, record_version)
+        estate.store.put_fence(lead, region, _noting(stored, ours), version, record_version)
         lead()
         cluster.remove_bindings(extra)
         stored, version = estate.store.fence(region)
-        estate.store.put_fence(lead, region, _fence(frozenset(stored.bindings) - extra), version, record_version)
+        estate.store.put_fence(lead, region, _noting(stored, frozenset(stored.bindings) - extra), version, record_version)
         return True
     return False
 
 
-def _fence(bindings: frozenset[Binding]) -> FenceRecord:
-    return FenceRecord(bindings=tuple(sorted(bindings)))
+def _noting(stored: FenceRecord, bindings: frozenset[Binding]) -> FenceRecord:
+    return msgspec.structs.replace(stored, bindings=tuple(sorted(bindings)))
 
 
 def prove(estate: Estate, region: Region, *, still: bool) -> Proof:

@@ -2,7 +2,7 @@
 
 A flow that a move has given new starting positions is set to them while it is stopped, read back, noted as applied, and
 only then resumed: nothing is copied twice, nothing left out. One actor only: stopping and setting a flow that somebody
-else has just started would copy again what it has copied.
+else has just started would copy again what it has copied. A flow that a failover has blocked is stopped first, whatever the record wants.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mrc.agent import fencing
+from mrc.agent import blocking, fencing, late
 from mrc.agent.estate import Estate
 from mrc.agent.store import LeaderCheck
 from mrc.core.errors import MrcError
-from mrc.core.failover.flows import FlowStart, should_run
+from mrc.core.failover.flows import FlowStart, differs, should_run
 from mrc.core.failover.ledger import WINDOW, Ledger, Tail
 from mrc.core.model import Flow, Offset, Seen, TopicPartition
 from mrc.ports import Cluster, Sight
@@ -26,6 +26,8 @@ def reconcile(estate: Estate, lead: LeaderCheck) -> str:
     record, _ = estate.require_record()
     flow = estate.inbound(estate.region)
     replicator, connector = estate.replicators[estate.region], estate.connector(flow)
+    if done := blocking.release(estate, lead):
+        return done
     wanted = should_run(record, flow, estate.unit.policy)
     if wanted is None:
         return ""
@@ -47,10 +49,17 @@ def reconcile(estate: Estate, lead: LeaderCheck) -> str:
         list_divergence(estate, lead)
         return _apply(estate, flow, found[0], found[1], lead)
     if status.state == "STOPPED":
+        if told := differs(estate.unit.policy, replicator.settings(connector)):
+            raise MrcError("POLICY_DIFFERS", told, where=connector)
         lead()
         replicator.resume(connector)
         return f"resumed {connector}"
-    return ""
+    if estate.unit.policy == "identity":
+        return ""
+    noted = late.note_copied(estate, lead)
+    if record.region != estate.region:
+        list_divergence(estate, lead)
+    return noted
 
 
 def _apply(estate: Estate, flow: Flow, start: FlowStart, version: int, lead: LeaderCheck) -> str:
@@ -95,6 +104,8 @@ def list_divergence(estate: Estate, lead: LeaderCheck, sight: Sight | None = Non
             fencing.require_fenced(estate, estate.region, still=True)
             sight = sight or estate.sights(Flow(ledger.region, ledger.target)).source
             listed = list_tails(ledger, estate.clusters[estate.region], sight)
+            if estate.unit.policy == "default":
+                listed = msgspec.structs.replace(listed, state="late")
             estate.store.put_ledger(lead, listed, version)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from mrc.agent import looking
 from mrc.agent.coordinator import Coordinator
 from mrc.core.errors import MrcError
-from mrc.core.model import GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown, target_topic
+from mrc.core.model import GroupId, Known, Offset, Reading, Region, TopicPartition, Unknown
 from mrc.core.translation.checkpoint import Checkpoint, CheckpointKey
 from mrc.core.translation.positions import Place, Safe, safe
 from mrc.core.translation.syncs import Mm2Checkpoint, Names, decode_mm2_checkpoint, names
@@ -85,11 +85,12 @@ def spots(coordinator: Coordinator, groups: Sequence[GroupId]) -> list[Spot]:
         raise MrcError("CAPTURE_BEHIND", capture.behind() or "the capture has not begun", where=str(flow), retryable=True)
     views = {(view.group, view.topic, view.partition): view for view in snapshot.checkpoints}
     tps = {TopicPartition(p.topic, p.partition) for p in snapshot.partitions}
-    tps |= {TopicPartition(key.topic, key.partition) for key in checkpoints if key.topic in unit.topics}
+    names = unit.counterparts(flow.source)
+    tps |= {TopicPartition(key.topic, key.partition) for key in checkpoints if key.topic in names}
     found = []
     for group in groups:
         for tp in sorted(tps):
-            target = TopicPartition(target_topic(unit.policy, flow.source, tp.topic), tp.partition)
+            target = TopicPartition(names[tp.topic], tp.partition)
             checkpoint = checkpoints.get(CheckpointKey(group, tp.topic, tp.partition))
             found.append(Spot(group, tp, target, views.get((group, tp.topic, tp.partition)) if checkpoint else None, checkpoint))
     return found
@@ -132,8 +133,9 @@ def _translated(coordinator: Coordinator, place: Place) -> TranslationView:
         return TranslationView(
             "unknown", reason="unknown-region", detail=f"no region {place.region!r}; there are: {', '.join(unit.regions)}"
         )
-    if place.topic not in unit.topics:
-        return TranslationView("unknown", reason="unknown-topic", detail=f"no topic {place.topic!r}; there are: {', '.join(unit.topics)}")
+    topics = unit.read_in(coordinator.flow.source)
+    if place.topic not in topics:
+        return TranslationView("unknown", reason="unknown-topic", detail=f"no topic {place.topic!r}; there are: {', '.join(topics)}")
     try:
         return coordinator.capture.translate(Region(place.region), TopicPartition(place.topic, place.partition), Offset(place.offset))
     except MrcError as error:
@@ -246,7 +248,7 @@ def unmovable(coordinator: Coordinator) -> tuple[UnmovableView, ...]:
     """
     estate, flow = coordinator.estate, coordinator.flow
     source, unit = estate.clusters[flow.source], estate.unit
-    counts = {name: len(info.leaders) for name, info in source.topics(unit.topics).items()}
+    counts = {name: len(info.leaders) for name, info in source.topics(unit.read_in(flow.source)).items()}
     found = [*_configured(coordinator, counts)]
     others = looking.ask(source.other_groups, estate.clock.now_ms())
     if isinstance(others, Known):
@@ -295,7 +297,7 @@ def _not_configured(coordinator: Coordinator) -> Iterator[UnmovableView]:
         if isinstance(held, Unknown):
             yield UnmovableView("not-read", group, "", -1, held.detail)
             continue
-        topics = sorted({tp.topic for tp in held.value} & set(unit.topics))
+        topics = sorted({tp.topic for tp in held.value} & set(unit.read_in(flow.source)))
         for topic in topics:
             count = sum(tp.topic == topic for tp in held.value)
             yield UnmovableView(

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from mrc.agent.estate import Estate
 from mrc.core.errors import MrcError
-from mrc.core.inventory import Binding, GroupInfo, Inventory, RegionInventory
+from mrc.core.inventory import Binding, GroupInfo, Inventory, Pointing, RegionInventory
 from mrc.core.model import GroupId, Known, Reading, Region, Unknown
 
 T = TypeVar("T")
@@ -29,6 +29,7 @@ class Observer:
             region: RegionInventory(region, unseen, unseen, unseen, unseen, unseen, unseen, unseen, unseen)
             for region in estate.unit.regions
         }
+        self._routes: dict[str, Reading[Pointing]] = {}
 
     def region(self, region: Region) -> RegionInventory:
         """Return the last look at a region."""
@@ -45,15 +46,28 @@ class Observer:
         current, _ = self._estate.store.current()
         with self._lock:
             regions: Mapping[Region, RegionInventory] = dict(self._regions)
-        return Inventory(self._estate.unit, self._estate.clock.now_ms(), found[0] if found else None, regions, current)
+            routes = dict(self._routes)
+        return Inventory(self._estate.unit, self._estate.clock.now_ms(), found[0] if found else None, regions, current, routes)
 
     def observe(self) -> Inventory:
-        """Look anew at every region that answered last time, then return `inventory`."""
+        """Look anew at every region and route that answered last time, then return `inventory`."""
         for region in self._estate.unit.regions:
             seen = self.region(region)
             if isinstance(seen.kafka, Known) or seen.kafka.reason == "not-looked-yet":
                 self.refresh(region)
+        self.refresh_routes(silent_too=False)
         return self.inventory()
+
+    def refresh_routes(self, *, silent_too: bool = True) -> None:
+        """Look where the routes lead, and keep it; ``silent_too``: also at those that did not answer last time."""
+        unseen = Unknown("not-looked-yet", "the agent has just started", self._estate.clock.now_ms())
+        for route in self._estate.routes:
+            with self._lock:
+                before = self._routes.get(route.name, unseen)
+            if silent_too or isinstance(before, Known) or before.reason == "not-looked-yet":
+                looked = self._read(route.read, before)
+                with self._lock:
+                    self._routes[route.name] = looked
 
     def refresh(self, region: Region, *, groups_age_max_s: float = 0.0) -> RegionInventory:
         """Look at a region, keep and return what was seen.
@@ -70,7 +84,7 @@ class Observer:
 
     def _look(self, region: Region, before: RegionInventory, groups_age_max_s: float) -> RegionInventory:
         estate, cluster = self._estate, self._estate.clusters[region]
-        topics = self._read(lambda: cluster.topics(estate.unit.topics), before.topics)
+        topics = self._read(lambda: cluster.topics(estate.unit.read_in(region)), before.topics)
         kafka = self._answered(topics, before.kafka)
         bindings: Reading[frozenset[Binding]]
         broker: Reading[Mapping[str, str]]
@@ -79,7 +93,7 @@ class Observer:
             bindings, broker, groups = topics, topics, topics
         else:
             bindings = self._read(cluster.bindings, before.bindings)
-            broker = self._read(lambda: self._broker_settings(region), before.broker_settings)
+            broker = self._read(lambda: estate.broker_settings(region), before.broker_settings)
             groups = before.groups
             if not isinstance(groups, Known) or estate.clock.now_ms() - groups.at_ms >= groups_age_max_s * 1000:
                 groups = self._read(lambda: cluster.groups(estate.unit.groups), before.groups)
@@ -89,12 +103,6 @@ class Observer:
         connect = self._answered(inbound, before.connect)
         settings = inbound if isinstance(inbound, Unknown) else self._read(lambda: replicator.settings(connector), before.inbound_settings)
         return RegionInventory(region, kafka, connect, topics, bindings, broker, groups, inbound, settings)
-
-    def _broker_settings(self, region: Region) -> Mapping[str, str]:
-        """Return what the brokers say, and what the configuration says where they say nothing."""
-        declared = self._estate.super_users.get(region)
-        said = self._estate.clusters[region].broker_settings()
-        return said if declared is None else {"super.users": ";".join(declared), **said}
 
     def _read(self, read: Callable[[], T], before: Reading[T]) -> Reading[T]:
         now_ms = self._estate.clock.now_ms()

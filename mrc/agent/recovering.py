@@ -20,12 +20,16 @@ def recover(coordinator: Coordinator, execution: str, doing: str) -> Iterator[Re
     """Export, or resolve and account for, what a failover left behind, batch by batch.
 
     Raises:
-        MrcError: ``BAD_REQUEST``, ``UNKNOWN_EXECUTION``; ``MOVE_IN_PROGRESS`` while an execution runs; as `Recovery`.
+        MrcError: ``BAD_REQUEST``, ``UNKNOWN_EXECUTION``; ``NOTHING_DIVERGES`` under the default policy; ``MOVE_IN_PROGRESS`` while an
+            execution runs; as `Recovery`.
     """
     estate = coordinator.estate
     if doing not in ("export", "resolve"):
         raise MrcError("BAD_REQUEST", f"it is {doing!r}; allowed: export, resolve", where="doing")
     ledger, version = _entry(coordinator, execution)
+    if ledger.state in ("late", "copied"):
+        message = f"what {ledger.region} alone had is copied by the flow out of it, late: there is nothing to recover"
+        raise MrcError("NOTHING_DIVERGES", message, where=ledger.execution)
     if ledger.region != estate.region:
         message = f"what {ledger.region} has is recovered by the agent that leads there"
         raise MrcError("NOT_LEADER", message, retryable=True)
@@ -53,7 +57,7 @@ def recoveries(coordinator: Coordinator) -> tuple[RecoveryView, ...]:
     estate = coordinator.estate
     found = []
     for ledger, _ in estate.store.ledgers():
-        notes = None if ledger.accounts or ledger.state == "open" else status(estate, ledger)
+        notes = None if ledger.settled or ledger.state == "open" else status(estate, ledger)
         partitions = _accounted(coordinator, ledger) if notes is None else _so_far(coordinator, ledger, notes)
         found.append(RecoveryView(ledger.execution, ledger.region, ledger.state, ledger.settled, partitions))
     return tuple(found)

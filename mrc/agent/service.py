@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeVar, cast, get_args
 
 import msgspec
 
-from mrc.agent import committing, explaining, inspection, recovering
+from mrc.agent import archive, committing, explaining, fencing, inspection, recovering
 from mrc.agent.capture import FORBID_PLANNED
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.leadership import AgentNode, Leadership
@@ -21,10 +21,13 @@ from mrc.agent.mover import Asked
 from mrc.core.errors import CODES, MrcError
 from mrc.core.failover import fence
 from mrc.core.failover.actions import ACTIONS
+from mrc.core.failover.archive import Archived
 from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Entry, Run, Skipped, replay
 from mrc.core.failover.findings import findings
 from mrc.core.failover.flows import should_run
+from mrc.core.failover.ledger import Ledger
 from mrc.core.failover.plan import Plan, lint, make_plan
+from mrc.core.failover.report import encode_report, make_report
 from mrc.core.failover.runbook import PLANNED, MoveKind, Runbook
 from mrc.core.inventory import Inventory, Position, Unit
 from mrc.core.model import ActiveRecord, Flow, Known, Offset, Reading, Region, TopicPartition, Unknown, encode
@@ -217,12 +220,14 @@ class AgentService:
         record = inventory.record
         if unread is not None:
             return (unread, *_self_fenced(inventory), *coordinator.noticed())
+        blocked = _blocked(coordinator)
         if record is None:
             return (FindingView("NO_ACTIVE_RECORD", "error", CODES["NO_ACTIVE_RECORD"].means),)
-        found = [*_self_fenced(inventory), *coordinator.noticed()]
+        found = [*_self_fenced(inventory), *blocked, *coordinator.noticed()]
         if record.state == "open" and not inventory.execution and coordinator.estate.unit.mode == "active-passive":
             target = coordinator.estate.unit.other(record.region)
-            found += findings(inventory, "switchover", target, attested=False)
+            against = findings(inventory, "switchover", target, attested=False)
+            found += [one for one in against if one.code != "PRODUCERS_CARRIED"]  # about who asks for a move, not about how things stand
         return tuple(found)
 
     def lag(self, rg: str) -> tuple[FlowView, ...]:
@@ -244,8 +249,8 @@ class AgentService:
         unit = coordinator.estate.unit
         if group and group not in unit.groups:
             raise MrcError("UNKNOWN_GROUP", f"no group {group!r}; there are: {', '.join(unit.groups)}")
-        if topic and topic not in unit.topics:
-            raise MrcError("UNKNOWN_TOPIC", f"no topic {topic!r}; there are: {', '.join(unit.topics)}")
+        if topic and topic not in (topics := unit.read_in(coordinator.flow.source)):
+            raise MrcError("UNKNOWN_TOPIC", f"no topic {topic!r}; there are: {', '.join(topics)}")
         found = coordinator.capture.snapshot().checkpoints
         return tuple(c for c in found if group in ("", c.group) and topic in ("", c.topic))
 
@@ -255,8 +260,8 @@ class AgentService:
         unit = coordinator.estate.unit
         if source not in unit.regions:
             raise MrcError("UNKNOWN_REGION", f"no region {source!r}; there are: {', '.join(unit.regions)}")
-        if topic not in unit.topics:
-            raise MrcError("UNKNOWN_TOPIC", f"no topic {topic!r}; there are: {', '.join(unit.topics)}")
+        if topic not in (topics := unit.read_in(coordinator.flow.source)):
+            raise MrcError("UNKNOWN_TOPIC", f"no topic {topic!r}; there are: {', '.join(topics)}")
         return coordinator.capture.translate(Region(source), TopicPartition(topic, partition), Offset(offset))
 
     def verify(self, rg: str, group: str) -> Iterator[VerifiedView]:
@@ -317,14 +322,16 @@ class AgentService:
             raise MrcError("NOT_LEADER", message, where=leader.address if leader else "", retryable=True)
         return self._leading(rg)
 
-    def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool) -> PlanView:
+    def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool, restarted: bool = False) -> PlanView:
         """Return what a move would do now, with every finding; touches nothing."""
         coordinator = self._mover_of(rg, target)
         absence_s = _absence_s(coordinator)
-        return self._plan_view(coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss, absence_s=absence_s)
+        return self._plan_view(
+            coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss, absence_s=absence_s, restarted=restarted
+        )
 
     def _plan_view(
-        self, coordinator: Coordinator, kind: MoveKind, *, attested: bool, superseding: bool, absence_s: float | None
+        self, coordinator: Coordinator, kind: MoveKind, *, attested: bool, superseding: bool, absence_s: float | None, restarted: bool
     ) -> PlanView:
         estate, target = coordinator.estate, self._region
         source = estate.unit.other(target)
@@ -336,11 +343,12 @@ class AgentService:
             if s.action in ACTIONS
         )
         captured = coordinator.capture.snapshot()
-        against = findings(inventory, kind, target, attested=attested, superseding=superseding, absence_s=absence_s)
+        against = findings(inventory, kind, target, attested=attested, superseding=superseding, absence_s=absence_s, restarted=restarted)
         # What the capture and the objectives say is about records and positions that move; a fence moves none.
         noticed = () if kind == "fence" else _capture_findings(coordinator, kind) + _bounded(captured.checkpoints, coordinator)
         objectives = () if kind == "fence" else (*_over_rpo(estate.unit, source, target, captured.lag_seconds), *_over_rto(coordinator))
-        left_behind = () if kind not in PLANNED else recovering.findings(coordinator, kind)
+        left_behind = recovering.findings(coordinator, kind) if kind in PLANNED else ()
+        lingering = _lingering(coordinator, inventory, source) if kind in PLANNED else ()
         losses = tuple(PartitionLossView(p.topic, p.partition, p.lag_records) for p in captured.partitions) if kind == "failover" else ()
         return PlanView(
             replication_group=estate.unit.name,
@@ -353,15 +361,22 @@ class AgentService:
             steps=steps,
             findings=lint(runbook)
             + tuple(_with_fence(coordinator, inventory.execution, one) for one in against)
-            + noticed
-            + objectives
-            + left_behind,
+            + (*lingering, *noticed, *objectives, *left_behind),
             expected_loss=losses,
             positions=captured.checkpoints,
         )
 
     def start(
-        self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool, allow_data_loss: bool
+        self,
+        rg: str,
+        kind: str,
+        target: str,
+        token: str,
+        actor: str,
+        reason: str,
+        attested: bool,
+        allow_data_loss: bool,
+        restarted: bool = False,
     ) -> ExecutionView:
         """Start a move; the same token answers with the same execution."""
         coordinator = self._mover_of(rg, target)
@@ -374,13 +389,17 @@ class AgentService:
             if allow_data_loss and kind != "failover":
                 raise MrcError("BAD_REQUEST", "only a failover can take the place of a running move", where="allow_data_loss")
             absence_s = _absence_s(coordinator)
-            plan_view = self._plan_view(coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss, absence_s=absence_s)
+            plan_view = self._plan_view(
+                coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss, absence_s=absence_s, restarted=restarted
+            )
             errors = [f for f in plan_view.findings if f.severity == "error"]
             if errors:
                 raise _refusal(errors)
             old = coordinator.estate.store.current()[0] if allow_data_loss else ""
             imposed = fence.assumed(coordinator.estate.unit, absence_s) if kind == "failover" and not attested else ""
-            return self._begin(coordinator, plan_view, token, actor, reason, attested=attested, old=old, self_imposed=imposed)
+            return self._begin(
+                coordinator, plan_view, token, actor, reason, attested=attested, old=old, self_imposed=imposed, restarted=restarted
+            )
 
     def _begin(
         self,
@@ -393,6 +412,7 @@ class AgentService:
         attested: bool,
         old: str,
         self_imposed: str,
+        restarted: bool,
     ) -> ExecutionView:
         now_ms = coordinator.estate.clock.now_ms()
         runbook, digest = self._load_runbook(view.replication_group, view.kind)
@@ -411,15 +431,30 @@ class AgentService:
             reason=reason,
             supersedes=old,
             self_imposed=self_imposed,
+            restarted=restarted,
         )
+        coordinator.recorder.note(plan.id, view.findings)
         return execution_view(coordinator.mover.supersede(old, plan) if old else coordinator.mover.begin(plan), now_ms)
 
     def _by_token(self, coordinator: Coordinator, token: str) -> Plan | None:
+        """Return the plan that a token has begun.
+
+        A plan that cannot be read is passed over, but for one in which the token still stands: what it began would be begun again.
+        `mrc.agent.archive` and the history name it.
+        """
         if not token:
             return None
         store = coordinator.estate.store
-        recent = store.executions()[-_HISTORY_MAX:]
-        return next((plan for plan in map(store.plan, reversed(recent)) if plan.token == token), None)
+        for id in reversed(store.executions()[-_HISTORY_MAX:]):
+            try:
+                plan = store.plan(id)
+            except MrcError as error:
+                if error.code != "GARBLED_RECORD" or store.mentions(id, token):
+                    raise
+                continue
+            if plan.token == token:
+                return plan
+        return None
 
     def _find(self, execution: str) -> tuple[Coordinator, Run]:
         """Return an execution's state: the mover's own, or replayed from the journal."""
@@ -447,6 +482,14 @@ class AgentService:
         """Return an execution's journal; in the place of a garbled entry stands where it is."""
         store = self._holder(id).estate.store
         return tuple(entry_view(name, entry) for name, entry in store.journal(id))
+
+    def report(self, id: str) -> str:
+        """Return an execution's report as it stands, as a JSON document; see `mrc.core.failover.report`."""
+        estate = self._holder(id).estate
+        now_ms = estate.clock.now_ms()
+        ledgers = [ledger for ledger, _ in estate.store.ledgers() if ledger.execution == id]
+        none = Unknown("not-recorded", "the divergence ledger has no entry of it", now_ms)
+        return report_of(archive.kept(estate.store, id), Known(ledgers[0], now_ms) if ledgers else none, now_ms)
 
     def watch(self, id: str) -> Iterator[ExecutionView]:
         """Yield the execution now and after each change, at least every second, until it has ended."""
@@ -531,6 +574,24 @@ def _absence_s(coordinator: Coordinator) -> float | None:
     return coordinator.absence.look() if coordinator.estate.unit.self_fence_after_s is not None else None
 
 
+def _lingering(coordinator: Coordinator, inventory: Inventory, source: Region) -> tuple[FindingView, ...]:
+    """Say which leaders of the open region refuse writes: a switchover fences nothing before they have stopped to, but waits."""
+    record = inventory.record
+    if record is None or (record.region, record.state) != (source, "open") or not isinstance(inventory.regions[source].kafka, Known):
+        return ()
+    try:
+        proof = fencing.prove(coordinator.estate, source, still=False)
+    except MrcError:
+        return ()  # a cluster that does not answer is told of by others
+    if not proof.refusing:
+        return ()
+    message = (
+        f"{source} is open and leaders refuse writes on {', '.join(map(str, proof.refusing))}, because of an earlier fence or of ACLs that"
+        f" are not mrc's; the move waits for the end of that before it fences anything"
+    )
+    return (FindingView("FENCE_LINGERS", "warning", message, str(source)),)
+
+
 def _self_fenced(inventory: Inventory) -> Iterator[FindingView]:
     """Say where agents have refused writes by themselves, and since when, until a leader that hears a majority has looked after it."""
     for region, seen in inventory.regions.items():
@@ -542,6 +603,19 @@ def _self_fenced(inventory: Inventory) -> Iterator[FindingView]:
                 f" {len(imposed.made)} refusals; they go when a leader of {region} has read a record that names it open"
             )
             yield FindingView("SELF_FENCED", "warning", message, str(region))
+
+
+def _blocked(coordinator: Coordinator) -> Iterator[FindingView]:
+    """Say into which regions a failover has blocked the flow, for as long as it has not been seen STOPPED."""
+    estate = coordinator.estate
+    for region in estate.unit.regions:
+        stored, _ = estate.store.fence(region)
+        if stored.block:
+            refused = f"{', '.join(estate.unit.replicators)} may not write {', '.join(estate.unit.topics)} in {region}"
+            message = (
+                f"{refused} since execution {stored.block}, which could not stop the flow: that ends when Connect there has stopped it"
+            )
+            yield FindingView("FLOW_BLOCKED", "warning", message, str(region))
 
 
 def _region_view(coordinator: Coordinator, inventory: Inventory, pair: _Pair, unread: FindingView | None) -> RegionView:
@@ -682,7 +756,12 @@ def _over_rto(coordinator: Coordinator) -> Iterator[FindingView]:
     for last in estate.store.executions()[-1:]:
         view = _listed(coordinator, last)
         took_s = (view.ended_at_ms - view.started_at_ms) / 1000
-        if estate.unit.rto_s is not None and view.kind not in ("fence", "failback") and view.status == "succeeded" and took_s > estate.unit.rto_s:
+        if (
+            estate.unit.rto_s is not None
+            and view.kind not in ("fence", "failback")
+            and view.status == "succeeded"
+            and took_s > estate.unit.rto_s
+        ):
             message = f"the last {view.kind}, to {view.target}, took {took_s:.1f} s; the objective rto_s is {estate.unit.rto_s:g}"
             yield FindingView("RTO_EXCEEDED", "warning", message, last)
 
@@ -729,6 +808,12 @@ def unreadable_view(replication_group: str, execution: str, why: str) -> Executi
         runbook_hash="",
         abortable=False,
     )
+
+
+def report_of(one: Archived, ledger: Reading[Ledger], now_ms: int) -> str:
+    """Return the report of an execution as a JSON document. Raises `MrcError` as `Archived.run`."""
+    run = one.run()
+    return encode_report(make_report(execution_view(run, now_ms), run, one.entries, one.measured, ledger, now_ms)).decode()
 
 
 def execution_view(run: Run, now_ms: int) -> ExecutionView:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from mrc.agent import failback, fencing, flowing
+from mrc.agent import blocking, failback, fencing, flowing, routing
 from mrc.agent.estate import Estate
 from mrc.agent.leadership import leader_path
 from mrc.core.errors import InvariantViolation, MrcError
@@ -21,6 +21,7 @@ from mrc.core.failover import fence
 from mrc.core.failover.findings import findings, spelt
 from mrc.core.failover.flows import FlowStart
 from mrc.core.failover.ledger import Ledger, Tail
+from mrc.core.failover.measured import Rereads
 from mrc.core.failover.plan import Plan, PlanStep
 from mrc.core.inventory import Inventory, Position
 from mrc.core.model import ActiveRecord, Epoch, Flow, GroupId, Known, Offset, Region, TopicPartition, encode
@@ -42,6 +43,10 @@ class Positions(Protocol):
 
         Raises ``NOT_VERIFIED`` when the answer is not ready by the deadline.
         """
+
+    @property
+    def rereads(self) -> Rereads:
+        """What groups read again at most, by the last `final_positions`."""
 
     @property
     def sights(self) -> Sights:
@@ -86,6 +91,18 @@ class Work:
     def forward(self) -> Flow:
         """The flow that the move ends."""
         return Flow(self.plan.source, self.plan.target)
+
+    @property
+    def flows_stay(self) -> bool:
+        """Whether both flows run always, whatever moves: under the default policy none is stopped, set or turned."""
+        return self.estate.unit.policy == "default"
+
+    def mirrors(self) -> dict[TopicPartition, TopicPartition]:
+        """Return, by the names of the source, every mirrored partition of the target. Raises ``UNKNOWN_TOPIC``."""
+        unit = self.estate.unit
+        names = {name: topic for topic, name in unit.counterparts(self.plan.source).items() if topic in unit.topics}
+        found = [tp for tp in self.estate.read_partitions(self.plan.target) if tp.topic in names]
+        return {TopicPartition(names[tp.topic], tp.partition): tp for tp in found}
 
     def wait(self, done: Callable[[], bool], otherwise: Callable[[], MrcError], *, every_s: float = 0.05) -> None:
         """Poll until ``done``; raise ``otherwise()`` at the deadline or when interrupted."""
@@ -166,7 +183,7 @@ def _preflight(work: Work) -> dict[str, str]:
     inventory = msgspec.structs.replace(work.observe(), execution="")
     plan = work.plan
     settled = plan.attested or bool(plan.self_imposed)
-    against = findings(inventory, plan.kind, plan.target, attested=settled, superseding=bool(plan.supersedes))
+    against = findings(inventory, plan.kind, plan.target, attested=settled, superseding=bool(plan.supersedes), restarted=plan.restarted)
     found = [f for f in against if f.severity == "error"]
     if found:
         raise MrcError("PLAN_REFUSED", spelt(found))
@@ -296,7 +313,8 @@ def _to_copy(work: Work) -> dict[TopicPartition, Seen | None]:
 def _drained(work: Work) -> str:
     target = work.estate.clusters[work.plan.target]
     behind: list[TopicPartition] = []
-    last = {tp: seen for tp, seen in _to_copy(work).items() if seen is not None}
+    names = work.estate.unit.counterparts(work.plan.source)
+    last = {TopicPartition(names[tp.topic], tp.partition): seen for tp, seen in _to_copy(work).items() if seen is not None}
     sight = work.estate.sights(work.forward).target
 
     def done() -> bool:
@@ -329,14 +347,40 @@ def _released(work: Work) -> str:
 # ---------------------------------------------------------------- the forward flow
 
 
+_STAYS = "both flows go on: under the default policy a move stops and turns none"
+
+
 def _stop_flow(work: Work) -> dict[str, str]:
+    if work.flows_stay:
+        return {}
     work.lead()
-    work.estate.replicators[work.plan.target].stop(work.estate.connector(work.forward))
+    try:
+        work.estate.replicators[work.plan.target].stop(work.estate.connector(work.forward))
+    except MrcError as error:
+        if work.plan.kind != "failover" or error.code != "CONNECT_UNREACHABLE":
+            raise
+        blocking.begin(work.estate, work.plan.target, work.plan.id, work.lead)
+        _reconcile_fence(work, work.plan.target)
+        return {"blocked": ",".join(work.estate.unit.replicators)}
     return {}
 
 
 def _flow_stopped(work: Work) -> str:
+    try:
+        return _without_tasks(work)
+    except MrcError as error:
+        if error.code != "CONNECT_UNREACHABLE" or "blocked" not in work.facts:
+            raise
+    record, _ = work.estate.require_record()
+    # Once the target is open its applications write there.
+    opened = _same(record, _records(work.plan)[3])
+    return blocking.require(work.estate, work.plan.target, still=not opened, deadline_s=work.deadline_s)
+
+
+def _without_tasks(work: Work) -> str:
     """Gate on the tasks, not on the connector's state, which may say RUNNING for a minute when its source is dead."""
+    if work.flows_stay:
+        return _STAYS
     replicator, connector = work.estate.replicators[work.plan.target], work.estate.connector(work.forward)
     work.wait(
         lambda: not replicator.status(connector).tasks,
@@ -355,7 +399,11 @@ def _flow_stopped(work: Work) -> str:
 
 
 def _resume_flow(work: Work) -> str:
+    if work.flows_stay:
+        return _STAYS
     replicator, connector = work.estate.replicators[work.plan.target], work.estate.connector(work.forward)
+    if blocking.stands(work.estate, work.plan.target):
+        return f"{connector} stays blocked until Connect of {work.plan.target} has stopped it; then its leading agent lets it run again"
     work.lead()
     try:
         replicator.resume(connector)
@@ -376,6 +424,25 @@ def _resume_flow(work: Work) -> str:
 
 
 def _record_ends(work: Work) -> dict[str, str]:
+    if not work.flows_stay:
+        _record_start(work)
+    if work.flows_stay or work.plan.kind == "failover":
+        _list_own(work)
+    if work.plan.kind == "failover":
+        _write_ledger(work)
+        return {}
+    return {"source_ends": _source_ends(work)} if work.flows_stay else {}
+
+
+def _source_ends(work: Work) -> str:
+    """Return a digest of where the source's logs end: a flow that goes on has no last position to compare them with."""
+    source = work.estate.clusters[work.plan.source]
+    ends = source.ends(work.estate.partitions(work.plan.source), "read_uncommitted")
+    return hashlib.sha256(encode(sorted((tp.topic, tp.partition, end) for tp, end in ends.items()))).hexdigest()[:16]
+
+
+def _record_start(work: Work) -> None:
+    """Note where the reversed flow starts."""
     target, store = work.estate.clusters[work.plan.target], work.estate.store
     tps = work.estate.partitions(work.plan.target)
     ends = target.ends(tps, "read_uncommitted")
@@ -384,35 +451,38 @@ def _record_ends(work: Work) -> dict[str, str]:
     found = store.flow_start(work.forward.reversed)
     if found is None or found[0] != start:
         store.put_flow_start(work.lead, work.forward.reversed, start, found[1] if found else None)
-    if work.plan.kind == "failover":
-        _write_ledger(work, tps, ends)
-    return {}
 
 
-def _write_ledger(work: Work, tps: list[TopicPartition], ends: dict[TopicPartition, Offset]) -> None:
+def _list_own(work: Work) -> None:
+    """List what an earlier failover left in the target, before it is opened and takes more."""
     try:
         # A target that is failed back to so soon that its own tails were not listed yet: they are no copies of the source's records.
         flowing.list_divergence(work.estate, work.lead, work.positions.sights.target)
     except MrcError as error:
-        if error.retryable:
+        if error.retryable or work.plan.planned:
             raise
         # Its log came back shorter than its mirror. That stays in its own entry, and must not keep the last region from being opened.
-    last = _last_mirrored(work, tps, ends)
-    mirrored = work.positions.last_mirrored()
-    target = work.estate.clusters[work.plan.target]
-    own_ends = _own_ends(work, target.starts(tps), last)
+
+
+def _write_ledger(work: Work) -> None:
+    mirrored = work.positions.last_mirrored()  # first: a flow that goes on may copy more meanwhile
+    mirrors = work.mirrors()
+    target, sight = work.estate.clusters[work.plan.target], work.positions.sights.target
+    ends = target.ends(list(mirrors.values()), "read_uncommitted")
+    last = _last_mirrored(work, list(mirrors.values()), ends)
+    own_ends = _own_ends(work, target.starts(list(mirrors.values())), last)
     tails = []
-    for tp in tps:
-        seen = last[tp]
+    for tp, mirror in mirrors.items():
+        seen = last[mirror]
         tails.append(
             Tail(
                 topic=tp.topic,
                 partition=tp.partition,
-                mirror_end=ends[tp],
+                mirror_end=ends[mirror],
                 last_source=mirrored.get(tp, -1),
                 last_fingerprint=seen.fingerprint if seen else 0,
                 last_timestamp_ms=seen.timestamp_ms if seen else 0,
-                window=flowing.last_row(tp, target, work.positions.sights.target, seen, own_ends[tp]) if seen else (),
+                window=flowing.last_row(mirror, target, sight, seen, own_ends[mirror]) if seen else (),
             )
         )
     ledger = Ledger(
@@ -459,6 +529,11 @@ def _last_mirrored(work: Work, tps: list[TopicPartition], ends: Mapping[TopicPar
 
 def _ends_recorded(work: Work) -> str:
     """The target is fenced and its flow stopped: what was recorded must still be the logs' ends, transactions over."""
+    if work.flows_stay:
+        written = work.plan.kind == "failover" and [one for one, _ in work.estate.store.ledgers() if one.id == work.plan.id]
+        if work.plan.kind == "failover" and not written:
+            raise MrcError("NOT_VERIFIED", "the ledger is not written", where=work.plan.id)
+        return f"{_STAYS}{'; the ledger is written' if written else ''}"
     target = work.estate.clusters[work.plan.target]
     tps = work.estate.partitions(work.plan.target)
     found = work.estate.store.flow_start(work.forward.reversed)
@@ -535,12 +610,13 @@ def _unclose_source(work: Work) -> str:
 
 def _move_positions(work: Work) -> dict[str, str]:
     wanted = _wanted_positions(work)
+    again = encode(work.positions.rereads).decode()
     target = work.estate.clusters[work.plan.target]
     with work.estate.committing:
         for groups in _lots(tuple(wanted)):
             work.lead()
             target.commit_positions_of({group: wanted[group] for group in groups})
-    return {"positions": str(sum(map(len, wanted.values()))), "positions_hash": _hash(wanted)}
+    return {"positions": str(sum(map(len, wanted.values()))), "positions_hash": _hash(wanted), "rereads": again}
 
 
 def _lots(groups: Sequence[GroupId]) -> Iterator[Sequence[GroupId]]:
@@ -552,7 +628,7 @@ def _lots(groups: Sequence[GroupId]) -> Iterator[Sequence[GroupId]]:
 def _wanted_positions(work: Work) -> dict[GroupId, dict[TopicPartition, Position]]:
     """Translate, clamp to the target's log, and give every partition a position: one without a commit begins at the start."""
     target = work.estate.clusters[work.plan.target]
-    tps = work.estate.partitions(work.plan.target)
+    tps = work.estate.read_partitions(work.plan.target)
     starts, ends = target.starts(tps), target.ends(tps, "read_uncommitted")
     planned = work.plan.planned
     translated = work.positions.final_positions(source_alive=planned, deadline_s=work.deadline_s)
@@ -602,6 +678,8 @@ def _open_target(work: Work) -> dict[str, str]:
         raise MrcError("NOT_VERIFIED", f"ACLs would refuse {', '.join(blocked)} in {region}", where=str(region))
     if work.plan.planned:
         _require_nothing_new(work)
+    if "blocked" in work.facts and _same(work.estate.require_record()[0], closed):
+        _record_ends(work)  # anew: a broker that learnt of the block late may have let the flow write meanwhile
     _set_record(work, (closed,), target_open)
     _reconcile_fence(work, region)
     return {}
@@ -615,9 +693,13 @@ def _require_nothing_new(work: Work) -> None:
     record, _ = work.estate.require_record()
     if not _same(record, _records(work.plan)[2]):
         # Opened already, by this effect's first try: the reversed flow may write in the source by now.
-        fencing.require_fenced(work.estate, work.plan.source, still=False)
+        fencing.require_fenced(work.estate, work.plan.source, still=work.flows_stay)
         return
     fencing.require_fenced(work.estate, work.plan.source, still=True)
+    if work.flows_stay:
+        if _source_ends(work) != work.facts.get("source_ends"):
+            raise MrcError("NOT_VERIFIED", "records have come in since its fence was proved", where=str(work.plan.source))
+        return
     positions = work.estate.replicators[work.plan.target].positions(work.estate.connector(work.forward))
     new = [str(tp) for tp, seen in _to_copy(work).items() if seen is not None and positions.get(tp) != seen.offset + 1]
     if new:
@@ -641,6 +723,15 @@ def _target_open(work: Work) -> str:
 
 
 def _route(work: Work) -> dict[str, str]:
+    if work.estate.unit.carries_producers and not work.plan.restarted:
+        message = (
+            "nobody has attested that producers are started anew which the redirect would carry along: skip the step, or configure them"
+        )
+        raise MrcError("PRODUCERS_CARRIED", message, where="routing.producers")
+    record, version = work.estate.require_record()
+    if not _same(record, _records(work.plan)[3]):
+        raise MrcError("RECORD_UNEXPECTED", f"the record says {record.region} {record.state}, epoch {record.epoch}", where=work.plan.id)
+    routing.release(work.estate, record, version, work.lead)
     if not work.estate.route:
         return {}
     facts = {
@@ -655,9 +746,28 @@ def _route(work: Work) -> dict[str, str]:
 
 
 def _routed(work: Work) -> str:
+    """Every route leads to the target, read anew. The leader's own pump sets them too; whoever comes second finds it done."""
+    left: list[str] = []
+    last: list[MrcError] = []
+
+    def done() -> bool:
+        try:
+            routing.reconcile(work.estate, work.lead)
+            left[:] = routing.unset(work.estate, work.plan.target)
+        except MrcError as error:
+            if not error.code.startswith("ROUTE_"):
+                raise
+            last[:] = [error]
+            return False
+        last.clear()
+        return not left
+
+    work.wait(done, lambda: last[0] if last else MrcError("ROUTE_ELSEWHERE", "; ".join(left)), every_s=0.5)
     record, _ = work.estate.require_record()
-    said = f"; the command said: {work.facts['route'] or 'nothing'}" if "route" in work.facts else "; no routing command is configured"
-    return f"the record names {record.region}{said}"
+    said = f"; the command said: {work.facts['route'] or 'nothing'}" if "route" in work.facts else ""
+    led = "".join(f"; {route.name} leads to {work.plan.target}" for route in work.estate.routes)
+    word = f"; {work.plan.actor} attests that producers are started anew" if work.estate.unit.carries_producers else ""
+    return f"the record names {record.region}{said or ('' if led else '; no routing command is configured')}{led}{word}"
 
 
 # ---------------------------------------------------------------- steps of the operator's own
@@ -776,14 +886,14 @@ def _flow_reversed(work: Work) -> str:
 
     def done() -> bool:
         found = estate.store.flow_start(flow)
-        if found is None or not found[0].applied:
+        if not work.flows_stay and (found is None or not found[0].applied):
             return False
         status = replicator.status(connector)
         return bool(status.tasks) and all(task == "RUNNING" for task in status.tasks)
 
     message = f"{flow} does not run yet; the leading agent of {flow.target} starts it"
     work.wait(done, lambda: MrcError("NOT_VERIFIED", message, where=connector))
-    return f"{connector} runs from the recorded ends"
+    return f"{connector} runs{'' if work.flows_stay else ' from the recorded ends'}"
 
 
 def _canary(work: Work) -> dict[str, str]:

@@ -5,9 +5,11 @@ Owns the layout below the root:
 - ``/groups/<rg>/record`` the active-region record
 - ``/groups/<rg>/fences/<region>`` bindings mrc really added
 - ``/groups/<rg>/flows/<source>-><target>`` where a flow has to start
+- ``/groups/<rg>/released`` where clients were let go that do not follow the record
 - ``/groups/<rg>/current`` id of the running execution, empty where none runs
-- ``/groups/<rg>/executions/<id>`` a plan, with ``entries/<number>`` below it
+- ``/groups/<rg>/executions/<id>`` a plan, with ``entries/<number>`` below it, and ``measured`` where anything was
 - ``/groups/<rg>/ledger/<id>`` divergence
+- ``/groups/<rg>/adoption`` how the estate came to mrc
 
 A garbled node raises ``GARBLED_RECORD`` naming its path; nothing is overwritten.
 """
@@ -20,11 +22,14 @@ from typing import TypeVar
 import msgspec
 
 from mrc.core.errors import MrcError
+from mrc.core.failover.adoption import Adoption
 from mrc.core.failover.execution import Entry
 from mrc.core.failover.fence import FenceRecord
 from mrc.core.failover.flows import FlowStart
 from mrc.core.failover.ledger import Ledger
+from mrc.core.failover.measured import Measured
 from mrc.core.failover.plan import Plan
+from mrc.core.failover.routes import Released
 from mrc.core.model import ActiveRecord, Flow, Region, decode, encode
 from mrc.ports import Check, Conflict, Create, Delete, Op, Put, Tree
 
@@ -102,6 +107,17 @@ class Store:
         """Remove it."""
         self._commit([lead(), Delete(f"{self.root}/flows/{flow}", version)])
 
+    # -- routes
+
+    def released(self) -> tuple[Released, int] | None:
+        """Return where clients were let go last; None where no move has."""
+        return self._read(f"{self.root}/released", Released)
+
+    def put_released(self, lead: LeaderCheck, released: Released, version: int | None, record_version: int) -> None:
+        """Replace or make it, provided that the active-region record is still the one that was acted on."""
+        write = self._upsert(f"{self.root}/released", released, version)
+        self._commit([lead(), Check(self.record_path, record_version), write])
+
     # -- executions
 
     def current(self) -> tuple[str, int]:
@@ -175,6 +191,11 @@ class Store:
             raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution}")
         return found[0]
 
+    def mentions(self, execution: str, word: str) -> bool:
+        """Whether a word stands in an execution's plan, readable or not."""
+        node = self.tree.get(f"{self.root}/executions/{execution}")
+        return node is not None and word.encode() in node.data
+
     def entries(self, execution: str) -> tuple[Entry, ...]:
         """Return an execution's journal, in order. Raises ``GARBLED_RECORD``."""
         found: list[Entry] = []
@@ -199,6 +220,14 @@ class Store:
                 found += [(name, item[0])] if item else []
         return tuple(found)
 
+    def measured(self, execution: str) -> tuple[Measured, int] | None:
+        """Return what was measured of an execution, with the node's version; None where nothing was."""
+        return self._read(f"{self.root}/executions/{execution}/measured", Measured)
+
+    def put_measured(self, lead: LeaderCheck, measured: Measured, version: int | None) -> None:
+        """Replace or make what was measured of an execution."""
+        self._commit([lead(), self._upsert(f"{self.root}/executions/{measured.execution}/measured", measured, version)])
+
     # -- divergence
 
     def ledgers(self) -> list[tuple[Ledger, int]]:
@@ -214,6 +243,29 @@ class Store:
     def forget_ledger(self, lead: LeaderCheck, ledger: Ledger, version: int) -> None:
         """Remove an entry of a failover that was undone."""
         self._commit([lead(), Delete(f"{self.root}/ledger/{ledger.id}", version)])
+
+    # -- adoption
+
+    def adoption(self) -> tuple[Adoption, int] | None:
+        """Return how the estate came to mrc, and how far that is; None where mrc did not adopt it."""
+        return self._read(f"{self.root}/adoption", Adoption)
+
+    def put_adoption(self, adoption: Adoption, version: int | None, *more: Op) -> int:
+        """Replace or make it, all or nothing with ``more``; return its new version. Raises ``STALE_TERM`` when another has written it."""
+        self._commit([self._upsert(f"{self.root}/adoption", adoption, version), *more])
+        return 0 if version is None else version + 1
+
+    def adoption_check(self, version: int) -> Check:
+        """Return the check that stands for a leader's while an estate is adopted: nobody else has gone on with it."""
+        return Check(f"{self.root}/adoption", version)
+
+    def forget(self, path: str) -> None:
+        """Remove a node below the replication group's with all that is below it, the deepest first. Idempotent."""
+        for name in self.tree.children(path):
+            self.forget(f"{path}/{name}")
+        node = self.tree.get(path)
+        if node is not None:
+            self._commit([Delete(path, node.version)])
 
     # -- inside
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mrc.agent.alignment import Pair
+from mrc.agent.pairs import Pair
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Seen, TopicPartition
 from mrc.core.translation.sight import Sight, Sights

@@ -32,7 +32,7 @@ _ENDED = ("succeeded", "aborted", "superseded", "unreadable")
 _PERHAPS = "nobody has said whether the move was begun: `mrc history` shows it, and the same command with --token {token} answers with it"
 
 
-def _plan(call: Invocation, kind: str, region: str, *, attested: bool, instead: bool) -> PlanView:
+def _plan(call: Invocation, kind: str, region: str, *, attested: bool, instead: bool, restarted: bool) -> PlanView:
     from mrc.control.client import Client
 
     settings = call.settings()
@@ -47,6 +47,7 @@ def _plan(call: Invocation, kind: str, region: str, *, attested: bool, instead: 
             target=region,
             attested=attested,
             allow_data_loss=instead,
+            producers_restarted=restarted,
         )
     return _with_lines(found, settings)
 
@@ -139,13 +140,23 @@ def _position_cells(one: CheckpointView) -> tuple[str, ...]:
     return (one.group, f"{one.topic}-{one.partition}", str(one.source_offset), there, how, f"{one.age_s:.1f}")
 
 
+_RESTARTED = click.option(
+    "--attest-producers-restarted",
+    is_flag=True,
+    help="You see to it that producers are started anew which a redirect would carry along: stop them, then approve the step route.",
+)
+
+
 @click.command()
 @click.argument("kind", type=click.Choice(["switchover", "failover", "fence", "failback"]))
 @click.argument("region", required=False)
 @click.option("--attest-dead", is_flag=True, help="Plan as if a person had attested that the other region is dead.")
 @click.option("--allow-data-loss", is_flag=True, help="Plan a failover in the place of the move that is running.")
+@_RESTARTED
 @click.pass_context
-def plan(ctx: click.Context, kind: str, region: str | None, attest_dead: bool, allow_data_loss: bool) -> int:
+def plan(
+    ctx: click.Context, kind: str, region: str | None, attest_dead: bool, allow_data_loss: bool, attest_producers_restarted: bool
+) -> int:
     """Show what a move to REGION would do now, with everything that stands against it. Touches nothing.
 
     It ends with where every group would begin: printed or kept, it is what a person needs who has to finish a move by hand.
@@ -161,7 +172,7 @@ def plan(ctx: click.Context, kind: str, region: str | None, attest_dead: bool, a
         region = _regions_of_fence(ctx, region)[1]
     if region is None:
         raise click.UsageError("Missing argument 'REGION'.", ctx)
-    view = _plan(invocation(ctx), kind, region, attested=attest_dead, instead=allow_data_loss)
+    view = _plan(invocation(ctx), kind, region, attested=attest_dead, instead=allow_data_loss, restarted=attest_producers_restarted)
     emit(ctx, view, table=_plan_table)
     return Exit.FINDINGS if any(f.severity == "error" for f in view.findings) else Exit.OK
 
@@ -177,6 +188,7 @@ def _move(
     reason: str,
     token: str | None,
     instead: bool = False,
+    restarted: bool = False,
     closes: str = "",
 ) -> int:
     """Show before, ask, start, follow, show after.
@@ -189,7 +201,7 @@ def _move(
 
     settings = call.settings()
     name = call.group(settings).name
-    view = _plan(call, kind, region, attested=attested, instead=instead)
+    view = _plan(call, kind, region, attested=attested, instead=instead, restarted=restarted)
     errors = [f for f in view.findings if f.severity == "error"]
     if call.output == "table" and (errors or not yes):
         console(call).print(_plan_table(view))
@@ -212,6 +224,7 @@ def _move(
                 reason=reason,
                 attested=attested,
                 allow_data_loss=instead,
+                producers_restarted=restarted,
             )
         except KeyboardInterrupt:
             click.echo(f"\n{_PERHAPS.format(token=token)}", err=True)
@@ -320,8 +333,11 @@ _TOKEN = click.option("--token", help="Idempotency token: the same one answers w
 @_WAIT
 @_REASON
 @_TOKEN
+@_RESTARTED
 @click.pass_context
-def switchover(ctx: click.Context, region: str, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+def switchover(
+    ctx: click.Context, region: str, yes: bool, wait: bool, reason: str, token: str | None, attest_producers_restarted: bool
+) -> int:
     """Move the unit to REGION while both regions are alive: nothing lost, skipped or processed twice.
 
     Ctrl-C leaves it running; exit code 4 then, and how to re-attach.
@@ -331,7 +347,9 @@ def switchover(ctx: click.Context, region: str, yes: bool, wait: bool, reason: s
       mrc switchover west --reason "maintenance of east"
       mrc switchover west --yes --no-wait
     """
-    return _move(ctx, "switchover", region, attested=False, yes=yes, wait=wait, reason=reason, token=token)
+    return _move(
+        ctx, "switchover", region, attested=False, yes=yes, wait=wait, reason=reason, token=token, restarted=attest_producers_restarted
+    )
 
 
 @click.command()
@@ -340,8 +358,11 @@ def switchover(ctx: click.Context, region: str, yes: bool, wait: bool, reason: s
 @_WAIT
 @_REASON
 @_TOKEN
+@_RESTARTED
 @click.pass_context
-def failback(ctx: click.Context, region: str, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+def failback(
+    ctx: click.Context, region: str, yes: bool, wait: bool, reason: str, token: str | None, attest_producers_restarted: bool
+) -> int:
     """Go home to REGION after a failover: recover what only REGION has, account for it, then switch over.
 
     It may be begun while REGION is still on its way back. Exit code 4 where it goes on without the command.
@@ -350,7 +371,9 @@ def failback(ctx: click.Context, region: str, yes: bool, wait: bool, reason: str
     Examples:
       mrc failback east --reason "east is back"
     """
-    return _move(ctx, "failback", region, attested=False, yes=yes, wait=wait, reason=reason, token=token)
+    return _move(
+        ctx, "failback", region, attested=False, yes=yes, wait=wait, reason=reason, token=token, restarted=attest_producers_restarted
+    )
 
 
 @click.command()
@@ -365,9 +388,18 @@ def failback(ctx: click.Context, region: str, yes: bool, wait: bool, reason: str
 @_WAIT
 @_REASON
 @_TOKEN
+@_RESTARTED
 @click.pass_context
 def failover(
-    ctx: click.Context, region: str, attest_dead: bool, allow_data_loss: bool, yes: bool, wait: bool, reason: str, token: str | None
+    ctx: click.Context,
+    region: str,
+    attest_dead: bool,
+    allow_data_loss: bool,
+    yes: bool,
+    wait: bool,
+    reason: str,
+    token: str | None,
+    attest_producers_restarted: bool,
 ) -> int:
     """Open REGION after the active one has died. States the expected loss per partition before it asks.
 
@@ -379,7 +411,18 @@ def failover(
       mrc failover west --attest-dead --reason "east burnt down"
       mrc failover west --attest-dead --allow-data-loss --reason "east died in the middle of the switchover"
     """
-    return _move(ctx, "failover", region, attested=attest_dead, yes=yes, wait=wait, reason=reason, token=token, instead=allow_data_loss)
+    return _move(
+        ctx,
+        "failover",
+        region,
+        attested=attest_dead,
+        yes=yes,
+        wait=wait,
+        reason=reason,
+        token=token,
+        instead=allow_data_loss,
+        restarted=attest_producers_restarted,
+    )
 
 
 @click.command()
@@ -474,9 +517,11 @@ def _archived(ctx: click.Context, call: Invocation, region: str, execution: str 
         rows: list[ExecutionView] = []
         for id, kept in reversed(found.items()):
             try:
-                rows.append(unreadable_view(group.name, id, kept) if isinstance(kept, str) else execution_view(kept.run(), 0))
+                if isinstance(kept, MrcError):
+                    raise kept
+                rows.append(execution_view(kept.run(), 0))
             except MrcError as error:
-                if error.code != "VERSION_MISMATCH":
+                if error.code not in ("GARBLED_RECORD", "VERSION_MISMATCH"):
                     raise
                 rows.append(unreadable_view(group.name, id, str(error)))
         emit(ctx, rows, table=_history_table)
@@ -484,8 +529,8 @@ def _archived(ctx: click.Context, call: Invocation, region: str, execution: str 
     one = found.get(execution)
     if one is None:
         raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r} is archived in {region}")
-    if isinstance(one, str):
-        raise MrcError("GARBLED_RECORD", one.removeprefix("GARBLED_RECORD: "))
+    if isinstance(one, MrcError):
+        raise one
     emit(ctx, tuple(entry_view(f"{entry.number:06d}", entry) for entry in one.entries), table=_entries_table)
 
 

@@ -59,6 +59,7 @@ def sandbox(context: click.Context, state: Path) -> None:
 @click.option("--policy", type=click.Choice(["identity", "default"]), help="MM2's replication policy.  [default: identity]")
 @click.option("--mm2-exactly-once/--no-mm2-exactly-once", default=None, help="Whether MM2 copies in transactions.  [default: no]")
 @click.option("--active", type=REGION, help="Region that the first active-region record names.  [default: east]")
+@click.option("--links/--no-links", default=None, help="Whether regions reach one another through links that can be cut.  [default: no]")
 @click.pass_obj
 def up(state: Path, /, brokers: str | None, **choices: object) -> None:
     """Start what does not run, and wait until all of it works.
@@ -135,6 +136,38 @@ def start(state: Path, region: str) -> None:
     with _progress() as progress:
         _open(state).start(region, progress)
     click.echo(f"{region} is up", err=True)
+
+
+@sandbox.command()
+@click.argument("region", type=REGION)
+@click.pass_obj
+def cut(state: Path, region: str) -> None:
+    """Cut REGION off from the other region and from the witness; inside it everything goes on.
+
+    Nothing is refused and nothing answers, as when the network is gone; what was sent arrives after `mrc sandbox mend`. Needs a
+    sandbox that was made with --links. `mrc` itself and the sandbox's traffic stand outside and go on reaching both regions.
+
+    \b
+    Examples:
+      mrc sandbox up --links
+      mrc sandbox cut east
+    """
+    _open(state).cut(region)
+    click.echo(f"{region} is cut off", err=True)
+
+
+@sandbox.command()
+@click.argument("region", type=REGION)
+@click.pass_obj
+def mend(state: Path, region: str) -> None:
+    """End what `mrc sandbox cut` did to REGION.
+
+    \b
+    Example:
+      mrc sandbox mend east
+    """
+    _open(state).mend(region)
+    click.echo(f"{region} reaches the other sites again", err=True)
 
 
 @sandbox.group()
@@ -306,7 +339,7 @@ def _progress() -> Iterator[Progress]:
 def _table(rows: Sequence[PartStatus]) -> Table:
     from rich.text import Text
 
-    colours = {"up": "green", "starting": "yellow", "down": "red"}
+    colours = {"up": "green", "starting": "yellow", "cut": "red", "down": "red"}
     cells: list[tuple[object, ...]] = [
         (row.part, row.pid, row.port or None, Text(row.state, style=colours[row.state]), row.rss_mb if row.pid else None) for row in rows
     ]
@@ -326,10 +359,11 @@ def _print_lines(name: str, lines: list[str]) -> None:
 @sandbox.command()
 @click.option("--rate", type=click.FloatRange(min=1), default=1000.0, show_default=True, help="Events per second.")
 @click.option("--report", "report_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the verdict there as JSON.")
+@click.option("--pages", type=click.Path(file_okay=False, path_type=Path), help="Write the report of each move there, as HTML and JSON.")
 @click.option("--mm2-exactly-once", is_flag=True, help="Let MirrorMaker copy in transactions.")
 @click.option("--keep", is_flag=True, help="Leave the sandbox up afterwards.")
 @click.pass_context
-def demo(ctx: click.Context, rate: float, report_file: Path | None, mm2_exactly_once: bool, keep: bool) -> int:
+def demo(ctx: click.Context, rate: float, report_file: Path | None, pages: Path | None, mm2_exactly_once: bool, keep: bool) -> int:
     """Watch a region die and everything come home: switchover, switchover back, kill, failover, return, switchover home.
 
     Takes about two minutes on a fresh state folder. Loss, repetition and times are counted from the traffic's own logs. Exit
@@ -344,7 +378,8 @@ def demo(ctx: click.Context, rate: float, report_file: Path | None, mm2_exactly_
     from mrc.sandbox.demo import Demo, report
     from mrc.sandbox.layout import Options
 
-    run = Demo(ctx.obj, lambda line: click.echo(line, err=True), rate=rate, options=Options(mm2_exactly_once=mm2_exactly_once))
+    options = Options(mm2_exactly_once=mm2_exactly_once)
+    run = Demo(ctx.obj, lambda line: click.echo(line, err=True), rate=rate, options=options, pages=pages)
     for one in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, signal.default_int_handler)
     try:

@@ -30,7 +30,7 @@ def gather(call: Invocation) -> StatusView:
     """Return one view merged from all agents' answers. Raises what the agents refused with, or ``AGENT_UNREACHABLE``."""
     import msgspec
 
-    from mrc.control.client import Client
+    from mrc.control.client import Client, worst
 
     settings = call.settings()
     group = call.group(settings).name
@@ -38,7 +38,7 @@ def gather(call: Invocation) -> StatusView:
         answers = client.ask_all("Status", deadline_s=DEADLINE_S, replication_group=group)
     views = {answer.asked: answer.view for answer in answers if answer.error is None}
     if not views:
-        raise _telling([answer.error for answer in answers if answer.error is not None])
+        raise worst(answers)
     newest = max(views.values(), key=lambda view: (view.record.epoch if view.record else 0, view.at_ms))
     leaders = {
         asked.region: view for asked, view in views.items() if any(a.leads and a.id == asked.agent for r in view.regions for a in r.agents)
@@ -183,7 +183,7 @@ def _lags(call: Invocation) -> list[FlowView]:
     Raises:
         MrcError: what the agents refused with where no leader answered; ``AGENT_UNREACHABLE`` where no agent was there.
     """
-    from mrc.control.client import Client
+    from mrc.control.client import Client, worst
 
     settings = call.settings()
     group = call.group(settings)
@@ -193,15 +193,9 @@ def _lags(call: Invocation) -> list[FlowView]:
         answers = client.ask_all("Lag", deadline_s=LAG_DEADLINE_S, agents=there, replication_group=group.name)
     found = {(view.source, view.target): view for answer in answers if answer.error is None for view in answer.view}
     if not found:
-        raise _telling([answer.error for answer in answers if answer.error is not None])
-    refused = {region: [a.error for a in answers if a.asked.region == region and a.error is not None] for region in targets}
-    return [found.get((flow.source, flow.target)) or _unmeasured(flow, _telling(refused[flow.target])) for flow in group.flows]
-
-
-def _telling(errors: list[MrcError]) -> MrcError:
-    """Return the error that says most: a refusal before a missing leader before silence."""
-    order = {"AGENT_UNREACHABLE": 2, "NOT_LEADER": 1}
-    return min(errors, key=lambda error: order.get(error.code, 0))
+        raise worst(answers)
+    refused = {region: worst([answer for answer in answers if answer.asked.region == region]) for region in targets}
+    return [found.get((flow.source, flow.target)) or _unmeasured(flow, refused[flow.target]) for flow in group.flows]
 
 
 def _unmeasured(flow: FlowSettings, error: MrcError) -> FlowView:

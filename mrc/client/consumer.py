@@ -1,6 +1,7 @@
 """A consumer group's member that reads only where and while the active-region record says ``open``.
 
-Owns one confluent_kafka Consumer per place. Refuses to commit what the application did not mark as processed.
+Owns one confluent_kafka Consumer per place. Refuses to commit what the application did not mark as processed, and what was not given
+to it by this very member at this very place: an offset of one cluster means nothing in another, and would skip records there.
 Invariant: when a place closes, the last positions are committed synchronously and the member leaves its group, within a bound.
 """
 
@@ -10,7 +11,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -72,6 +74,7 @@ class _Session:
         self.place = place
         self.broken = ""
         self.processed: dict[tuple[str, int], int] = {}
+        self._given: dict[tuple[str, int], dict[int, Message]] = {}  # of each partition that is its own: what is not marked yet
         self._sent: dict[tuple[str, int], int] = {}
         self.consumer = Consumer(
             {
@@ -84,7 +87,7 @@ class _Session:
                 "on_commit": self._committed,
             }
         )
-        self.consumer.subscribe(list(topics), on_revoke=self._revoked, on_lost=self._lost)
+        self.consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
     def note(self, error: KafkaError) -> None:
         _log.debug("consumer in %s: %s", self.place.region, error)
@@ -97,8 +100,35 @@ class _Session:
                 _log.info("commit of %s-%s in %s failed: %s", each.topic, each.partition, self.place.region, trouble.name())
                 self._sent.clear()  # the next commit repeats it
 
+    def _assigned(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for each in partitions:
+            self._given[(each.topic, each.partition)] = {}
+
+    def give(self, messages: list[Message]) -> list[Message]:
+        """Return those that may be handed on: of partitions that are still this member's, for the others go to another one."""
+        found = []
+        for message in messages:
+            if message.error() is None and (given := self._given.get(_partition(message))) is not None:
+                given[int(message.offset() or 0)] = message
+                found.append(message)
+        return found
+
+    def mark(self, message: Message) -> bool:
+        """Take ``message``, and all before it in its partition, for processed; False where this member has not given it, or gave it up."""
+        tp, offset = _partition(message), int(message.offset() or 0)
+        given = self._given.get(tp)
+        if given is None or given.get(offset) is not message:
+            return False
+        while (first := next(iter(given))) != offset:  # they stand in the order of offsets
+            del given[first]
+        del given[offset]
+        self.processed[tp] = offset + 1
+        return True
+
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         mine = {(each.topic, each.partition) for each in partitions}
+        for tp in mine:
+            self._given.pop(tp, None)
         leaving = {tp: offset for tp, offset in self.processed.items() if tp in mine}
         for tp in leaving:
             del self.processed[tp]
@@ -110,6 +140,7 @@ class _Session:
 
     def _lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for each in partitions:
+            self._given.pop((each.topic, each.partition), None)
             self.processed.pop((each.topic, each.partition), None)
 
     def commit_soon(self) -> None:
@@ -149,7 +180,7 @@ class FollowingConsumer:
         active: Follows,
         configs: Mapping[Region, Mapping[str, Any]],
         group: str,
-        topics: Sequence[str],
+        topics: Sequence[str] | Mapping[Region, Sequence[str]],
         *,
         commit_every_s: float = 0.5,
         leave_bound_s: float = 1.0,
@@ -162,7 +193,7 @@ class FollowingConsumer:
             active: who knows the active region.
             configs: librdkafka settings per region; they win over this class's own.
             group: the consumer group's id.
-            topics: what to subscribe to.
+            topics: what to subscribe to; per region where MirrorMaker's copies have names of their own (its default policy).
             commit_every_s: seconds between commits while the place is open.
             leave_bound_s: how long the final commit and the leaving may take; afterwards they go on unattended.
             retry_pause_s: the pause after a refusal, before a new member joins at the same place.
@@ -171,7 +202,7 @@ class FollowingConsumer:
         self._active = active
         self._configs = configs
         self._group = group
-        self._topics = tuple(topics)
+        self._topics = topics
         self._commit_every_s = commit_every_s
         self._leave_bound_s = leave_bound_s
         self._retry_pause_s = retry_pause_s
@@ -200,12 +231,15 @@ class FollowingConsumer:
         for message in messages:
             if (trouble := message.error()) is not None:
                 self._session.note(trouble)
-        return [message for message in messages if message.error() is None]
+        return self._session.give(messages)
 
-    def mark(self, message: Message) -> None:
-        """Say that ``message`` of the present `place` is processed, and all before it in its partition."""
-        if self._session is not None:
-            self._session.processed[(str(message.topic()), int(message.partition() or 0))] = int(message.offset() or 0) + 1
+    def mark(self, message: Message) -> bool:
+        """Say that ``message`` is processed, and all before it in its partition.
+
+        False: it was polled at a place, or of a partition, that is not this member's any more. Nothing is committed for it, and it comes
+        again, here or at another member.
+        """
+        return self._session is not None and self._session.mark(message)
 
     def tend(self) -> bool:
         """Follow the record and commit when due; False when there is no place: what was polled and not marked must be dropped."""
@@ -228,11 +262,18 @@ class FollowingConsumer:
         """Commit synchronously, leave the group and end, within the bound."""
         self._leave()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
     def _join(self) -> None:
         wanted = self._active.now().open_place
         if wanted is None or wanted.region not in self._configs or time.monotonic() < self._not_before_s:
             return
-        self._session = _Session(wanted, self._configs[wanted.region], self._group, self._topics)
+        topics = self._topics[wanted.region] if isinstance(self._topics, Mapping) else self._topics
+        self._session = _Session(wanted, self._configs[wanted.region], self._group, topics)
         self._committed_at_s = time.monotonic()
 
     def _leave(self) -> None:
@@ -246,6 +287,10 @@ class FollowingConsumer:
         thread.join(self._leave_bound_s)
         trouble = troubles[0] if troubles else f"no answer within {self._leave_bound_s} s"
         self._closed(Closed(session.place, committed=not trouble, took_s=time.monotonic() - started_s, trouble=trouble))
+
+
+def _partition(message: Message) -> tuple[str, int]:
+    return str(message.topic()), int(message.partition() or 0)
 
 
 def _offsets(positions: Mapping[tuple[str, int], int]) -> list[TopicPartition]:

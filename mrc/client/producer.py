@@ -11,7 +11,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -209,6 +210,12 @@ class FollowingProducer(Generic[T]):
         self._drop_ready()
         for thread in self._releases:
             thread.join(1.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
 
     def _follow(self) -> None:
         sighting = self._active.now()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mrc.config import routing
 from mrc.config.located import Key, did_you_mean
 from mrc.config.settings import FlowSettings, RegionSettings, ReplicationGroup, SecuritySettings, Settings
 
@@ -90,6 +91,12 @@ def _replication_group(key: Key, group: ReplicationGroup, settings: Settings) ->
     for index, topic in enumerate(group.topics):
         if topic.endswith(".internal"):
             yield (*key, "topics", index), f"{topic}: MirrorMaker 2 never copies topics whose names end in .internal"
+        origin, _, name = topic.partition(".")
+        if group.policy == "default" and name in group.topics and origin in settings.regions:
+            yield (
+                (*key, "topics", index),
+                f"{topic} is MirrorMaker's copy of {name} of {origin}; list {name} alone: both are read and moved",
+            )
     yield from _unique([((*key, "groups", index), name) for index, name in enumerate(group.groups)], "consumer group")
     yield from _flows((*key, "flows"), group, settings)
     yield from _principals((*key, "principals"), group)
@@ -97,8 +104,13 @@ def _replication_group(key: Key, group: ReplicationGroup, settings: Settings) ->
         yield from _readable((*key, "probe", "password_file"), group.probe.password_file)
         if (probe := f"User:{group.probe.username}") in group.principals.exempt:
             yield (*key, "probe", "username"), f"{probe} is exempt too: no fence would refuse it, and so it could prove none"
+        elif probe in group.principals.replicators:
+            yield (*key, "probe", "username"), f"{probe} is the replicator too: no fence would refuse it, and so it could prove none"
     yield from _self_fence(key, group, settings)
     yield from _divergence((*key, "divergence"), group)
+    if group.routing is not None:
+        regions = tuple(dict.fromkeys(end for flow in group.flows for end in (flow.source, flow.target)))
+        yield from routing.findings((*key, "routing"), group.routing, regions)
     if group.runbooks is not None and not group.runbooks.is_dir():
         yield (*key, "runbooks"), f"there is no folder {group.runbooks}"
 
@@ -162,6 +174,8 @@ def _principals(key: Key, group: ReplicationGroup) -> Iterator[Finding]:
         for index, principal in enumerate(getattr(group.principals, role)):
             if principal in exempt:
                 yield (*key, role, index), f"{principal} is exempt too; a principal is either fenced or exempt"
+            if principal in group.principals.replicators:
+                yield (*key, role, index), f"{principal} is the replicator too; a fence that refused it would stop the way home"
             if principal.endswith(":*"):
                 yield (*key, role, index), f"{principal} would fence the replicator and mrc too; name the applications' principals"
 

@@ -198,7 +198,8 @@ def _principals(
     bindings = [binding for region in seen.values() for binding in region.bindings or ()]
     if any(region.bindings is None for region in seen.values()):
         notes.append(f"{name}: not every region's ACLs could be listed, so principals may be missing.")
-    exempt = {binding.principal for binding in bindings if _administers(binding)} | _replicators(mirrors)
+    replicators = _replicators(mirrors)
+    exempt = {binding.principal for binding in bindings if _administers(binding)} - replicators
     if login.username is not None:
         exempt.add(f"User:{login.username}")
     writers = {binding.principal for binding in bindings if _allows(binding, "write", "topic", topics)}
@@ -208,7 +209,13 @@ def _principals(
     notes.append(
         f"{name}: who is never fenced was taken from administrators' ACLs, the connectors' user and mrc's own: check it above all."
     )
-    return {"writers": sorted(writers - exempt), "readers": sorted(readers - exempt), "exempt": sorted(exempt)}
+    never = exempt | replicators
+    return {
+        "writers": sorted(writers - never),
+        "readers": sorted(readers - never),
+        "exempt": sorted(exempt),
+        "replicators": sorted(replicators),
+    }
 
 
 def _replicators(mirrors: Iterable[_Mirror]) -> set[str]:

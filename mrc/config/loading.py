@@ -46,14 +46,18 @@ def check(path: Path) -> tuple[Settings | None, tuple[Problem, ...]]:
 def _with_programs(settings: Settings) -> Settings:
     """Make the routing commands' programs absolute where they are paths."""
     groups = tuple(
-        group
-        if group.routing is None
-        else msgspec.structs.replace(group, routing=RoutingSettings(_with_program(settings.base, group.routing.command)))
+        group if group.routing is None else msgspec.structs.replace(group, routing=_with_paths(settings.base, group.routing))
         for group in settings.replication_groups
     )
     return msgspec.structs.replace(settings, replication_groups=groups)
 
 
-def _with_program(base: Path, command: tuple[str, ...]) -> tuple[str, ...]:
+def _with_paths(base: Path, routing: RoutingSettings) -> RoutingSettings:
+    return msgspec.structs.replace(routing, command=_with_program(base, routing.command), read_back=_with_program(base, routing.read_back))
+
+
+def _with_program(base: Path, command: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if command is None:
+        return None
     program, *arguments = command
     return (str(base / program) if "/" in program else program, *arguments)

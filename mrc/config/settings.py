@@ -12,6 +12,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from mrc.config.routing import RoutingSettings as RoutingSettings
+from mrc.config.secret import Secret as Secret
+from mrc.config.secret import read_secret
 from mrc.core.errors import MrcError
 from mrc.core.failover.divergence import OldLogPolicy, ResolvePolicy
 from mrc.core.model import Flow, Policy, Region, Written
@@ -25,29 +28,6 @@ PrincipalName = Annotated[str, Meta(pattern=r"^[A-Za-z]+:.+$")]
 TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
 Mode = Literal["active-passive", "active-active"]
-
-
-class Secret:
-    """A password that does not show itself: `str`, `repr` and logs see a mask, only `reveal` gives the text."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """Return the text; hand it to a driver and keep it nowhere."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Secret(****)"
-
-
-def _read_secret(path: Path) -> Secret:
-    try:
-        return Secret(path.read_text(encoding="utf-8").rstrip("\r\n"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise MrcError("CONFIG_INVALID", f"the password file cannot be read: {error}", where=str(path)) from None
 
 
 SESSION_TIMEOUT_MS_MIN = round((CALL_DEADLINE_S + RENEW_EVERY_S) / LEASE_SHARE * 1000)
@@ -96,7 +76,7 @@ class SecuritySettings(Written, frozen=True):
         """Return the password, read from its file now. Raises ``CONFIG_INVALID`` where there is none."""
         if self.password_file is None:
             raise MrcError("CONFIG_INVALID", f"{self.protocol} has no password_file")
-        return _read_secret(self.password_file)
+        return read_secret(self.password_file)
 
 
 class KafkaSettings(Written, frozen=True):
@@ -158,12 +138,14 @@ class Principals(Written, frozen=True):
     Attributes:
         writers: lose WRITE in a fenced region; those found in ALLOW ACLs are added.
         readers: lose READ in a region that was left; those found in ALLOW ACLs are added.
-        exempt: never fenced: the replicator, mrc itself, administrators.
+        exempt: never fenced: mrc itself, administrators.
+        replicators: as whom MirrorMaker writes; never fenced, but refused by a flow block.
     """
 
     writers: tuple[PrincipalName, ...] = ()
     readers: tuple[PrincipalName, ...] = ()
     exempt: tuple[PrincipalName, ...] = ()
+    replicators: tuple[PrincipalName, ...] = ()
 
 
 class ProbeSettings(Written, frozen=True):
@@ -174,7 +156,7 @@ class ProbeSettings(Written, frozen=True):
 
     def password(self) -> Secret:
         """Return the password, read from its file now. Raises ``CONFIG_INVALID``."""
-        return _read_secret(self.password_file)
+        return read_secret(self.password_file)
 
 
 class FlowSettings(Written, frozen=True):
@@ -203,16 +185,6 @@ class Objectives(Written, frozen=True):
 
     rpo_s: Annotated[float, Meta(gt=0)] = 5.0
     rto_s: Annotated[float, Meta(gt=0)] = 15.0
-
-
-class RoutingSettings(Written, frozen=True):
-    """The command that redirects clients, run by the runbook's `route` step.
-
-    Attributes:
-        command: program and arguments, no shell; a program with a slash in it is relative to the file.
-    """
-
-    command: Annotated[tuple[NonEmpty, ...], Meta(min_length=1)]
 
 
 class DivergenceSettings(Written, frozen=True):

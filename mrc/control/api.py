@@ -158,13 +158,15 @@ METHODS: dict[str, Method] = {
         pb.PlanRequest,
         pb.PlanResponse,
         PlanView,
-        lambda s, r, _a: s.plan(r.replication_group, r.kind, r.target, r.attested, r.allow_data_loss),
+        lambda s, r, _a: s.plan(r.replication_group, r.kind, r.target, r.attested, r.allow_data_loss, r.producers_restarted),
     ),
     "StartMove": Method(
         pb.StartMoveRequest,
         pb.StartMoveResponse,
         ExecutionView,
-        lambda s, r, a: s.start(r.replication_group, r.kind, r.target, r.token, a, r.reason, r.attested, r.allow_data_loss),
+        lambda s, r, a: s.start(
+            r.replication_group, r.kind, r.target, r.token, a, r.reason, r.attested, r.allow_data_loss, r.producers_restarted
+        ),
     ),
     "GetExecution": Method(pb.GetExecutionRequest, pb.GetExecutionResponse, ExecutionView, lambda s, r, _a: s.execution(r.execution_id)),
     "ListExecutions": Method(
@@ -174,6 +176,7 @@ METHODS: dict[str, Method] = {
         lambda s, r, _a: s.executions(r.replication_group),
     ),
     "GetHistory": Method(pb.GetHistoryRequest, pb.GetHistoryResponse, tuple[EntryView, ...], lambda s, r, _a: s.history(r.execution_id)),
+    "GetReport": Method(pb.GetReportRequest, pb.GetReportResponse, str, lambda s, r, _a: s.report(r.execution_id)),
     "WatchExecution": Method(
         pb.WatchExecutionRequest, pb.WatchExecutionResponse, ExecutionView, lambda s, r, _a: s.watch(r.execution_id), streams=True
     ),

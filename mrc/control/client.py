@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import queue
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -99,7 +99,7 @@ class Client:
             if answer.error is None:
                 return answer.view
             failed.append(answer)
-        raise _worst(failed)
+        raise worst(failed)
 
     def _race(self, method: str, asked: tuple[Address, ...], deadline_s: float, fields: Mapping[str, Any]) -> Iterator[Answer]:
         """Yield one answer per agent, in the order in which they come."""
@@ -132,7 +132,7 @@ class Client:
 
         Raises:
             MrcError: ``UNKNOWN_REGION``; what the leader refused the request with; ``NOT_LEADER`` where nobody leads;
-                ``AGENT_UNREACHABLE`` with the addresses where nobody answers.
+                ``AGENT_UNREACHABLE`` with the addresses where nobody answers, or the leader does not in time.
         """
         there = self._of(region)
         failed: list[Answer] = []
@@ -157,7 +157,7 @@ class Client:
                 if error.code not in ("NOT_LEADER", "AGENT_UNREACHABLE"):
                     raise
                 failed.append(Answer(Address(region, "", leader), None, error))
-        raise _worst(failed)
+        raise worst(failed)
 
     def _ask(self, address: str, method: str, deadline_s: float, fields: Mapping[str, Any]) -> Any:
         self._greet(address)
@@ -165,7 +165,13 @@ class Client:
         try:
             answer = self._callable(address, method)(described.request(**fields), timeout=deadline_s, metadata=self._metadata)
         except grpc.RpcError as failure:
-            raise error_of(failure, address) from None
+            error = error_of(failure, address)
+            if error.code == "AGENT_UNREACHABLE" and failure.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                late = (
+                    f"the agent has said its version, and has not answered {method} within {deadline_s:g} s; it may still do what was asked"
+                )
+                raise MrcError(error.code, late, where=address, retryable=True) from None
+            raise error from None
         return read(answer, described.view)
 
     def _of(self, region: str) -> list[Address]:
@@ -253,12 +259,21 @@ class Client:
         )
 
 
-def _worst(failed: list[Answer]) -> MrcError:
-    """Return the error that says most: a refusal before a missing leader before silence."""
-    for ignored in (("AGENT_UNREACHABLE", "NOT_LEADER"), ("AGENT_UNREACHABLE",)):
-        for answer in failed:
-            if answer.error is not None and answer.error.code not in ignored:
-                return answer.error
+def worst(failed: Sequence[Answer]) -> MrcError:
+    """Return the error that says most: a refusal, before a leader that is late or silent, before a missing leader, before silence."""
+    errors = [(answer, answer.error) for answer in failed if answer.error is not None]
+    for _, error in errors:
+        if error.code not in ("AGENT_UNREACHABLE", "NOT_LEADER"):
+            return error
+    silent = {answer.asked.address: error for answer, error in errors if error.code == "AGENT_UNREACHABLE"}
+    for answer, error in errors:
+        if error.code == "NOT_LEADER" and (late := silent.get(error.where)) is not None:
+            said = answer.asked.agent or answer.asked.address
+            message = f"{said} says that the agent at {error.where} leads, and that one is not heard: {late.message}. Ask again in a moment"
+            return MrcError("AGENT_UNREACHABLE", message, where=error.where, retryable=True)
+    for _, error in errors:
+        if error.code == "NOT_LEADER":
+            return error
     return _nobody([answer.asked for answer in failed], failed)
 
 

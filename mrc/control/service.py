@@ -88,7 +88,15 @@ class Service(Protocol):
     def forget(self, rg: str, group: str, topic: str, dry_run: bool) -> tuple[ForgottenView, ...]:  # noqa: FBT001 - the API's field
         """Delete the checkpoints of a group that has no positions in the source any more."""
 
-    def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool) -> PlanView:  # noqa: FBT001 - the API's fields
+    def plan(
+        self,
+        rg: str,
+        kind: str,
+        target: str,
+        attested: bool,  # noqa: FBT001 - the API's fields
+        allow_data_loss: bool,  # noqa: FBT001
+        restarted: bool = False,  # noqa: FBT001, FBT002
+    ) -> PlanView:
         """Return what a move would do now."""
 
     def start(
@@ -101,6 +109,7 @@ class Service(Protocol):
         reason: str,
         attested: bool,  # noqa: FBT001 - the API's fields
         allow_data_loss: bool,  # noqa: FBT001
+        restarted: bool = False,  # noqa: FBT001, FBT002
     ) -> ExecutionView:
         """Start a move; the same token with the same request returns the same execution.
 
@@ -115,6 +124,9 @@ class Service(Protocol):
 
     def history(self, id: str) -> tuple[EntryView, ...]:
         """Return an execution's journal, oldest entry first."""
+
+    def report(self, id: str) -> str:
+        """Return an execution's report as it stands, as a JSON document."""
 
     def watch(self, id: str) -> Iterator[ExecutionView]:
         """Yield the execution now and after each change, and at least every few seconds, until it has ended.

@@ -42,6 +42,11 @@ CODES: dict[str, Code] = {
         "The runbook file has an error or an unsafe order.",
         "Mend the named step; the safe order is in docs/moves.md.",
     ),
+    "RULES_INVALID": Code(
+        "usage",
+        "The conflict rules, or the cases that try them, have an error or could not come to the same answer in every region.",
+        "Mend the named line; `mrc rules check` shows every error at once, docs/conflicts.md has the rules.",
+    ),
     "UNKNOWN_REGION": Code("usage", "No such region in the configuration.", "Use one of the named regions."),
     "UNKNOWN_GROUP": Code(
         "usage",
@@ -67,7 +72,7 @@ CODES: dict[str, Code] = {
     "NO_ACTIVE_RECORD": Code(
         "usage",
         "No active-region record exists for this replication group.",
-        "`mrc sandbox up` or the adoption of an estate writes the first one; agents never guess it.",
+        "`mrc init` or `mrc sandbox up` writes the first one; agents never guess it.",
     ),
     "MOVE_IN_PROGRESS": Code(
         "usage",
@@ -79,10 +84,10 @@ CODES: dict[str, Code] = {
         "The plan has findings that forbid the move.",
         "Resolve the findings that `mrc plan` lists.",
     ),
-    "POLICY_NOT_SUPPORTED": Code(
+    "POLICY_DIFFERS": Code(
         "usage",
-        "Groups under the default replication policy cannot be moved yet.",
-        "Use the identity policy for groups that must move.",
+        "A connector names copies otherwise than `policy` in the configuration says.",
+        "Set `policy` to what the connector's `replication.policy.class` is, with `.` as separator, or make the connector anew.",
     ),
     "MODE_NOT_SUPPORTED": Code(
         "usage",
@@ -98,6 +103,11 @@ CODES: dict[str, Code] = {
         "usage",
         "What the failover left behind is not listed yet.",
         "Let the old region return; `mrc divergence show` says when it is listed, the log of its leading agent why it is not.",
+    ),
+    "NOTHING_DIVERGES": Code(
+        "usage",
+        "Under the default replication policy a failover leaves nothing behind that has to be recovered: it comes late.",
+        "Go home with `mrc switchover`; `mrc divergence show` says what is still to be copied.",
     ),
     "NOT_EXPORTED": Code(
         "usage",
@@ -153,6 +163,21 @@ CODES: dict[str, Code] = {
         "usage",
         "The group still has positions in the source.",
         "Delete the group there first: the checkpoints of one that is there come back at once.",
+    ),
+    "ADOPTION_REFUSED": Code(
+        "usage",
+        "The estate cannot be adopted, or given back, as it is.",
+        "Do what the message says, then ask again; docs/adoption.md has every case.",
+    ),
+    "ALREADY_ADOPTED": Code(
+        "usage",
+        "The replication group is mrc's already: there is an active-region record.",
+        "`mrc status` shows it; `mrc unmanage` gives the estate back.",
+    ),
+    "MANAGED_BY_OTHERS": Code(
+        "usage",
+        "Somebody else manages these flows and would undo what mrc does.",
+        "Do what the message says would work; docs/adoption.md has every case.",
     ),
     "BAD_REQUEST": Code(
         "usage",
@@ -212,8 +237,8 @@ CODES: dict[str, Code] = {
     ),
     "AGENT_UNREACHABLE": Code(
         "world",
-        "No agent answered.",
-        "Start one with `mrc agent run`; see the addresses in the configuration.",
+        "No agent answered, or the leading one did not in time.",
+        "Ask again where one runs; else start one with `mrc agent run`: the configuration names the addresses.",
     ),
     "AGENT_BUSY": Code(
         "world",
@@ -275,6 +300,11 @@ CODES: dict[str, Code] = {
         "A record in one of mrc's own topics or nodes cannot be read.",
         "Nothing is lost: the record is left out and named; find out who wrote it.",
     ),
+    "RECORD_TOO_LARGE": Code(
+        "world",
+        "A topic does not take a record of this size.",
+        "Raise the topic's `max.message.bytes`; what was refused is tried again.",
+    ),
     "UNSAFE_TO_FENCE": Code(
         "world",
         "The cluster's settings make an ACL fence unsafe.",
@@ -294,6 +324,31 @@ CODES: dict[str, Code] = {
         "world",
         "A command or a request of the operator's failed or took too long.",
         "Read what it said last; it may be done again by hand.",
+    ),
+    "ROUTE_UNREACHABLE": Code(
+        "world",
+        "What sends clients to a region (DNS, HAProxy, a command) did not answer in time, or not so that it can be read.",
+        "Look at the server that the message names; mrc sets the route when it answers.",
+    ),
+    "ROUTE_REFUSED": Code(
+        "world",
+        "What sends clients to a region refused mrc a reading or a change.",
+        "Compare `routing` in the configuration with what the server allows: docs/clients.md says what it must.",
+    ),
+    "ROUTE_CHANGED": Code(
+        "world",
+        "A route was changed by somebody else while mrc was about to set it; mrc overwrote nothing.",
+        "mrc looks again and sets it, unless it leads to neither region: then set it by hand.",
+    ),
+    "ROUTE_ELSEWHERE": Code(
+        "world",
+        "A route leads to neither region, or not to the open one.",
+        "mrc sets what leads to the other region; what leads to neither is somebody else's: set it by hand.",
+    ),
+    "PRODUCERS_CARRIED": Code(
+        "usage",
+        "A redirect may carry running idempotent producers to the other cluster, which loses records.",
+        "Say in `routing.producers` what they are, or attest with --attest-producers-restarted that they start anew: docs/clients.md.",
     ),
     # mrc is wrong
     "INVARIANT": Code(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from mrc.core.model import ActiveRecord, Flow, GroupId, Offset, Policy, Reading, Region, Value
+from mrc.core.model import ActiveRecord, Flow, GroupId, Offset, Policy, Reading, Region, Value, target_topic
 
 
 class TopicInfo(Value, frozen=True):
@@ -89,11 +89,13 @@ class Unit(Value, frozen=True):
         exempt: principals that a fence never names: the replicator's and mrc's own.
         probe: the principal that probes; it stands for the writers.
         connectors: name of the source connector per flow.
+        replicators: as whom the replicator writes, exempt all of them; refused by a flow block only. Empty: no flow can be blocked.
         live_sync: patterns of groups whose positions are kept committed in the standby.
         rpo_s: seconds of records that a failover may lose; None: nobody has said.
         rto_s: seconds that a move may take.
         recovery: what becomes of divergent records.
         self_fence_after_s: seconds without a ZooKeeper majority after which agents refuse writes in their open region; None: never.
+        carries_producers: something redirects clients that may carry a running idempotent producer to the other cluster.
     """
 
     name: str
@@ -112,10 +114,30 @@ class Unit(Value, frozen=True):
     rto_s: float | None = None
     self_fence_after_s: float | None = None
     recovery: Recovery = Recovery()
+    carries_producers: bool = False
+    replicators: tuple[str, ...] = ()
 
     def other(self, region: Region) -> Region:
         """Return the unit's other region (a unit has two)."""
         return self.regions[1] if region == self.regions[0] else self.regions[0]
+
+    def copies(self, region: Region) -> tuple[str, ...]:
+        """Return the topics of a region that hold the other region's records; none under identity, where both stand in one."""
+        return () if self.policy == "identity" else tuple(target_topic(self.policy, self.other(region), topic) for topic in self.topics)
+
+    def read_in(self, region: Region) -> tuple[str, ...]:
+        """Return the topics that groups read in a region: those that are written there, then the copies of the other region's."""
+        return (*self.topics, *self.copies(region))
+
+    def counterparts(self, source: Region) -> dict[str, str]:
+        """Return, for each topic that groups read in a region, the other region's topic with the same records.
+
+        Under the default policy ``orders`` is ``<source>.orders`` there, and ``<other>.orders`` is ``orders``, where it came from.
+        """
+        other = self.other(source)
+        if self.policy == "identity":
+            return {topic: topic for topic in self.topics}
+        return dict(zip(self.read_in(source), (*self.copies(other), *self.topics), strict=True))
 
 
 class RegionInventory(Value, frozen=True):
@@ -137,11 +159,30 @@ class RegionInventory(Value, frozen=True):
     inbound_settings: Reading[Mapping[str, str]]
 
 
+class Pointing(Value, frozen=True):
+    """Where a route leads: a name in DNS, a load balancer, whatever sends clients to a region that do not follow the record.
+
+    Attributes:
+        region: where all of it leads; empty: to none, to several, or elsewhere.
+        foreign: it leads to something that is no region's: somebody else has written it, and mrc never overwrites that.
+        seen: all that was read, in an order of its own; what a change is compared with.
+    """
+
+    region: str
+    foreign: bool
+    seen: tuple[str, ...]
+
+
 class Inventory(Value, frozen=True):
-    """Everything that one agent saw of one replication group, in one piece."""
+    """Everything that one agent saw of one replication group, in one piece.
+
+    Attributes:
+        routes: where the configured routes lead, by name.
+    """
 
     unit: Unit
     at_ms: int
     record: ActiveRecord | None
     regions: Mapping[Region, RegionInventory]
     execution: str = ""
+    routes: Mapping[str, Reading[Pointing]] = {}

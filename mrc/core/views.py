@@ -486,7 +486,10 @@ class DivergenceRangeView(Value, frozen=True):
 
 
 class DivergenceView(Value, frozen=True):
-    """What one failover left behind. ``state``: ``open`` (region not back), ``listed`` (exact), ``renewed`` (its log was made anew)."""
+    """What one failover left behind.
+
+    ``state``: ``open`` (region not back), ``listed``, ``late`` or ``copied`` (exact), ``renewed`` (its log was made anew).
+    """
 
     id: str
     region: str

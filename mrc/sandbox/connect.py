@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http
 import http.client
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -38,8 +39,15 @@ class _Status(msgspec.Struct):
     tasks: list[_State]
 
 
-class _Entry(msgspec.Struct):
+class _Info(msgspec.Struct):
+    tasks: list[dict[str, object]]
+
+
+class Entry(msgspec.Struct):
+    """What Connect says of a connector. A task without a status of its own, which has not begun, is in ``info`` alone."""
+
     status: _Status
+    info: _Info
 
 
 def flow_connector(source: str, target: str) -> str:
@@ -168,27 +176,37 @@ def furnish(layout: Layout, state: State, target: str) -> None:
             _call("POST", f"{url}/connectors", dict[str, object], msgspec.json.encode(body))
 
 
-def settled(layout: Layout, target: str) -> bool:
-    """Whether every connector into ``target`` either is stopped, without tasks, or runs with all its tasks.
+def settled(layout: Layout, state: State, target: str) -> bool:
+    """Whether every connector into ``target`` is there and either is stopped, without tasks, or runs with all its tasks.
 
     Raises ``SANDBOX_FAILED`` with the first line of the trace when one has failed.
     """
     try:
-        entries = _call("GET", f"{layout.connect_url(target)}/connectors?expand=status", dict[str, _Entry])
+        entries = _call("GET", f"{layout.connect_url(target)}/connectors?expand=status&expand=info", dict[str, Entry])
     except MrcError:
         return False
-    return all(_settled(name, entry.status) for name, entry in entries.items())
+    return not unsettled(connectors(layout, state, target), entries)
 
 
-def _settled(name: str, status: _Status) -> bool:
+def unsettled(names: Iterable[str], entries: Mapping[str, Entry]) -> list[str]:
+    """Return those of the named connectors that Connect does not tell of yet, and whatever it tells of and has not settled."""
+    missing = [name for name in names if name not in entries]
+    return missing + [name for name, entry in sorted(entries.items()) if not _settled(name, entry)]
+
+
+def _settled(name: str, entry: Entry) -> bool:
+    status = entry.status
     states = [status.connector, *status.tasks]
     for one in states:
+        if one.state == "FAILED" and "TopicAuthorizationException" in one.trace:
+            return False  # a flow that mrc has blocked fails until mrc has stopped it
         if one.state == "FAILED":
             raise MrcError("SANDBOX_FAILED", f"connector {name} failed: {one.trace.partition(chr(10))[0]}", where=name)
     if status.connector.state == "STOPPED":
         return not status.tasks
     # MM2's checkpoint connector has no tasks while there are no groups.
-    return all(one.state == "RUNNING" for one in states) and (bool(status.tasks) or name.endswith(CHECKPOINT))
+    begun = len(status.tasks) >= len(entry.info.tasks) and (bool(status.tasks) or name.endswith(CHECKPOINT))
+    return begun and all(one.state == "RUNNING" for one in states)
 
 
 def _login(state: State) -> dict[str, str]:

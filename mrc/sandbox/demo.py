@@ -42,9 +42,9 @@ class _Refused(MrcError):
 
 
 class Demo:
-    """One run on one sandbox; ``limits`` are what its moves may take."""
+    """One run on one sandbox; ``limits`` are what its moves may take, ``pages`` is where the report of each is written."""
 
-    def __init__(self, state: Path, say: Say, *, rate: float, options: Options, limits: Limits = LIMITS) -> None:
+    def __init__(self, state: Path, say: Say, *, rate: float, options: Options, limits: Limits = LIMITS, pages: Path | None = None) -> None:
         self.sandbox = Sandbox(state)
         self.traffic = Traffic(state, state / "demo-traffic")
         self._say = say
@@ -52,6 +52,8 @@ class Demo:
         self._options = options
         self._limits = limits
         self._moves: list[Move] = []
+        self._executions: list[str] = []
+        self._pages = pages
 
     def run(self) -> Verdict:
         """Run it all and return the verdict; the caller takes the sandbox down.
@@ -93,6 +95,7 @@ class Demo:
         verdict = self.traffic.judge(self._moves, drained=drained, limits=self._limits)
         self._hold_to_the_ledger(verdict)
         self._hold_to_the_fates(verdict)
+        self._write_pages()
         return verdict
 
     # -- pieces
@@ -120,7 +123,7 @@ class Demo:
         while True:
             accepted_at_ms, began_s = int(time.time() * 1000), time.monotonic()
             try:
-                self.mrc(kind, target, "--yes", "--reason", "demo", *more)
+                self._executions.append(json.loads(self.mrc(kind, target, "--yes", "--reason", "demo", *more))["id"])
                 break
             except _Refused as error:
                 # Nothing was touched: on a busy machine something did not answer in time when it was looked at once more.
@@ -134,6 +137,17 @@ class Demo:
         if not self.traffic.wait_processed(1, FOLLOW_S, ["billing", "shipping"], region=target):
             raise MrcError("SANDBOX_FAILED", f"a group read nothing in {target} within {FOLLOW_S:.0f} s", where=target)
         self._say(f"  done after {time.monotonic() - began_s:.1f} s")
+
+    def _write_pages(self) -> None:
+        """Write the report of each move, as a page and as JSON, now that the ledger is complete."""
+        if self._pages is None:
+            return
+        self._pages.mkdir(parents=True, exist_ok=True)
+        for number, (move, execution) in enumerate(zip(self._moves, self._executions, strict=True), 1):
+            for form in ("html", "json"):
+                path = self._pages / f"{number}-{move.kind}-{move.source}-{move.target}.{form}"
+                self.mrc("report", execution, "--output", form, "--file", str(path))
+            self._say(f"report of the {move.kind} to {move.target}: {path.with_suffix('.html')}")
 
     def _flow_for(self, seconds: float) -> None:
         """Let traffic run until as many events as that time brings were acknowledged."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import yaml
 
 from mrc.sandbox import layout as places
@@ -25,7 +27,8 @@ def document(layout: Layout) -> dict[str, object]:
                 "principals": {
                     "writers": ["User:producer"],
                     "readers": ["User:consumer"],
-                    "exempt": ["User:mm2", "User:mrc", "User:admin"],
+                    "exempt": ["User:mrc", "User:admin"],
+                    "replicators": ["User:mm2"],
                 },
                 "probe": {"username": "probe", "password_file": "secrets/probe"},
                 "flows": [
@@ -47,6 +50,18 @@ def write(layout: Layout, state: State) -> None:
     if not state.config.exists():
         head = "# Written by `mrc sandbox up`; kept as it is from then on.\n"
         places.write_private(state.config, head + yaml.safe_dump(document(layout), sort_keys=False))
+
+
+def seen_from(state: State, region: str) -> Path:
+    """Return the mrc.yaml for agents of ``region``: where sites are linked a copy of the present one that leads through the links."""
+    layout = state.layout()
+    if layout is None or not layout.options.links:
+        return state.config
+    there = places.other(region)
+    text = state.config.read_text().replace(layout.zookeeper(), layout.zookeeper(region))
+    path = state.config.with_name(f"mrc-{region}.yaml")
+    places.write_private(path, text.replace(layout.connect_url(there), layout.connect_url(there, region)))
+    return path
 
 
 def _region(layout: Layout, region: str) -> dict[str, object]:

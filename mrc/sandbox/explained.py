@@ -11,6 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -170,6 +171,7 @@ def _copies(message: Message, topic: str, partition: int) -> list[Copy]:
     event = decode_event(message.value())
     if event is None:
         return []
-    said = next((json.loads(value) for name, value in message.headers() or () if name == "mrc-recovered" and value), None)
+    headers: Any = message.headers()  # as in `mrc.adapters.kafka.reading`
+    said = next((json.loads(value) for name, value in headers or () if name == "mrc-recovered" and value), None)
     origin = (said["topic"], said["partition"], said["offset"]) if said else None
     return [Copy(topic, partition, int(message.offset() or 0), event.key, event.id, origin)]

@@ -144,10 +144,12 @@ class _Index:
     def __init__(self, log: RegionLog) -> None:
         self.place: dict[str, tuple[Partition, int]] = {}
         self.copies: Counter[str] = Counter()
+        self.looped: set[str] = set()
         for partition, records in log.items():
             for offset, event in records:
                 self.copies[event] += 1
-                self.place.setdefault(event, (partition, offset))
+                if self.place.setdefault(event, (partition, offset))[0][0] != partition[0]:
+                    self.looped.add(event)
 
     def __contains__(self, event: str) -> bool:
         return event in self.place
@@ -229,6 +231,11 @@ class _Case:
             self._loss(number, verdict)
             self._copies(number, verdict)
         lost_after = self._lost_after(reasons)
+        # What a producer has sent again to the other region, after no answer from the first, stands in both regions as their own.
+        again = self.doubts.keys() | {ack.id for ack in self.acks if ack.resent}
+        for region, index in sorted(self.log.items()):
+            if looped := index.looped - again:
+                reasons.append(f"{len(looped)} events stand in two topics of {region}, such as {min(looped)}: copied in a loop")
         self._skips()
         reread_before = self._rereads()
         for number, verdict in enumerate(self.verdicts):

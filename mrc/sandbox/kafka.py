@@ -45,6 +45,7 @@ def properties(layout: Layout, state: State, region: str, node: int) -> str:
     module = "org.apache.kafka.common.security.plain.PlainLoginModule"
     internal = f'{module} required username="{user}" password="{password}" user_{user}="{password}";'
     listed = ",".join(f"{use.upper()}://{places.HOST}:{port}" for use, port in ports.items())
+    told = ("client", "remote", "broker")
     settings: dict[str, object] = {
         "process.roles": "broker,controller",
         "node.id": node,
@@ -52,7 +53,7 @@ def properties(layout: Layout, state: State, region: str, node: int) -> str:
         "log.dirs": state.data(part),
         # Clients inside the region, clients from other regions, and the cluster itself each have a listener.
         "listeners": listed,
-        "advertised.listeners": listed.rpartition(",")[0],
+        "advertised.listeners": ",".join(f"{use.upper()}://{places.HOST}:{layout.listener(region, node, use)}" for use in told),
         "listener.security.protocol.map": ",".join(f"{use.upper()}:SASL_PLAINTEXT" for use in ports),
         "inter.broker.listener.name": "BROKER",
         "controller.listener.names": "CONTROLLER",

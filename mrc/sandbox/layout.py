@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 FIRST_PORT = 12000
 PORT_TRIES_MAX = 200
 
-Kind = Literal["zookeeper", "broker", "connect", "agent"]
+Kind = Literal["link", "zookeeper", "broker", "connect", "agent"]
 
 
 class Options(Written, frozen=True):
@@ -41,12 +41,14 @@ class Options(Written, frozen=True):
         policy: MM2's replication policy.
         mm2_exactly_once: whether Connect copies in transactions.
         active: the region that the first active-region record names.
+        links: whether sites reach one another through processes that `mrc sandbox cut` silences.
     """
 
     brokers: Literal[1, 3] = 1
     policy: Policy = "identity"
     mm2_exactly_once: bool = False
     active: Literal["east", "west"] = "east"
+    links: bool = False
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -54,7 +56,7 @@ class Part(msgspec.Struct, frozen=True):
 
     Attributes:
         name: unique in the sandbox; also the name of its log and its data folder.
-        region: where it runs; ``witness`` for the third ZooKeeper server.
+        region: where it runs; ``witness`` for the third ZooKeeper server, ``between`` for a link.
         port: the one that answers when the part is ready.
     """
 
@@ -84,15 +86,35 @@ class Layout(Written, frozen=True):
 
     def bootstrap(self, region: str, listener: Literal["client", "remote"] = "client") -> str:
         """Return the bootstrap servers of ``region``: for clients inside it, or for those in other regions."""
-        return ",".join(f"{HOST}:{self.ports[f'{broker(region, node)}.{listener}']}" for node in self.broker_ids())
+        return ",".join(f"{HOST}:{self.listener(region, node, listener)}" for node in self.broker_ids())
 
-    def connect_url(self, region: str) -> str:
-        """Return the address of ``region``'s Connect worker."""
-        return f"http://{HOST}:{self.ports[f'{region}-connect']}"
+    def listener(self, region: str, node: int, use: str) -> int:
+        """Return the port at which those that a broker's listener is for find it."""
+        return self.port(f"{broker(region, node)}.{use}", other(region) if use == "remote" else region)
 
-    def zookeeper(self) -> str:
-        """Return the ensemble's connect string."""
-        return ",".join(f"{HOST}:{self.ports[f'{site}-zookeeper.client']}" for site in sites())
+    def connect_url(self, region: str, origin: str = "") -> str:
+        """Return the address of ``region``'s Connect worker, as seen from ``origin`` (empty: from outside of all sites)."""
+        return f"http://{HOST}:{self.port(f'{region}-connect', origin)}"
+
+    def zookeeper(self, origin: str = "") -> str:
+        """Return the ensemble's connect string, as seen from ``origin`` (empty: from outside of all sites)."""
+        return ",".join(f"{HOST}:{self.port(f'{site}-zookeeper.client', origin)}" for site in sites())
+
+    def port(self, name: str, origin: str) -> int:
+        """Return the port at which ``origin`` finds what listens on the port ``name``: a link's where one lies between."""
+        return self.ports.get(f"{origin}>{name}", self.ports[name])
+
+    def routes(self, link: Part) -> dict[int, int]:
+        """Return a link's ports, each with the port that its connections are passed on to."""
+        crossing = [(origin, name) for origin, to, name in _crossings(self.options) if link_between(origin, to) == link.name]
+        return {self.ports[f"{origin}>{name}"]: self.ports[name] for origin, name in crossing}
+
+    def links(self) -> list[Part]:
+        """Return the links between sites; none where they reach one another directly."""
+        first: dict[str, int] = {}
+        for origin, to, name in _crossings(self.options):
+            first.setdefault(link_between(origin, to), self.ports[f"{origin}>{name}"])
+        return [Part(name, "between", "link", port) for name, port in first.items()]
 
     def active_flow(self, source: str) -> bool:
         """Whether the flow out of ``source`` runs from the start; under identity only one may."""
@@ -100,7 +122,7 @@ class Layout(Written, frozen=True):
 
     def servers(self) -> list[Part]:
         """Return every part but the agents, in the order in which people read them."""
-        found = []
+        found = self.links()
         for site in sites():
             found.append(Part(f"{site}-zookeeper", site, "zookeeper", self.ports[f"{site}-zookeeper.client"]))
             if site in REGIONS:
@@ -121,6 +143,11 @@ def sites() -> tuple[str, ...]:
 def broker(region: str, node: int) -> str:
     """Return the part name of a broker."""
     return f"{region}-broker-{node}"
+
+
+def link_between(one: str, another: str) -> str:
+    """Return the name of the link between two sites."""
+    return "-".join(("link", *sorted((one, another))))
 
 
 def other(region: str) -> str:
@@ -145,6 +172,22 @@ def _port_names(options: Options) -> Iterator[str]:
         for pick in AGENTS:
             yield f"{region}-{pick}.grpc"
             yield f"{region}-{pick}.metrics"
+    for origin, _, name in _crossings(options):
+        yield f"{origin}>{name}"
+
+
+def _crossings(options: Options) -> Iterator[tuple[str, str, str]]:
+    """Yield who uses which port of which other site: (origin, site, the port's name); nothing where there are no links."""
+    pairs = [(origin, to) for origin in sites() for to in sites() if origin != to] if options.links else []
+    for origin, to in pairs:
+        yield origin, to, f"{to}-zookeeper.peer"
+        yield origin, to, f"{to}-zookeeper.election"
+        if origin in REGIONS:
+            yield origin, to, f"{to}-zookeeper.client"
+        if origin in REGIONS and to in REGIONS:
+            for node in range(1, options.brokers + 1):
+                yield origin, to, f"{broker(to, node)}.remote"
+            yield origin, to, f"{to}-connect"
 
 
 def choose_ports(names: list[str]) -> dict[str, int]:
@@ -284,4 +327,5 @@ def _cluster_id() -> str:
 
 def _spell(options: Options) -> str:
     exactly = "on" if options.mm2_exactly_once else "off"
-    return f"brokers={options.brokers} policy={options.policy} mm2-exactly-once={exactly} active={options.active}"
+    links = " links" if options.links else ""
+    return f"brokers={options.brokers} policy={options.policy} mm2-exactly-once={exactly} active={options.active}{links}"

@@ -135,6 +135,25 @@ def end(folder: Path, parts: Iterable[str] | None = None, *, grace_s: float) -> 
     return ended
 
 
+def send(folder: Path, parts: Iterable[str], number: signal.Signals) -> None:
+    """Send a signal to those of ``parts`` that run."""
+    wanted = set(parts)
+    held = [fd for process in find(folder) if process.part in wanted and (fd := _hold(process, folder)) is not None]
+    try:
+        _send(held, number)
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+def stopped(pid: int) -> bool:
+    """Whether a process stands still because of SIGSTOP."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except (OSError, IndexError):
+        return False
+
+
 def _hold(victim: Process, folder: Path) -> int | None:
     """Return a pidfd that is certain to be the victim's; None where it is gone."""
     try:

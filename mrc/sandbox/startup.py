@@ -17,7 +17,7 @@ from pathlib import Path
 
 import mrc
 from mrc.core.errors import MrcError
-from mrc.sandbox import connect, jars, kafka, processes, zookeeper
+from mrc.sandbox import connect, estate, jars, kafka, links, processes, zookeeper
 from mrc.sandbox import layout as places
 from mrc.sandbox.layout import Layout, Part, State
 
@@ -106,14 +106,26 @@ class Startup:
     def run(self, sites: Sequence[str]) -> None:
         """Start the servers of ``sites`` that do not run, furnish them, and return when they work. Raises ``SANDBOX_FAILED``."""
         regions = [site for site in sites if site in places.REGIONS]
+        self._crew.together([partial(self._link, part) for part in self._layout.links()])
         self._crew.together([partial(self._zookeeper, site) for site in sites] + [partial(self._region, region) for region in regions])
         # Only now: a connector that starts before its topics are there looks for them again a minute later.
         self._crew.together([partial(self._flow, region) for region in regions])
 
-    def _zookeeper(self, site: str) -> None:
+    def _link(self, part: Part) -> None:
+        command = [sys.executable, "-m", "mrc.sandbox.links", *links.arguments(self._layout.routes(part))]
+        self._crew.spawn(part, command, _own_code())
+        self._crew.wait(part.name, partial(answers, part.port))
+
+    def spawn_zookeeper(self, site: str) -> Part:
+        """Start the ZooKeeper server of ``site`` where it does not run, and wait for nothing."""
         part = self._part(f"{site}-zookeeper")
         path = zookeeper.prepare(self._layout, self._state, site)
-        self._crew.spawn(part, [*self._java("64m"), "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(path)])
+        java = [*self._java("64m"), f"-Dzookeeper.fastleader.maxNotificationInterval={zookeeper.SILENCE_MS}"]
+        self._crew.spawn(part, [*java, "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(path)])
+        return part
+
+    def _zookeeper(self, site: str) -> None:
+        part = self.spawn_zookeeper(site)
         self._crew.wait(part.name, partial(zookeeper.serves, part.port))
         self._progress(part.name, "ready")
 
@@ -142,8 +154,10 @@ class Startup:
         source = places.other(target)
         # A flow out of a dead region cannot settle; it does so by itself when that region is back.
         if places.broker(source, 1) in processes.running(self._state.folder):
-            self._crew.wait(worker, partial(connect.settled, self._layout, target))
-            self._progress(f"flow {source}->{target}", "ready")
+            flow = f"flow {source}->{target}"
+            self._progress(flow, "waits for its connectors and all their tasks")
+            self._crew.wait(worker, partial(connect.settled, self._layout, self._state, target))
+            self._progress(flow, "ready")
 
     def _furnished(self, target: str) -> bool:
         try:
@@ -166,14 +180,19 @@ class Startup:
 def start_agents(state: State, parts: Sequence[Part]) -> None:
     """Start those agents that do not run, side by side, and return when their gRPC ports answer. Raises ``SANDBOX_FAILED``."""
     crew = Crew(state)
+    configs = {region: estate.seen_from(state, region) for region in {part.region for part in parts}}
 
     def start(part: Part) -> None:
         command = [sys.executable, "-m", "mrc", "agent", "run", "--region", part.region, "--agent", part.name]
-        # The agent is to find the very code that started it, wherever it stands.
-        crew.spawn(part, [*command, "--config", str(state.config)], {"PYTHONPATH": str(Path(mrc.__file__).parents[1])})
+        crew.spawn(part, [*command, "--config", str(configs[part.region])], _own_code())
         crew.wait(part.name, partial(answers, part.port), AGENT_READY_TIMEOUT_S)
 
     crew.together([partial(start, part) for part in parts])
+
+
+def _own_code() -> dict[str, str]:
+    """Return what lets a Python of the sandbox find the very code that started it, wherever that stands."""
+    return {"PYTHONPATH": str(Path(mrc.__file__).parents[1])}
 
 
 def answers(port: int) -> bool:

@@ -19,10 +19,10 @@ import mrc
 from mrc.client import ActiveRegion, client_config
 from mrc.config import ReplicationGroup, Settings, load
 from mrc.core.errors import MrcError
-from mrc.core.model import Region
+from mrc.core.model import Region, target_topic
 from mrc.sandbox import processes
 from mrc.sandbox.judge import LIMITS, Limits, Move, RegionLog, Verdict, judge, read_log
-from mrc.sandbox.layout import State
+from mrc.sandbox.layout import State, other
 from mrc.sandbox.traffic_consumer import GroupMember, catch_up_flag, run_members
 from mrc.sandbox.traffic_log import Logs, LogWriter
 from mrc.sandbox.traffic_producer import ProducerProcess
@@ -169,7 +169,7 @@ class Traffic:
     def _read(self, region: str, *, timeout_s: float, last: int | None = None) -> RegionLog:
         settings = self._settings()
         config = client_config(settings, Region(region), "admin", self._state.secret("admin").read_text().strip())
-        return read_log(config, settings.replication_groups[0].topics, timeout_s=timeout_s, last=last)
+        return read_log(config, readable(settings.replication_groups[0], region), timeout_s=timeout_s, last=last)
 
     def _active_region(self, timeout_s: float) -> str:
         settings = self._settings()
@@ -189,6 +189,12 @@ class Traffic:
         environment = {"PYTHONPATH": str(Path(mrc.__file__).parents[1])}
         where = [f"--state={self._state.folder}", f"--folder={self.folder}"]
         processes.spawn(self._state.folder, part, [*argv, *where], self.folder / f"{part}.log", environment)
+
+
+def readable(group: ReplicationGroup, region: str) -> list[str]:
+    """Return the topics that hold the group's events in a region: those that are written there, and MM2's copies of the other's."""
+    copies = [target_topic(group.policy, Region(other(region)), topic) for topic in group.topics]
+    return list(dict.fromkeys([*group.topics, *copies]))
 
 
 def _follow(settings: Settings, group: ReplicationGroup) -> ActiveRegion:
@@ -246,10 +252,11 @@ def _consume(asked: argparse.Namespace, settings: Settings, active: ActiveRegion
     run = f"{time.time_ns() // 1_000_000:x}"
     configs = _configs(asked.state, settings, "consumer")
     members = []
+    topics = {Region(region): readable(settings.replication_groups[0], region) for region in settings.regions}
     for wish in asked.group:
         group, _, delay = wish.partition(":")
         log = LogWriter(asked.folder / f"group-{group}-{run}.jsonl")
-        members.append(GroupMember(active, configs, group, settings.replication_groups[0].topics, float(delay or 0), asked.folder, log))
+        members.append(GroupMember(active, configs, group, topics, float(delay or 0), asked.folder, log))
     run_members(members, stop)
 
 

@@ -37,7 +37,7 @@ class GroupMember:
         active: Follows,
         configs: Mapping[Region, Mapping[str, Any]],
         group: str,
-        topics: Sequence[str],
+        topics: Mapping[Region, Sequence[str]],
         delay_s: float,
         folder: Path,
         log: LogWriter,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
+import signal
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,13 +29,16 @@ LOCK_POLL_S = 0.2
 STOP_GRACE_S = 10.0
 
 
+PartState = Literal["up", "starting", "cut", "down"]
+
+
 class PartStatus(msgspec.Struct, frozen=True):
     """How a part is doing.
 
     Attributes:
         part, region, kind, port: see `Part`.
         pid: None where it does not run.
-        state: ``up``: it runs and its port answers; ``starting``: it runs; ``down``: it does not.
+        state: ``up``: it runs and its port answers; ``starting``: it runs; ``cut``: a link lets nothing through; ``down``: it does not run.
         rss_mb: resident memory in MiB, 0 where it does not run.
     """
 
@@ -43,7 +47,7 @@ class PartStatus(msgspec.Struct, frozen=True):
     kind: str
     port: int
     pid: int | None
-    state: Literal["up", "starting", "down"]
+    state: PartState
     rss_mb: int
 
 
@@ -119,11 +123,35 @@ class Sandbox:
         with self._locked():
             return _names(processes.end(self.state.folder, victims, grace_s=0))
 
+    def cut(self, region: str) -> None:
+        """Cut ``region`` off from the other one and from the witness: whatever is sent across stays under way until `mend`.
+
+        Raises ``BAD_REQUEST`` where the sandbox was made without links.
+        """
+        cut = self._links(region)
+        library = jars.fetch(partial(silent, "jars"))
+        with self._locked():
+            processes.send(self.state.folder, cut, signal.SIGSTOP)
+            # ZooKeeper's servers call one another back around the links. Such calls end with the server; it finds nobody afterwards.
+            processes.end(self.state.folder, [f"{region}-zookeeper"], grace_s=0)
+            Startup(self.layout, self.state, library, silent).spawn_zookeeper(region)
+
+    def mend(self, region: str) -> None:
+        """End `cut`: what was under way arrives. The link to a region that is cut off itself stays as it is."""
+        mended = self._links(region)
+        there = places.other(region)
+        with self._locked():
+            if self._silenced(places.link_between(there, "witness")):
+                mended.remove(places.link_between(region, there))
+            processes.send(self.state.folder, mended, signal.SIGCONT)
+
     def down(self, *, wipe: bool = False) -> list[str]:
         """End every process of the sandbox and return their parts. Data and logs stay, unless ``wipe``."""
         if not self.state.folder.is_dir():
             return _names(processes.end(self.state.folder, grace_s=0))
         with self._locked():
+            if (layout := self.state.layout()) is not None:
+                processes.send(self.state.folder, [part.name for part in layout.links()], signal.SIGCONT)
             ended = [name for wave in self._waves() for name in _names(processes.end(self.state.folder, wave, grace_s=STOP_GRACE_S))]
             shutil.rmtree(self.state.temporary, ignore_errors=True)
             if wipe:
@@ -206,7 +234,7 @@ class Sandbox:
         for name in ("data", "etc", "logs", "secrets", "tmp", "traffic", "demo-traffic"):
             shutil.rmtree(self.state.folder / name, ignore_errors=True)
         # Last: without it the rest is no sandbox, with it the ports are kept.
-        for name in ("mrc.yaml", "sandbox.json", "lock"):
+        for name in ("mrc-east.yaml", "mrc-west.yaml", "mrc.yaml", "sandbox.json", "lock"):
             (self.state.folder / name).unlink(missing_ok=True)
         if not any(self.state.folder.iterdir()):
             self.state.folder.rmdir()
@@ -215,6 +243,19 @@ class Sandbox:
         layout = self.layout
         parts = layout.servers() + (layout.agents() if agents else [])
         return [part for part in parts if part.region == _known_region(region)]
+
+    def _links(self, region: str) -> list[str]:
+        """Return the links of a region to the other sites."""
+        if not self.layout.options.links:
+            message = (
+                "this sandbox was made without links, so nothing can be cut; `mrc sandbox up --links` makes one, in a folder of its own"
+            )
+            raise MrcError("BAD_REQUEST", message, where=str(self.state.folder))
+        return [places.link_between(_known_region(region), site) for site in places.sites() if site != region]
+
+    def _silenced(self, link: str) -> bool:
+        process = processes.running(self.state.folder).get(link)
+        return process is not None and processes.stopped(process.pid)
 
     def _agent(self, agent: str) -> Part:
         parts = {part.name: part for part in self.layout.agents()}
@@ -246,6 +287,8 @@ def _names(ended: Iterable[processes.Process]) -> list[str]:
 
 
 def _status(part: Part, process: processes.Process | None) -> PartStatus:
-    state: Literal["up", "starting", "down"] = "down" if process is None else "up" if answers(part.port) else "starting"
+    state: PartState = "down" if process is None else "up" if answers(part.port) else "starting"
+    if part.kind == "link" and process is not None and processes.stopped(process.pid):
+        state = "cut"
     pid, rss_mb = (None, 0) if process is None else (process.pid, process.rss_mb)
     return PartStatus(part.name, part.region, part.kind, part.port, pid, state, rss_mb)

@@ -19,6 +19,8 @@ from mrc.sandbox.layout import Layout, State
 
 ROOT = "/mrc"
 TICK_MS = 500
+SILENCE_MS = 2000
+"""A server that looks for a leader asks at least so often, so that one which was cut off is soon back."""
 CONNECT_TIMEOUT_S = 60.0
 
 
@@ -26,7 +28,7 @@ def zoo_cfg(layout: Layout, state: State, site: str) -> str:
     """Return the server's zoo.cfg. Ticks are short, so that sessions of a few seconds can be had and a lost server shows."""
     ports = layout.ports
     members = [
-        f"server.{number}={places.HOST}:{ports[f'{name}-zookeeper.peer']}:{ports[f'{name}-zookeeper.election']}"
+        f"server.{number}={places.HOST}:{layout.port(f'{name}-zookeeper.peer', site)}:{layout.port(f'{name}-zookeeper.election', site)}"
         for number, name in enumerate(places.sites(), start=1)
     ]
     return "\n".join(

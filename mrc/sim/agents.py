@@ -15,6 +15,7 @@ from mrc.core.inventory import Position, Unit
 from mrc.core.model import ActiveRecord, Epoch, GroupId, Offset, Region, TopicPartition, decode, encode
 from mrc.ports import Clock, Create
 from mrc.sim.kills import Killed, KillSwitch
+from mrc.sim.replicator import MM2
 from mrc.sim.world import CONSUMER, EAST, PRODUCER, WEST, World, connector
 
 REPLICATION_GROUP = "orders"
@@ -34,11 +35,13 @@ def unit(world: World) -> Unit:
         groups=world.groups,
         writers=(PRODUCER,),
         readers=(CONSUMER,),
-        exempt=("User:mm2", "User:mrc", "User:admin"),
+        exempt=(MM2, "User:mrc", "User:admin"),
+        replicators=(MM2,),
         probe="User:probe",
         connectors={flow: connector(flow) for flow in world.flows},
         self_fence_after_s=world.self_fence_after_s,
         recovery=world.recovery,
+        carries_producers=world.carries_producers,
     )
 
 
@@ -85,6 +88,7 @@ class SimAgent:
             leadership=self.leadership,
             clock=clock or world.clock,
             hook=wire(world.hook, "hook", region),
+            routes=tuple(wire(route, "route", region) for route in world.routes),
             led_beside=led_beside,
         )
         self.coordinator = Coordinator(estate, name)
@@ -108,6 +112,7 @@ class SimAgent:
             _bear(partial(coordinator.fence_tick, region))
         _bear(coordinator.quorum_tick)
         _bear(coordinator.flow_tick)
+        _bear(coordinator.route_tick)
         _bear(coordinator.capture_tick)
         _bear(coordinator.sync_tick)
         if move and not self.moving:
@@ -187,7 +192,7 @@ class Applications:
     def _process(self, group: GroupId, region: Region, limit: int) -> None:
         cluster = self.world.clusters[region]
         committed = cluster.positions(group)
-        for tp in self.world.tps():
+        for tp in self.world.read_tps(region):
             log = cluster.log(tp)
             begin = committed[tp].offset if tp in committed else Offset(0)
             for entry in list(log.visible(begin, log.end))[:limit]:

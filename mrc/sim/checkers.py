@@ -9,14 +9,17 @@ What mrc wrote (the record, journals, ledgers) they read as JSON. Each promise h
 - ``SKIPPED``: a group has not processed a record that the active region has;
 - ``STUCK``: an execution neither ended nor says what it waits for;
 - ``NOT_AS_RECORDED``: at rest a fence, a flow or the mirror is not what the record wants;
+- ``LOOPED``: under the default policy a record was copied back to where it was written;
 - ``JOURNAL``: an older term wrote after a newer one, two agents wrote in one term, entries are missing, or a resumed
   execution went on before it had proved again what had been proved;
+- ``ARCHIVE``: a region's archive lacks an execution that has ended, holds it in part, or twice without need;
+- ``NOT_SELF_FENCED``, ``FENCE_LEFT``: see `mrc.sim.watching`;
 - ``AGENT_WRONG``: an agent found itself to be wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -28,6 +31,7 @@ from mrc.sim.workload import Ack, Consumer, Observed
 from mrc.sim.world import CONSUMER, PROBE, PRODUCER, World, connector, other
 
 _ROOT = "/groups/orders"
+_ARCHIVE = "mrc.executions.internal"
 _SAID_MAX = 5
 
 PROOFS = frozenset({"fence-source", "release-groups", "stop-flow"})
@@ -68,7 +72,12 @@ class Evidence:
         destroyed: values that no region has any more because a log came back shorter.
         trimmed: values that retention took from the beginning of a log.
         holes: [region, from, until] orders between which somebody else, or an agent that woke up late, had a fence open.
+        opened_s: when the last of these was made in a region.
+        fences_ended: by execution, the order in which a person asked for the end of a fence.
+        pauses: tells how often agents have stood still.
     """
+
+    root = _ROOT
 
     def __init__(self, world: World, observed: Observed) -> None:
         self.world = world
@@ -79,10 +88,14 @@ class Evidence:
         self.destroyed: set[bytes] = set()
         self.trimmed: set[bytes] = set()
         self.holes: list[list[Any]] = []
+        self.opened_s: dict[Region, float] = {}
+        self.fences_ended: dict[str, int] = {}
+        self.pauses: Callable[[], int] = lambda: 0
 
     def in_hole(self, ack: Ack) -> bool:
-        """Whether a record was acknowledged through such a hole."""
-        return any(region == ack.region and begin <= ack.order <= (end or ack.order) for region, begin, end in self.holes)
+        """Whether a record was written through such a hole."""
+        order = ack.written or ack.order
+        return any(region == ack.region and begin <= order <= (end or order) for region, begin, end in self.holes)
 
     def strays(self) -> set[bytes]:
         """Return the values that came through such holes: nobody copies, moves or reports them, and nothing is promised of them."""
@@ -102,7 +115,14 @@ class Evidence:
         return [self.json(path) for path in self.below(f"{_ROOT}/ledger")]
 
     def reported(self, region: Region, tp: TopicPartition, offset: int, *, once: bool = False) -> bool:
-        """Whether a ledger says of a record of a region that the other one lacks it; ``once``: also where its log was made anew since."""
+        """Whether a ledger says of a record of a region that the other one lacks it; under the default policy it comes late.
+
+        Args:
+            once: also where its log was made anew since.
+        """
+        if self.world.policy == "default":
+            # Where MirrorMaker finds a log that was cut and has grown past its position again, it knows nothing of what lies before.
+            return region in self.truncated and any((one["region"], one["state"]) == (region, "open") for one in self.ledgers())
         for ledger in self.ledgers():
             if ledger["region"] == region:
                 for tail in ledger["tails"]:
@@ -134,7 +154,8 @@ def _log(world: World, region: Region, tp: TopicPartition) -> PartitionLog:
     return world.clusters[region].contents[tp.topic].logs[tp.partition]
 
 
-def _some(found: list[str]) -> str:
+def some(found: list[str]) -> str:
+    """Return the first few, and how many more there are."""
     more = f" and {len(found) - _SAID_MAX} more" if len(found) > _SAID_MAX else ""
     return ", ".join(found[:_SAID_MAX]) + more
 
@@ -170,7 +191,7 @@ def _late(evidence: Evidence) -> Iterator[Violation]:
             continue
         late = [a for a in evidence.observed.acks if a.region == before.region and first < a.order < until and not evidence.in_hole(a)]
         if late:
-            said = _some([f"{a.value.decode()} at {a.at_s:.2f} s" for a in late])
+            said = some([f"{a.value.decode()} at {a.at_s:.2f} s" for a in late])
             yield Violation(
                 "LATE_ACK", f"{before.region} acknowledged after {after.region} had in epoch {after.epoch}: {said}", late[0].at_s
             )
@@ -208,11 +229,13 @@ def _unproved(steps: list[dict[str, Any]], events: list[dict[str, Any]]) -> str:
     """Return a step that was gone on with after a resume before every earlier proof was proved again; empty where none was."""
     proofs = {step["name"] for step in steps if step["action"] in PROOFS}
     opens = {step["name"] for step in steps if step["action"] == "open-target"}
+    # What a person has let open again need not be proved closed.
+    reopens = {step["name"] for step in steps if step["action"] == "reopen-source"}
     proved: set[str] = set()
     again: set[str] = set()
     for event in events:
         kind, step = event["type"], event.get("step", "")
-        if kind == "abort-asked" or (kind == "verified" and step in opens):
+        if kind == "abort-asked" or (kind == "verified" and step in opens) or step in reopens:
             return ""
         if kind in ("did", "verified") and again and step not in proved:
             return f"{step} before {', '.join(sorted(again))}"
@@ -242,13 +265,15 @@ def at_rest(evidence: Evidence, consumers: list[Consumer], at_s: float) -> list[
     active = Region(record["region"])
     if record["state"] != "open":
         return []
-    present = {tp: values(_log(evidence.world, active, tp)) for tp in evidence.world.tps()}
+    present = {tp: values(_log(evidence.world, active, tp)) for tp in evidence.world.read_tps(active)}
     all_present = {value for found in present.values() for value in found}
     found = [
         *_lost(evidence, all_present),
         *_unexplained(evidence),
         *_skipped(evidence, active, consumers),
         *_as_recorded(evidence, active),
+        *_archives(evidence),
+        *_looped(evidence.world),
     ]
     return [msgspec.structs.replace(one, at_s=at_s) for one in found]
 
@@ -259,7 +284,7 @@ def _lost(evidence: Evidence, present: set[bytes]) -> Iterator[Violation]:
     if lost := [a for a in lost if not evidence.in_hole(a)]:
         yield Violation(
             "LOST",
-            f"{len(lost)} acknowledged: " + _some([f"{a.value.decode()} ({a.region} {a.tp}@{a.offset}, {a.at_s:.2f} s)" for a in lost]),
+            f"{len(lost)} acknowledged: " + some([f"{a.value.decode()} ({a.region} {a.tp}@{a.offset}, {a.at_s:.2f} s)" for a in lost]),
             0.0,
         )
 
@@ -287,7 +312,7 @@ def _unexplained(evidence: Evidence) -> Iterator[Violation]:
                         f"{ack.value.decode()} ({tp}@{ack.offset}): exported {len(copies)} times, {fate}, written {len(written)} times"
                     )
         if wrong:
-            yield Violation("UNEXPLAINED", f"{ledger['id']}: {len(wrong)}: {_some(wrong)}", 0.0)
+            yield Violation("UNEXPLAINED", f"{ledger['id']}: {len(wrong)}: {some(wrong)}", 0.0)
 
 
 def _fates(cluster: FakeCluster, ledger: str) -> dict[tuple[str, int, int], dict[str, Any]]:
@@ -322,13 +347,13 @@ def _skipped(evidence: Evidence, active: Region, consumers: list[Consumer]) -> I
     for consumer in consumers:
         # What retention took from one region before a group had read it, the group has passed when it comes home.
         skipped, known = [], consumer.processed | strays | evidence.trimmed
-        for tp in evidence.world.tps():
+        for tp in evidence.world.read_tps(active):
             log = _log(evidence.world, active, tp)
             for offset, value in _visible(log):
                 if value not in known and not evidence.reported(active, tp, offset):
                     skipped.append(f"{value.decode()} ({tp}@{offset})")
         if skipped:
-            yield Violation("SKIPPED", f"{consumer.group} in {active}: {len(skipped)}: {_some(skipped)}", 0.0)
+            yield Violation("SKIPPED", f"{consumer.group} in {active}: {len(skipped)}: {some(skipped)}", 0.0)
 
 
 def missing_denies(world: World, region: Region) -> list[str]:
@@ -346,9 +371,13 @@ def _denies(bindings: Any) -> set[tuple[str, str, str, str]]:
 def _as_recorded(evidence: Evidence, active: Region) -> Iterator[Violation]:
     world, standby = evidence.world, other(active)
     if ours := _denies(world.clusters[active].acls.bindings):
-        yield Violation("NOT_AS_RECORDED", f"{active} is open and still refuses: {_some(sorted(map(' '.join, ours)))}", 0.0)
+        yield Violation("NOT_AS_RECORDED", f"{active} is open and still refuses: {some(sorted(map(' '.join, ours)))}", 0.0)
     if missing := missing_denies(world, standby):
-        yield Violation("NOT_AS_RECORDED", f"{standby} does not refuse: {_some(missing)}", 0.0)
+        yield Violation("NOT_AS_RECORDED", f"{standby} does not refuse: {some(missing)}", 0.0)
+    if world.policy == "default":
+        yield from _copied(evidence, standby)
+        yield from _copied(evidence, active)
+        return
     back = world.replicators[active].status(connector(Flow(standby, active)))
     if back.state != "STOPPED":
         yield Violation("NOT_AS_RECORDED", f"the flow out of the standby is {back.state}", 0.0)
@@ -357,17 +386,67 @@ def _as_recorded(evidence: Evidence, active: Region) -> Iterator[Violation]:
         # A region came back shorter than its mirror, or somebody else wrote into a mirror: the two logs do not tell where the tail
         # begins, and nobody may copy until a person has decided.
         return
+    yield from _copied(evidence, active)
+
+
+def _copied(evidence: Evidence, active: Region) -> Iterator[Violation]:
+    """Judge the flow out of a region."""
+    world, standby = evidence.world, other(active)
     there = world.replicators[standby].status(connector(Flow(active, standby)))
     if there.state != "RUNNING" or not all(task == "RUNNING" for task in there.tasks):
         yield Violation("NOT_AS_RECORDED", f"the flow into {standby} is {there.state} {there.trace}", 0.0)
         return
     lacks = []
     for tp in world.tps():
-        mirror = set(values(_log(world, standby, tp))) | evidence.trimmed | evidence.strays()
+        mirror = set(values(_log(world, standby, world.mirror(active, tp)))) | evidence.trimmed | evidence.strays()
         lacks += [
             f"{value.decode()} ({tp})"
             for offset, value in _visible(_log(world, active, tp))
             if value not in mirror and not evidence.reported(active, tp, offset)
         ]
     if lacks:
-        yield Violation("NOT_AS_RECORDED", f"{standby} lacks {len(lacks)} records of {active}: {_some(lacks)}", 0.0)
+        yield Violation("NOT_AS_RECORDED", f"{standby} lacks {len(lacks)} records of {active}: {some(lacks)}", 0.0)
+
+
+def _looped(world: World) -> Iterator[Violation]:
+    """Judge that no region has a copy of what was written in it."""
+    for region in world.clusters if world.policy == "default" else ():
+        for tp in world.tps():
+            copy = world.mirror(other(region), tp)
+            back = set(values(_log(world, region, tp))) & set(values(_log(world, region, copy)))
+            if back:
+                yield Violation("LOOPED", f"{region} has {len(back)} records of {tp} in {copy}: {some(sorted(map(str, back)))}", 0.0)
+
+
+def _archives(evidence: Evidence) -> Iterator[Violation]:
+    """Judge the regions' archives. An agent that stood still right before it wrote may have written once more what another one had."""
+    current = evidence.world.ensemble.nodes.get(f"{_ROOT}/current")
+    running = current.data.decode() if current is not None else ""
+    ended = [path for path in evidence.below(f"{_ROOT}/executions") if path != f"{_ROOT}/executions/{running}"]
+    for region, cluster in evidence.world.clusters.items():
+        if not cluster.reachable:
+            continue
+        kept = _kept(cluster.contents[_ARCHIVE].logs if _ARCHIVE in cluster.contents else ())
+        for path in ended:
+            found = kept.pop("orders/" + path.rpartition("/")[2], [])
+            if not found:
+                yield Violation("ARCHIVE", f"{region} has not archived {path}", 0.0)
+                continue
+            whole = {"plan": evidence.json(path), "entries": [evidence.json(entry) for entry in evidence.below(f"{path}/entries")]}
+            one = msgspec.json.decode(found[-1])
+            if {key: one[key] for key in whole} != whole:
+                yield Violation("ARCHIVE", f"{region} has archived {path} as something else: {len(one['entries'])} entries", 0.0)
+            if len(set(found)) > 1 or len(found) > 1 + evidence.pauses():
+                yield Violation("ARCHIVE", f"{region} has archived {path} {len(found)} times, {len(set(found))} of them unlike", 0.0)
+        if kept:
+            yield Violation("ARCHIVE", f"{region} has archived what has not ended: {some(sorted(kept))}", 0.0)
+
+
+def _kept(logs: Iterable[PartitionLog]) -> dict[str, list[bytes]]:
+    """Return what a topic's records hold by their keys, in order."""
+    found: dict[str, list[bytes]] = {}
+    for log in logs:
+        for entry in log.visible(log.start, log.end):
+            if entry.record is not None and entry.record.key is not None and entry.record.value is not None:
+                found.setdefault(entry.record.key.decode(), []).append(entry.record.value)
+    return found

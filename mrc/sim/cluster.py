@@ -20,11 +20,15 @@ BROKERS = 2
 """Brokers of a cluster that may know of changed ACLs at different times."""
 
 _PROBE_AHEAD_MS = 10 * 365 * 86_400_000
+_RECORD_BYTES = 68
+"""What a batch of one record takes besides its key and value, at least."""
+
 _DEFAULTS = {
     "cleanup.policy": "delete",
     "message.timestamp.type": "CreateTime",
     "message.timestamp.after.max.ms": "3600000",
     "min.insync.replicas": "1",
+    "max.message.bytes": "1048588",
 }
 
 
@@ -222,10 +226,24 @@ class FakeCluster:
         self._reach()
         return FakeEmitter(self, name)
 
+    def topic_names(self) -> list[str]:
+        """See `Cluster.topic_names`."""
+        self._reach()
+        return sorted(self.contents)
+
+    def remove_topics(self, names: Iterable[str]) -> None:
+        """See `Cluster.remove_topics`."""
+        self._reach()
+        for name in names:
+            self.contents.pop(name, None)
+
     def append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
         """See `Cluster.append`."""
         log = self.log(TopicPartition(topic, 0))
+        size_max = int(self.contents[topic].config["max.message.bytes"])
         for key, value in entries:
+            if len(key) + len(value or b"") + _RECORD_BYTES > size_max:
+                raise self._error("RECORD_TOO_LARGE", f"{len(value or b'')} bytes; max.message.bytes is {size_max}")
             log.append(Record(key, value, self.clock.now_ms()))
 
     def load(self, topic: str) -> dict[bytes, bytes]:
@@ -274,10 +292,14 @@ class FakeCluster:
     ) -> Offset:
         """Append as an application and return the offset. Raises ``AUTHORIZATION_FAILED`` where an ACL refuses."""
         log = self.log(tp)
-        if not self.acls.allows(principal, "write", "topic", tp.topic, self._in_force(tp)):
+        if not self.lets_write(principal, tp):
             raise self._error("AUTHORIZATION_FAILED", f"{principal} may not write {tp.topic}")
         now_ms = self.clock.now_ms() if timestamp_ms is None else timestamp_ms
         return Offset(log.append(Record(key, value, now_ms, headers), transaction))
+
+    def lets_write(self, principal: str, tp: TopicPartition) -> bool:
+        """Whether the partition's broker, which may be late, lets somebody write."""
+        return self.acls.allows(principal, "write", "topic", tp.topic, self._in_force(tp))
 
     def begin(self) -> int:
         """Return a new transaction, to be given to `produce`."""
@@ -328,7 +350,7 @@ class FakeCluster:
         bounded = config["message.timestamp.type"] == "CreateTime" and int(config["message.timestamp.after.max.ms"]) < _PROBE_AHEAD_MS
         if not bounded or not self.probe_principal or not self.acls.allows(self.probe_principal, "describe", "topic", tp.topic):
             return "unverifiable"
-        return "writable" if self.acls.allows(self.probe_principal, "write", "topic", tp.topic, self._in_force(tp)) else "refused"
+        return "writable" if self.lets_write(self.probe_principal, tp) else "refused"
 
     def _remember(self) -> None:
         """Keep what was in force until now, and until when, for brokers that are late. No broker ever unlearns what it knew."""

@@ -12,6 +12,9 @@ from mrc.sim.world import EAST, WEST
 CHAOS_S = 34.0
 """How long things happen; after that everything is healed and has to come to rest."""
 
+SELF_FENCE_AFTER_S = 5.0
+"""After how long without a majority agents refuse writes, in the runs in which they do: longer than their sessions last, by little."""
+
 AGENTS = ("east-a", "east-b", "west-a", "west-b")
 
 _FAULTS = {
@@ -44,12 +47,12 @@ class Happening(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         at_s: when.
-        kind: a key of `_FAULTS`, ``switchover`` or ``failover``.
+        kind: a key of `_FAULTS`, ``switchover``, ``failover`` or ``fence``.
         where: a region, an agent or a group.
         for_s: how long.
         calls: at which of the next calls of the agent.
         flag: acts only (crash, pause); truncated (region-kill); the source may live (failover); the transaction aborts.
-        after: after the call instead of before it.
+        after: after the call instead of before it; a failover for which nobody answers (failover).
     """
 
     at_s: float
@@ -66,11 +69,19 @@ class Happening(msgspec.Struct, frozen=True, omit_defaults=True):
         return " ".join([f"{self.at_s:.2f} s: {self.kind}", *(word for word in how if word)])
 
 
+def self_fence_after_s(seed: int) -> float | None:
+    """Return the setting of the run of a seed: in half of them agents refuse writes where they hear no majority."""
+    return SELF_FENCE_AFTER_S if random.Random(f"self-fence {seed}").random() < 0.5 else None
+
+
 def happenings(seed: int) -> tuple[Happening, ...]:
     """Return what happens in the run of a seed, by time."""
     rng = random.Random(f"happenings {seed}")
     found: list[Happening] = []
     at_s = rng.uniform(3.0, 8.0)
+    if self_fence_after_s(seed) is not None and rng.random() < 0.5:
+        found += _silence(rng, at_s)
+        at_s = rng.uniform(at_s, CHAOS_S - 8)
     while at_s < CHAOS_S - 8:
         found += _move(rng, at_s)
         at_s += rng.uniform(6.0, 20.0)
@@ -84,15 +95,24 @@ def happenings(seed: int) -> tuple[Happening, ...]:
 
 
 def _move(rng: random.Random, at_s: float) -> list[Happening]:
-    """Return a move: planned, unplanned after a death, or unplanned while the source lives."""
-    kind = rng.choices(("switchover", "death", "failover"), (6, 3, 1))[0]
-    if kind == "switchover":
-        return [Happening(at_s, "switchover")]
+    """Return a move: planned, a fence, unplanned after a death, or unplanned while the source lives."""
+    kind = rng.choices(("switchover", "fence", "death", "failover"), (6, 2, 3, 1))[0]
+    if kind in ("switchover", "fence"):
+        return [Happening(at_s, kind)]
     if kind == "failover":
         return [Happening(at_s, "failover", flag=True)]
     fault = rng.choice(("region-kill", "region-kill", "region-cut"))
     died = Happening(at_s, fault, "active", for_s=rng.uniform(5.0, 16.0), flag=fault == "region-kill" and rng.random() < 0.2)
     return [died, Happening(at_s + rng.uniform(0.5, 4.0), "failover")]
+
+
+def _silence(rng: random.Random, at_s: float) -> list[Happening]:
+    """Return a time without a majority, longer than the open region's agents take to fence it, and a failover that counts on that."""
+    fault = rng.choice(("region-cut", "region-cut", "no-quorum"))
+    quiet = Happening(at_s, fault, "active" if fault == "region-cut" else "", for_s=rng.uniform(14.0, CHAOS_S - at_s))
+    if fault == "no-quorum":
+        return [quiet]
+    return [quiet, Happening(at_s + rng.uniform(8.0, 16.0), "failover", after=True)]
 
 
 def _fault(rng: random.Random, kind: str, at_s: float) -> Happening:

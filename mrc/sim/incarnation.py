@@ -18,7 +18,7 @@ from mrc.sim.scheduling import ScheduledClock
 if TYPE_CHECKING:
     from mrc.sim.run import Simulation
 
-PERIODS = {"lead": 0.8, "observe": 4.0, "fence": 1.0, "quorum": 1.0, "flow": 1.2, "capture": 0.6, "sync": 2.0, "move": 0.3}
+PERIODS = {"lead": 0.8, "observe": 4.0, "fence": 1.0, "quorum": 1.0, "flow": 1.2, "capture": 0.6, "sync": 2.0, "archive": 2.0, "move": 0.3}
 """Seconds between two turns of an agent's pumps, about."""
 
 
@@ -38,7 +38,14 @@ class Incarnation:
         self.process = AgentProcess(name, scheduler, simulation.trace, simulation.mischief.hole)
         self._rng = random.Random(f"{simulation.seed} {name} {scheduler.now_s}")
         self.clock = ScheduledClock(scheduler, self.process, grain_s=self._rng.choice((0.1, 0.25, 0.5)))
-        self.sim = SimAgent(simulation.world, region_of(name), name, clock=self.clock, wire=self.process.wire)
+        self.sim = SimAgent(
+            simulation.world,
+            region_of(name),
+            name,
+            clock=self.clock,
+            wire=self.process.wire,
+            led_beside=partial(simulation.led_beside, name),
+        )
         self.process.tree = self.sim.tree
         coordinator = self.sim.coordinator
         self._start("lead", self._lead)
@@ -50,6 +57,7 @@ class Incarnation:
         self._start("flow", coordinator.flow_tick)
         self._start("capture", coordinator.capture_tick)
         self._start("sync", coordinator.sync_tick)
+        self._start("archive", coordinator.archive_tick)
         self._start("move", coordinator.move_tick)
 
     @property

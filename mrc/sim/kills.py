@@ -27,6 +27,11 @@ ACTS = frozenset(
         "stop",
         "resume",
         "set_positions",
+        "point",
+        "create",
+        "configure",
+        "delete",
+        "remove_topics",
         "run",
     }
 )
@@ -69,10 +74,11 @@ class KillSwitch:
         self.acts.append(name)
         if index == self.at and not self.after:
             self._die(name)
-        result = do(*args, **kwargs)
-        if index == self.at:
-            self._die(name)
-        return result
+        try:
+            return do(*args, **kwargs)
+        finally:
+            if index == self.at:
+                self._die(name)  # also after one that failed
 
     def _die(self, name: str) -> None:
         self.dead = True

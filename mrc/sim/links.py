@@ -20,6 +20,9 @@ from mrc.sim.kills import ACTS, Killed, one_by_one
 from mrc.sim.scheduling import Process, Scheduler
 from mrc.sim.tree import FakeTree
 
+GAP_S = 2.0
+"""An agent asks ZooKeeper more often than that."""
+
 UNGATED = frozenset({"session_id", "lease_s", "full_path", "within", "watch"})
 """Methods of ports that ask nobody."""
 
@@ -27,6 +30,7 @@ _UNREACHABLE = {
     "kafka": "CLUSTER_UNREACHABLE",
     "connect": "CONNECT_UNREACHABLE",
     "hook": "HOOK_FAILED",
+    "route": "ROUTE_UNREACHABLE",
     "zookeeper": "ZOOKEEPER_UNREACHABLE",
 }
 
@@ -55,6 +59,9 @@ class AgentProcess(Process):
         cut: (kind of port, region) of the links that are down.
         off: it does not reach ZooKeeper.
         fates: what is to happen to it.
+        hears_since_s: since when ZooKeeper answers it, without a pause of more than `GAP_S`.
+        answered_s: when ZooKeeper last answered it.
+        paused: how often it stood still so far.
     """
 
     def __init__(
@@ -66,6 +73,8 @@ class AgentProcess(Process):
         self.cut: set[tuple[str, Region]] = set()
         self.off = False
         self.fates: list[Fate] = []
+        self.hears_since_s = self.answered_s = float("-inf")
+        self.paused = 0
         self._scheduler = scheduler
         self._trace = trace
         self._woke_late = woke_late
@@ -90,6 +99,7 @@ class AgentProcess(Process):
     def pause(self, seconds: float) -> None:
         """Stand still, all of the process, wherever it is."""
         self._trace(self.name, f"is paused for {seconds:.1f} s")
+        self.paused += 1
         self.paused_until_s = self._scheduler.now_s + seconds
         self.reach_zookeeper()
         self._scheduler.sleep(seconds, self)
@@ -109,9 +119,17 @@ class AgentProcess(Process):
         if act:
             self._trace(self.name, f"{where} {name} {_told(name, args)}")
         result = do(*args, **kwargs)
+        if where.startswith("zookeeper"):
+            self._answered()
         if fate is not None and fate.after:
             self._stop(fate)
         return result
+
+    def _answered(self) -> None:
+        now_s = self._scheduler.now_s
+        if now_s - self.answered_s > GAP_S:
+            self.hears_since_s = now_s
+        self.answered_s = now_s
 
     def _due(self, *, act: bool) -> Fate | None:
         for fate in self.fates:
@@ -134,6 +152,7 @@ class _Wired:
     """A port as one process reaches it: the same methods."""
 
     def __init__(self, process: AgentProcess, port: Any, kind: str, where: Region) -> None:
+        self.name = getattr(port, "name", "")
         for name in dir(type(port)):
             if not name.startswith("_") and callable(getattr(type(port), name)):
                 method = getattr(port, name)

@@ -58,7 +58,10 @@ class Mischief:
         self._simulation.operators.begin("switchover", may_live=True)
 
     def _failover(self, one: Happening) -> None:
-        self._simulation.operators.begin("failover", may_live=one.flag)
+        self._simulation.operators.begin("failover", may_live=one.flag, attested=not one.after)
+
+    def _fence(self, one: Happening) -> None:
+        self._simulation.operators.begin("fence", may_live=True)
 
     def _abort(self, one: Happening) -> None:
         for agent in self._simulation.agents.values():
@@ -177,7 +180,8 @@ class Mischief:
 
     def _truncate(self, region: Region) -> None:
         cluster, mirror = self._simulation.world.clusters[region], self._simulation.world.clusters[other(region)]
-        there = {value for tp in self._simulation.world.tps() for value in checkers.values(mirror.contents[tp.topic].logs[tp.partition])}
+        copies = [self._simulation.world.mirror(region, tp) for tp in self._simulation.world.tps()]
+        there = {value for tp in copies for value in checkers.values(mirror.contents[tp.topic].logs[tp.partition])}
         self._simulation.evidence.truncated.add(region)
         for tp in self._simulation.world.tps():
             log = cluster.log(tp)
@@ -271,7 +275,7 @@ class Mischief:
         standby = other(self._simulation.record().region)
         if self._simulation.moving() or not self._simulation.world.clusters[standby].reachable:
             return
-        for tp in self._simulation.world.tps():
+        for tp in self._simulation.world.read_tps(standby):
             log = self._simulation.world.clusters[standby].log(tp)
             start = self._simulation.rng.randint(log.start, max(log.start, log.end - 3))
             self._simulation.evidence.trimmed |= {
@@ -282,6 +286,7 @@ class Mischief:
     def hole(self, region: Region) -> None:
         """Note that a fence is open through nobody's fault but the world's, until it stands again."""
         self._simulation.evidence.holes.append([region, self._simulation.observed.order(), None])
+        self._simulation.evidence.opened_s[region] = self._simulation.scheduler.now_s
 
     def watch_holes(self) -> None:
         """Note which of them are closed by now."""

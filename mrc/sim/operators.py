@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import mrc
 from mrc.config.runbook import load_runbook
 from mrc.core.errors import MrcError
+from mrc.core.failover import fence
 from mrc.core.failover.execution import ENDED, AbortAsked, Approved
 from mrc.core.failover.findings import findings
 from mrc.core.failover.plan import make_plan
@@ -31,7 +32,7 @@ def _runbooks() -> Path:
     return installed if installed.is_dir() else package.parent / "runbooks"
 
 
-_BOOKS = {kind: load_runbook(_runbooks() / f"{kind}.yaml") for kind in ("switchover", "failover", "failback")}
+_BOOKS = {kind: load_runbook(_runbooks() / f"{kind}.yaml") for kind in ("switchover", "failover", "fence", "failback")}
 
 
 class Operators:
@@ -42,8 +43,12 @@ class Operators:
         self._rng = random.Random(f"operator {simulation.seed}")
         self._asked: dict[str, int] = {}
 
-    def begin(self, kind: MoveKind, *, may_live: bool, tries: int = 6) -> None:
-        """Start a move to the region that is not active, as an operator does; try again where nobody can be asked."""
+    def begin(self, kind: MoveKind, *, may_live: bool, attested: bool = True, tries: int = 6) -> None:
+        """Start a move to the region that is not active, as an operator does; try again where nobody can be asked.
+
+        Args:
+            attested: of a failover, a person says that the source is dead; else its agents must have fenced it, which takes its time.
+        """
         record = self._simulation.record()
         source = record.region if record.state != "closed" else other(record.region)
         target = other(source)
@@ -60,12 +65,15 @@ class Operators:
         agent = self._simulation.leader(target)
         if agent is None:
             if tries:
-                self._simulation.scheduler.after(1.0, lambda: self.begin(kind, may_live=may_live, tries=tries - 1))
+                self._simulation.scheduler.after(1.0, lambda: self.begin(kind, may_live=may_live, attested=attested, tries=tries - 1))
             return
 
         def start() -> None:
             try:
-                self._simulation.trace("operator", f"{kind} to {target}: {self._start_move(agent, kind, source, target)}")
+                answer = self._start_move(agent, kind, source, target, attested=attested)
+                self._simulation.trace("operator", f"{kind} to {target}: {answer}")
+                if "NOT_ATTESTED" in answer and tries and self._simulation.chaos:
+                    self._simulation.scheduler.after(1.5, lambda: self.begin(kind, may_live=may_live, attested=attested, tries=tries - 1))
             except MrcError as error:
                 if error.kind == "bug":
                     self._simulation.violate("AGENT_WRONG", f"{agent.name}, begin: {error}")
@@ -74,14 +82,18 @@ class Operators:
         self._simulation.scheduler.after(0.0, start, agent.process)
 
     def _left_behind(self, region: Region) -> bool:
-        """Whether something that a failover left behind in a region is not accounted for."""
-        return any(one["region"] == region and not one.get("accounts") for one in self._simulation.evidence.ledgers())
+        """Whether something that a failover left behind in a region is not accounted for; what comes late is left to the flow."""
+        return self._simulation.world.policy == "identity" and any(
+            one["region"] == region and not one.get("accounts") for one in self._simulation.evidence.ledgers()
+        )
 
-    def _start_move(self, agent: Incarnation, kind: MoveKind, source: Region, target: Region) -> str:
+    def _start_move(self, agent: Incarnation, kind: MoveKind, source: Region, target: Region, *, attested: bool) -> str:
         coordinator = agent.sim.coordinator
         seen = coordinator.observer.observe()
         old = seen.execution if kind == "failover" and self._rng.random() < 0.5 else ""
-        found = findings(seen, kind, target, attested=kind == "failover", superseding=bool(old))
+        unit, attested = coordinator.estate.unit, attested and kind == "failover"
+        absence_s = coordinator.absence.look() if unit.self_fence_after_s is not None else None
+        found = findings(seen, kind, target, attested=attested, superseding=bool(old), absence_s=absence_s)
         against = [one.code for one in found if one.severity == "error"]
         if against:
             return f"refused, {', '.join(against)}"
@@ -98,12 +110,14 @@ class Operators:
             epoch=coordinator.estate.require_record()[0].epoch,
             now_ms=agent.clock.now_ms(),
             token="",
-            attested=kind == "failover",
+            attested=attested,
             actor="operator",
             reason="",
             supersedes=old,
+            self_imposed=fence.assumed(unit, absence_s) if kind == "failover" and not attested else "",
         )
         if old:
+            self._ends(old)
             coordinator.mover.supersede(old, plan)
         else:
             coordinator.mover.begin(plan)
@@ -124,12 +138,19 @@ class Operators:
 
         def ask() -> None:
             try:
+                run = agent.run
                 agent.sim.coordinator.mover.ask(event)
+                if run is not None and (isinstance(event, AbortAsked) or run.step.action == "reopen-source"):
+                    self._ends(run.plan.id)
                 self._simulation.trace("operator", type(event).__name__)
             except MrcError as error:
                 self._simulation.trace("operator", f"{type(event).__name__}: {error.code}")
 
         self._simulation.scheduler.after(0.0, ask, agent.process)
+
+    def _ends(self, execution: str) -> None:
+        """Note that a person has asked for the end of an execution, which may be a fence."""
+        self._simulation.evidence.fences_ended.setdefault(execution, self._simulation.observed.order())
 
     def waits_for(self) -> str:
         """Return what the running execution says that it waits for, or how the step that it tries again has failed last."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mrc.core.errors import MrcError
+from mrc.core.failover.adoption import covered
 from mrc.core.model import Offset, Policy, Region, TopicPartition, target_topic
 from mrc.ports import FlowStatus
 from mrc.sim.cluster import FakeCluster
@@ -45,6 +47,8 @@ class FakeReplicator:
         exactly_once: every copied run ends with a transaction marker.
         stop_takes_s: how long tasks outlive `stop`.
         connectors: by name.
+        sources: clusters by the alias that a connector made through the port names.
+        kept: positions of deleted connectors, as Connect keeps them.
     """
 
     def __init__(self, target: FakeCluster, *, exactly_once: bool = False) -> None:
@@ -53,9 +57,12 @@ class FakeReplicator:
         self.exactly_once = exactly_once
         self.stop_takes_s = 0.0
         self.connectors: dict[str, Connector] = {}
+        self.sources: dict[str, FakeCluster] = {}
+        self.kept: dict[str, dict[TopicPartition, Offset]] = {}
 
     def add(self, name: str, source: FakeCluster, policy: Policy, topics: Sequence[str], *, state: str = "RUNNING") -> None:
         """Make a connector that copies ``topics`` of ``source`` here."""
+        self.sources[source.region] = source
         self.connectors[name] = Connector(
             source,
             policy,
@@ -64,7 +71,7 @@ class FakeReplicator:
                 "connector.class": "org.apache.kafka.connect.mirror.MirrorSourceConnector",
                 "source.cluster.alias": source.region,
                 "target.cluster.alias": self.target.region,
-                "topics": ",".join(topics),
+                "topics": ",".join(re.escape(topic) for topic in topics),
                 "replication.policy.class": f"org.apache.kafka.connect.mirror.{policy.title()}ReplicationPolicy",
                 "refresh.topics.interval.seconds": "600",
                 "sync.topic.acls.enabled": "false",
@@ -89,6 +96,32 @@ class FakeReplicator:
         self._reach()
         found = self.connectors.get(connector)
         return {} if found is None else dict(found.config)
+
+    def configurations(self) -> dict[str, dict[str, str]]:
+        """See `Replicator.configurations`."""
+        self._reach()
+        return {name: dict(found.config) for name, found in self.connectors.items()}
+
+    def create(self, connector: str, settings: Mapping[str, str]) -> None:
+        """See `Replicator.create`."""
+        self._reach()
+        if connector in self.connectors:
+            return
+        policy: Policy = "identity" if settings.get("replication.policy.class", "").endswith("IdentityReplicationPolicy") else "default"
+        self.connectors[connector] = made = Connector(self.sources[settings["source.cluster.alias"]], policy, "STOPPED", settings)
+        made.stored, made.held = dict(self.kept.get(connector, {})), dict(self.kept.get(connector, {}))
+
+    def configure(self, connector: str, settings: Mapping[str, str]) -> None:
+        """See `Replicator.configure`."""
+        self._find(connector).config = dict(settings)
+
+    def delete(self, connector: str) -> None:
+        """See `Replicator.delete`."""
+        self._reach()
+        if connector in self.connectors:
+            gone = self.connectors.pop(connector)
+            self._flush(gone)
+            self.kept[connector] = gone.stored
 
     def stop(self, connector: str) -> None:
         """See `Replicator.stop`; tasks end `stop_takes_s` later and flush then."""
@@ -154,7 +187,7 @@ class FakeReplicator:
             self.target.make_topic(name, len(connector.source.contents[tp.topic].logs), connector.source.contents[tp.topic].config)
         low = self._begin(connector, tp, source)
         entries = [entry for entry, _ in zip(source.visible(low, source.end), _up_to(records_max), strict=False)]
-        if entries and not self.target.acls.allows(MM2, "write", "topic", name):
+        if entries and not self.target.lets_write(MM2, TopicPartition(name, tp.partition)):
             connector.trace = f"org.apache.kafka.common.errors.TopicAuthorizationException: Not authorized to access topics: [{name}]"
             return 0
         log = self.target.log(TopicPartition(name, tp.partition))
@@ -172,10 +205,9 @@ class FakeReplicator:
         return position if source.start <= position <= source.end else source.start
 
     def _source_partitions(self, connector: Connector) -> Iterator[TopicPartition]:
-        for topic in connector.config["topics"].split(","):
-            if topic in connector.source.contents and not topic.endswith(".internal"):
-                for partition in range(len(connector.source.contents[topic].logs)):
-                    yield TopicPartition(topic, partition)
+        for topic in sorted(covered(connector.config, connector.source.contents)):
+            for partition in range(len(connector.source.contents[topic].logs)):
+                yield TopicPartition(topic, partition)
 
     def _has_tasks(self, connector: Connector) -> bool:
         return connector.state == "RUNNING" or self.target.clock.monotonic_s() < connector.tasks_until_s

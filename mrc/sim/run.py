@@ -18,11 +18,12 @@ from mrc.core.model import ActiveRecord, Flow, GroupId, Region, decode
 from mrc.sim import checkers
 from mrc.sim.agents import REPLICATION_GROUP, write_first_record
 from mrc.sim.checkers import Evidence, Opening, Violation
-from mrc.sim.faults import AGENTS, CHAOS_S, happenings, region_of
+from mrc.sim.faults import AGENTS, CHAOS_S, happenings, region_of, self_fence_after_s
 from mrc.sim.incarnation import Incarnation
 from mrc.sim.mischief import Mischief
 from mrc.sim.operators import Operators
 from mrc.sim.scheduling import ScheduledClock, Scheduler
+from mrc.sim.watching import Fences, Silences
 from mrc.sim.workload import Consumer, Observed, Place, Producer
 from mrc.sim.world import EAST, WEST, World, connector
 
@@ -30,6 +31,10 @@ REST_MAX_S = 240.0
 """How long after the healing everything may take to come to rest."""
 
 LOOK_EVERY_S = 3.0
+
+DEFAULT_POLICY_EVERY = 5
+"""Of so many seeds in a row the last one is a replication group under the default policy, the others under identity."""
+
 TRACE_MAX = 200_000
 
 _RECORD = f"/groups/{REPLICATION_GROUP}/record"
@@ -93,7 +98,12 @@ class Simulation:
             policies.choice((20, 5_000)),
         )
         self.world = World(
-            {"orders": 2, "payments": 1}, exactly_once=self.rng.random() < 0.5, clock=ScheduledClock(self.scheduler), recovery=recovery
+            {"orders": 2, "payments": 1},
+            policy="default" if seed % DEFAULT_POLICY_EVERY == DEFAULT_POLICY_EVERY - 1 else "identity",
+            exactly_once=self.rng.random() < 0.5,
+            clock=ScheduledClock(self.scheduler),
+            self_fence_after_s=self_fence_after_s(seed),
+            recovery=recovery,
         )
         write_first_record(self.world)
         self.observed = Observed()
@@ -102,6 +112,9 @@ class Simulation:
         self.evidence = Evidence(self.world, self.observed)
         self.mischief = Mischief(self)
         self.operators = Operators(self)
+        self.silences, self.fences = Silences(self), Fences(self)
+        self._pauses = 0
+        self.evidence.pauses = lambda: self._pauses + sum(agent.process.paused for agent in self.agents.values())
         self.chaos = True
         self._quiet = self._adopted = False
         self._watch_record()
@@ -110,6 +123,8 @@ class Simulation:
         self._plan_happenings()
         self._every(1.0, self.operators.attend)
         self._every(0.5, self.mischief.watch_holes)
+        self._every(0.5, self.silences.look)
+        self._every(0.7, self.fences.look)
 
     # -- the run
 
@@ -132,7 +147,7 @@ class Simulation:
         self._say("end", f"at {self.scheduler.now_s:.0f} s")
         self.violations += checkers.executions(self.evidence, self.operators.waits_for(), self._now())
         self.violations += wrong or checkers.at_rest(self.evidence, list(self.consumers), self._now())
-        self.violations += checkers.order(self.evidence)
+        self.violations += [*checkers.order(self.evidence), *self.fences.violations()]
         planned = happenings(self.seed)
         happened = tuple(f"{index}: {one}" for index, one in enumerate(planned) if index not in self._left_out)
         self.counts |= {
@@ -165,6 +180,7 @@ class Simulation:
         def start() -> None:
             if self.agents[name].process.dead:
                 self._say(name, "starts")
+                self._pauses += self.agents[name].process.paused
                 self.agents[name] = Incarnation(self, name)
                 self.mischief.link(self.agents[name])
 
@@ -262,6 +278,11 @@ class Simulation:
     def leader(self, region: Region) -> Incarnation | None:
         """Return the agent that leads in a region, if one does."""
         return next((agent for agent in self.agents.values() if region_of(agent.name) == region and agent.leads), None)
+
+    def led_beside(self, name: str) -> bool:
+        """Return what the agents of the same region answer when one of them asks whether they lead."""
+        agent = self.leader(region_of(name))
+        return agent is not None and agent.name != name
 
     def moving(self) -> bool:
         """Whether an execution runs, a region is not open, or a transaction is not ended."""

@@ -23,6 +23,7 @@ class Ack(msgspec.Struct, frozen=True):
     Attributes:
         order: of all that was observed, the how-manyth.
         client: who wrote it.
+        written: of all that was observed, the how-manyth the writing was, where the acknowledgement came later; 0: it did not.
     """
 
     order: int
@@ -32,6 +33,7 @@ class Ack(msgspec.Struct, frozen=True):
     offset: int
     value: bytes
     client: str
+    written: int = 0
 
 
 class Observed:
@@ -82,7 +84,7 @@ class Producer:
         self._stubborn = stubborn
         self._tps = place.world.tps()
         self._number = 0
-        self._transactions: dict[int, tuple[Region, list[tuple[TopicPartition, int, bytes]]]] = {}
+        self._transactions: dict[int, tuple[Region, list[tuple[TopicPartition, int, bytes, int]]]] = {}
 
     def where(self) -> Region | None:
         """Return the region to write in; None while none is open."""
@@ -117,7 +119,8 @@ class Producer:
         for _ in range(count):
             tp, value = rng.choice(self._tps), self._value()
             try:
-                written.append((tp, int(cluster.produce(PRODUCER, tp, value, value, transaction=transaction)), value))
+                offset = int(cluster.produce(PRODUCER, tp, value, value, transaction=transaction))
+                written.append((tp, offset, value, self._observed.order()))
             except MrcError:
                 continue
         if not written:
@@ -135,16 +138,16 @@ class Producer:
         cluster.finish(transaction, commit=commit)
         del self._transactions[transaction]
         if commit:
-            for tp, offset, value in held:
-                self._acked(region, tp, offset, value)
+            for tp, offset, value, order in held:
+                self._acked(region, tp, offset, value, order)
         return True
 
     def _value(self) -> bytes:
         self._number += 1
         return f"{self.name}-{self._number}".encode()
 
-    def _acked(self, region: Region, tp: TopicPartition, offset: int, value: bytes) -> None:
-        self._observed.acks.append(Ack(self._observed.order(), self._now_s(), region, tp, offset, value, self.name))
+    def _acked(self, region: Region, tp: TopicPartition, offset: int, value: bytes, written: int = 0) -> None:
+        self._observed.acks.append(Ack(self._observed.order(), self._now_s(), region, tp, offset, value, self.name, written))
 
 
 class Consumer:
@@ -167,7 +170,6 @@ class Consumer:
         self.batch = batch
         self.stays = False
         self.idle = False
-        self._tps = place.world.tps()
         self._joined: Region | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._committed = False
@@ -196,7 +198,7 @@ class Consumer:
             return
         self._joined = region
         self._positions = {}
-        for tp in self._tps:
+        for tp in self.place.world.read_tps(region):
             log = cluster.log(tp)
             begin = committed[tp].offset if tp in committed else -1 if self._committed else 0
             self._positions[tp] = begin if log.start <= begin <= log.end else log.end
@@ -216,7 +218,7 @@ class Consumer:
             self._joined = None  # fenced out: heartbeats are refused
             cluster.leave(self.group)
             return
-        for tp in self._tps:
+        for tp in self._positions:
             log = cluster.log(tp)
             for entry in itertools.islice(log.visible(self._positions[tp], log.end), self.batch):
                 if entry.record is not None and entry.record.value is not None:

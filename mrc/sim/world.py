@@ -10,6 +10,7 @@ from mrc.ports import Binding
 from mrc.sim.clock import FakeClock, FakeHook
 from mrc.sim.cluster import FakeCluster
 from mrc.sim.replicator import MM2, FakeReplicator
+from mrc.sim.routes import FakeRoute
 from mrc.sim.tree import FakeTree, TreeStore
 
 PRODUCER = "User:producer"
@@ -23,8 +24,8 @@ WEST = Region("west")
 class World:
     """Everything outside of mrc.
 
-    Under identity only the flow out of ``active`` runs and the other is STOPPED; under default both run. The topics of a passive region
-    exist under identity, empty.
+    Under identity only the flow out of ``active`` runs and the other is STOPPED; under default both run, and have made the topics of
+    their copies. The topics of the passive region exist, empty.
 
     Args:
         topics: partitions per topic.
@@ -41,6 +42,8 @@ class World:
         clusters: by region.
         replicators: by the region that they copy into.
         hook: the routing command.
+        routes: what else sends clients to a region; none at first.
+        carries_producers: whether a redirect may carry running producers along.
         ensemble: ZooKeeper; `tree` makes an agent's handle.
     """
 
@@ -63,14 +66,16 @@ class World:
         self.groups = tuple(GroupId(group) for group in groups)
         self.clock = clock or FakeClock()
         self.hook = FakeHook()
+        self.routes: list[FakeRoute] = []
+        self.carries_producers = False
         self.ensemble = TreeStore(self.clock)
         self.clusters = {region: FakeCluster(region, self.clock, PROBE) for region in (EAST, WEST)}
         self.replicators = {region: FakeReplicator(cluster, exactly_once=exactly_once) for region, cluster in self.clusters.items()}
         self.flows = (Flow(EAST, WEST), Flow(WEST, EAST))
         for region, cluster in self.clusters.items():
             for topic, count in self.partitions.items():
-                if policy == "identity" or region == active:
-                    cluster.make_topic(topic, count)
+                for name in dict.fromkeys((topic, target_topic(policy, other(region), topic))):
+                    cluster.make_topic(name, count)
             cluster.add_bindings(self._allowed(region))
         for flow in self.flows:
             running = policy == "default" or flow.source == active
@@ -85,6 +90,14 @@ class World:
     def tps(self) -> list[TopicPartition]:
         """Return every partition of the replication group, by the names of the source."""
         return [TopicPartition(topic, partition) for topic, count in self.partitions.items() for partition in range(count)]
+
+    def mirror(self, source: Region, tp: TopicPartition) -> TopicPartition:
+        """Return where a partition of ``source`` is copied to in the other region."""
+        return TopicPartition(target_topic(self.policy, source, tp.topic), tp.partition)
+
+    def read_tps(self, region: Region) -> list[TopicPartition]:
+        """Return every partition that groups read in a region: what is written there, and copies of what is written in the other."""
+        return list(dict.fromkeys([*self.tps(), *(self.mirror(other(region), tp) for tp in self.tps())]))
 
     def replicate(self) -> int:
         """Let every running flow copy all there is, once; return how many records were copied."""

@@ -22,6 +22,7 @@ from mrc.agent.service import AgentService
 from mrc.config.settings import AgentSettings, Settings
 from mrc.control.server import Server
 from mrc.core.errors import MrcError
+from mrc.core.failover.measured import EVERY_MS
 from mrc.core.failover.runbook import Runbook
 from mrc.core.model import Region
 from mrc.ports import RENEW_EVERY_S
@@ -33,7 +34,9 @@ OBSERVE_EVERY_S = 2.0
 GROUPS_EVERY_S = 10.0
 RECONCILE_EVERY_S = 1.0
 SYNC_EVERY_S = 1.0
+ROUTE_EVERY_S = 5.0
 ARCHIVE_EVERY_S = 2.0
+RECORD_EVERY_S = EVERY_MS / 1000
 IDLE_S = 0.05
 PAUSE_MAX_S = 5.0
 
@@ -74,9 +77,12 @@ class Agent:
             if coordinator.estate.unit.self_fence_after_s is not None:
                 self._thread(f"quorum {name}", partial(self._quorum, coordinator), RECONCILE_EVERY_S)
             self._thread(f"flow {name}", partial(self._flow, coordinator), RECONCILE_EVERY_S, wake())
+            if coordinator.estate.routes:
+                self._thread(f"route {name}", partial(self._route, coordinator), ROUTE_EVERY_S, wake())
             self._thread(f"capture {name}", coordinator.capture_tick, IDLE_S)
             self._thread(f"sync {name}", coordinator.sync_tick, SYNC_EVERY_S)
             self._thread(f"archive {name}", coordinator.archive_tick, ARCHIVE_EVERY_S)
+            self._thread(f"record {name}", partial(_record, coordinator), RECORD_EVERY_S)
             self._thread(f"move {name}", coordinator.move_tick, IDLE_S)
 
     def stop(self) -> None:
@@ -129,6 +135,11 @@ class Agent:
             self._log.info("flow", did=done)
         return news
 
+    def _route(self, coordinator: Coordinator) -> bool:
+        for name in coordinator.route_tick():
+            self._log.info("route", set=name, group=coordinator.estate.unit.name)
+        return False
+
     def _quorum(self, coordinator: Coordinator) -> bool:
         if coordinator.quorum_tick():
             self._log.warning("no ZooKeeper majority: refuses writes in this region", group=coordinator.estate.unit.name)
@@ -172,6 +183,11 @@ class Agent:
         self._log.exception("mrc is wrong: this agent ends, the pair's other one takes over", pump=name)
         self.failed = True
         self._stop.set()
+
+
+def _record(coordinator: Coordinator) -> bool:
+    coordinator.record_tick()
+    return False
 
 
 def _refresh(coordinator: Coordinator, region: Region) -> bool:

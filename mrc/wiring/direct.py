@@ -17,7 +17,7 @@ from mrc.core.errors import MrcError
 from mrc.core.failover import archive
 from mrc.core.failover.archive import Archived
 from mrc.core.inventory import Position, Unit
-from mrc.core.model import GroupId, Region, TopicPartition, target_topic
+from mrc.core.model import GroupId, Region, TopicPartition
 from mrc.core.translation.checkpoint import Checkpoint, CheckpointKey, decode_checkpoints
 from mrc.core.translation.positions import FilePosition, PositionsFile, checkpoints_topic, safe
 from mrc.core.views import CommittedView
@@ -61,7 +61,7 @@ def read_positions(there: Cluster, of: Unit, region: Region, only: str, now_ms: 
     found: list[FilePosition] = []
     left_out = [f"record with key {key!r} cannot be read" for key in garbled]
     for key in sorted(checkpoints, key=lambda one: (one.group, one.topic, one.partition)):
-        if key.group not in of.groups or key.topic not in of.topics or (only and key.group != only):
+        if key.group not in of.groups or key.topic not in of.read_in(source) or (only and key.group != only):
             continue
         position = _position(of, source, key, checkpoints[key], now_ms)
         if position is None:
@@ -77,7 +77,7 @@ def _position(of: Unit, source: Region, key: CheckpointKey, checkpoint: Checkpoi
         return None
     return FilePosition(
         group=key.group,
-        topic=target_topic(of.policy, source, key.topic),
+        topic=of.counterparts(source)[key.topic],
         partition=key.partition,
         offset=found.offset,
         metadata=checkpoint.metadata,
@@ -89,8 +89,8 @@ def _position(of: Unit, source: Region, key: CheckpointKey, checkpoint: Checkpoi
     )
 
 
-def history(settings: Settings, group: ReplicationGroup, region: str) -> dict[str, Archived | str]:
-    """Return the executions that are archived in a region by id, oldest first; in place of one that cannot be read, why.
+def history(settings: Settings, group: ReplicationGroup, region: str) -> dict[str, Archived | MrcError]:
+    """Return the executions that are archived in a region by id, oldest first; in place of one that cannot be read, the error.
 
     Raises:
         MrcError: ``UNKNOWN_REGION``; ``UNKNOWN_TOPIC`` where nothing has been archived there; world errors.
@@ -99,13 +99,13 @@ def history(settings: Settings, group: ReplicationGroup, region: str) -> dict[st
         return read_history(there, group.name, Region(region))
 
 
-def read_history(there: Cluster, replication_group: str, region: Region) -> dict[str, Archived | str]:
+def read_history(there: Cluster, replication_group: str, region: Region) -> dict[str, Archived | MrcError]:
     """The same from a cluster that is at hand."""
     if not there.topics([archive.TOPIC]):
         raise MrcError("UNKNOWN_TOPIC", f"there is no {archive.TOPIC}: no execution has been archived there yet", where=str(region))
     found, garbled = archive.decode_archive(replication_group, there.load(archive.TOPIC))
-    rows: dict[str, Archived | str] = {**found}
-    rows |= {id: f"GARBLED_RECORD: the record of {id} in {archive.TOPIC} cannot be read ({region})" for id in garbled}
+    rows: dict[str, Archived | MrcError] = {**found}
+    rows |= {id: MrcError("GARBLED_RECORD", f"the record of {id} cannot be read", where=f"{region} {archive.TOPIC}") for id in garbled}
     return dict(sorted(rows.items()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,20 +12,27 @@ from mrc.adapters.kafka.access import Access
 from mrc.adapters.kafka.cluster import KafkaCluster
 from mrc.adapters.mirrormaker.connect import ConnectReplicator
 from mrc.adapters.routing.command import CommandHook
+from mrc.adapters.routing.dns import DnsRoute
+from mrc.adapters.routing.haproxy import HaproxyRoute
+from mrc.adapters.routing.own import CommandRoute
 from mrc.adapters.zookeeper.tree import ZooKeeperTree
 from mrc.agent.estate import Estate
 from mrc.agent.leadership import AgentNode, Leadership
 from mrc.agent.store import Store
+from mrc.config.routing import DnsSettings, RoutingSettings
 from mrc.config.runbook import load_runbook
 from mrc.config.settings import AgentSettings, KafkaSettings, ReplicationGroup, Settings
 from mrc.core.errors import MrcError
 from mrc.core.failover.runbook import Runbook
 from mrc.core.inventory import Recovery, Unit
 from mrc.core.model import GroupId, Region
-from mrc.ports import CALL_DEADLINE_S
+from mrc.ports import CALL_DEADLINE_S, Hook, Route
 
 BESIDE_S = 1.0
 """How long an agent without ZooKeeper waits for those beside it."""
+
+ROUTE_COMMAND_S = 10.0
+"""How long a command that redirects clients may take where it is read back: one that ends late is mended by the next leader."""
 
 SHIPPED_RUNBOOKS = Path(__file__).resolve().parents[1] / "runbooks"
 """Where the wheel keeps them; in a checkout they are in the folder above."""
@@ -73,7 +81,8 @@ def unit(group: ReplicationGroup) -> Unit:
         groups=tuple(GroupId(name) for name in group.groups),
         writers=tuple(group.principals.writers),
         readers=tuple(group.principals.readers),
-        exempt=tuple(group.principals.exempt),
+        exempt=(*group.principals.exempt, *group.principals.replicators),
+        replicators=tuple(group.principals.replicators),
         probe=f"User:{group.probe.username}" if group.probe else "",
         connectors={flow.flow: flow.connector for flow in group.flows},
         live_sync=tuple(group.live_sync),
@@ -83,7 +92,32 @@ def unit(group: ReplicationGroup) -> Unit:
         recovery=Recovery(
             group.divergence.resolve, dict(group.divergence.topics), group.divergence.old_log, group.divergence.records_per_second
         ),
+        carries_producers=group.routing is not None and group.routing.producers == "unknown",
     )
+
+
+def routes(routing: RoutingSettings | None, regions: Sequence[Region], hook: Hook) -> tuple[Route, ...]:
+    """Return what sends clients to a region and can be read back."""
+    if routing is None:
+        return ()
+    found: list[Route] = []
+    if routing.command is not None and routing.read_back is not None:
+        found.append(CommandRoute(hook, routing.command, routing.read_back, regions, ROUTE_COMMAND_S))
+    found += [_dns(name) for name in routing.dns]
+    found += [HaproxyRoute(one.address, one.backend, _by_region(one.servers), CALL_DEADLINE_S) for one in routing.haproxy]
+    return tuple(found)
+
+
+def _dns(name: DnsSettings) -> DnsRoute:
+    def key() -> tuple[str, str, str]:
+        found = name.key()
+        return found.name, found.algorithm, found.secret.reveal()
+
+    return DnsRoute(name.address, name.zone, name.name, name.type, name.ttl_s, _by_region(name.values), key, CALL_DEADLINE_S)
+
+
+def _by_region(values: Mapping[str, tuple[str, ...]]) -> dict[Region, tuple[str, ...]]:
+    return {Region(name): one for name, one in values.items()}
 
 
 def cluster(settings: Settings, group: ReplicationGroup, region: Region, *, here: Region | None) -> KafkaCluster:
@@ -117,7 +151,8 @@ def reach(settings: Settings, region: Region, agent: AgentSettings, version: str
             leadership=leadership,
             clock=SystemClock(),
             hook=CommandHook(settings.base),
-            route=tuple(group.routing.command) if group.routing else (),
+            route=(group.routing.command or ()) if group.routing and group.routing.read_back is None else (),
+            routes=routes(group.routing, one.regions, CommandHook(settings.base)),
             led_beside=partial(led_beside, settings, region, agent),
             super_users={name: settings.region(name).kafka.super_users for name in one.regions},
         )

@@ -8,6 +8,7 @@ from mrc.adapters.kafka import Access, KafkaCluster
 from mrc.adapters.mirrormaker import ConnectReplicator
 from mrc.config.guess import Login, SeenRegion
 from mrc.core.errors import MrcError
+from mrc.core.failover.adoption import sources
 from mrc.ports import Binding
 
 
@@ -27,7 +28,7 @@ def survey(region: str, bootstrap: str, connect_url: str, login: Login, deadline
             topics=tuple(cluster.topic_names()),
             groups={group: frozenset(tp.topic for tp in cluster.positions(group)) for group in groups},
             bindings=_bindings(cluster),
-            mirrors=ConnectReplicator(connect_url, deadline_s).source_connectors(),
+            mirrors=sources(ConnectReplicator(connect_url, deadline_s).configurations()),
         )
     finally:
         cluster.close()

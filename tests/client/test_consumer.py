@@ -84,3 +84,60 @@ def test_a_dead_region_is_left_within_the_bound(record: Record, dead: Regions) -
     assert time.monotonic() - began_s < 1.0
     assert consumer.place is None
     assert len(closings) == 1
+
+
+def test_what_was_polled_at_one_place_is_never_committed_at_another(record: Record, regions: Regions) -> None:
+    """An application that is slow, or processes beside its polling, marks east's record 2 when it reads west already."""
+    fill(regions[EAST], "a", "b", "c")
+    fill(regions[WEST], "v", "w", "x")
+    consumer = FollowingConsumer(record, regions, "billing", ["orders"], commit_every_s=3600)
+    record.put(EAST, "open", 1)
+    there: list[Message] = []
+    until(lambda: len(there) == 3, lambda: there.extend(consumer.poll(10, 0.05)))
+    record.put(WEST, "open", 2)
+    here: list[Message] = []
+    until(lambda: len(here) == 3, lambda: here.extend(consumer.poll(10, 0.05)))
+    assert consumer.mark(here[0])
+    assert not consumer.mark(there[2])
+    assert not consumer.mark(here[0]), "once is enough"
+    consumer.close()
+    assert not consumer.mark(here[1])
+    assert committed(regions[WEST]) == 1
+
+
+def test_partitions_that_another_member_takes_over_are_marked_by_that_one_alone(record: Record, regions: Regions) -> None:
+    producer = Producer({**regions[EAST], "linger.ms": 0})
+    for number in range(40):
+        producer.produce("orders", str(number).encode(), partition=number % 4)
+    assert producer.flush(10) == 0
+    producer.close()
+    record.put(EAST, "open", 1)
+    with (
+        FollowingConsumer(record, regions, "billing", ["orders"], commit_every_s=0.05) as one,
+        FollowingConsumer(record, regions, "billing", ["orders"], commit_every_s=0.05) as two,
+    ):
+        held: list[Message] = []
+        until(lambda: len(held) == 40, lambda: held.extend(one.poll(50, 0.05)))
+        again: list[Message] = []
+
+        def both() -> None:
+            one.poll(50, 0.05)
+            again.extend(two.poll(50, 0.05))
+
+        until(lambda: bool(again), both)
+        taken = {message.partition() for message in again}
+        assert 0 < len(taken) < 4
+        marked = {message.partition() for message in held if one.mark(message)}
+        assert not marked & taken
+        until(lambda: len(again) == 10 * len(taken), both)
+        assert all(two.mark(message) for message in again)
+
+
+def test_leaving_the_block_ends_a_member_within_the_bound_even_with_a_dead_region(record: Record, dead: Regions) -> None:
+    record.put(EAST, "open", 1)
+    began_s = time.monotonic()
+    with FollowingConsumer(record, dead, "billing", ["orders"], leave_bound_s=0.5) as consumer:
+        consumer.poll(10, 0.05)
+        assert consumer.place == place(EAST, 1)
+    assert consumer.place is None
+    assert time.monotonic() - began_s < 1.5

@@ -44,6 +44,26 @@ replication_groups:
 
 PASSWORD = "correct horse"
 
+TSIG_SECRET = "YSBzZWNyZXQgb2Yg//BuYW1lIHNlcnZlcg=="
+
+ROUTED_BY_DNS = """\
+    routing:
+      dns:
+        - server: 192.0.2.53:53
+          zone: example.com
+          name: Kafka.example.com.
+          key_file: secrets/dns.key
+          values: {east: [192.0.2.1, 192.0.2.2], west: [198.51.100.1]}
+"""
+
+ROUTED_BY_HAPROXY = """\
+    routing:
+      haproxy:
+        - address: /run/haproxy.sock
+          backend: kafka
+          servers: {east: [e1], west: [w1]}
+"""
+
 
 def write_example(folder: Path, changes: dict[str, str] | None = None) -> Path:
     """Write the example, with each key of `changes` (it must be there) replaced by its value."""
@@ -55,6 +75,9 @@ def write_example(folder: Path, changes: dict[str, str] | None = None) -> Path:
     secrets.mkdir(exist_ok=True)
     (secrets / "mrc").write_text(f"{PASSWORD}\n")
     (secrets / "probe").write_text("probing\n")
+    (secrets / "dns.key").write_text(f'# of the zone\nkey "mrc." {{\n\talgorithm hmac-sha256;\n\tsecret "{TSIG_SECRET}";\n}};\n')
+    (secrets / "cut.key").write_text(f'key "mrc." {{ algorithm hmac-sha256; secret "{TSIG_SECRET[:-1]}"; }};')
+    (secrets / "old.key").write_text(f'key "mrc." {{ algorithm hmac-md5.sig-alg.reg.int; secret "{TSIG_SECRET}"; }};')
     path = folder / "mrc.yaml"
     path.write_text(text)
     return path

@@ -71,7 +71,8 @@ def test_what_can_be_seen_is_taken_over(tmp_path: Path) -> None:
     assert [(flow.source, flow.target, flow.connector) for flow in group.flows] == [("east", "west", "there"), ("west", "east", "back")]
     assert group.principals.writers == ("User:producer",)
     assert group.principals.readers == ("User:consumer",)
-    assert group.principals.exempt == ("User:admin", "User:mm2", "User:mrc")
+    assert group.principals.exempt == ("User:admin", "User:mrc")
+    assert group.principals.replicators == ("User:mm2",)
 
 
 def test_under_the_default_policy_copies_are_not_taken_for_topics(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from mrc.config.settings import SESSION_TIMEOUT_MS_MIN
 from mrc.core.errors import MrcError
 from mrc.core.model import Flow, Region
 from mrc.ports import CALL_DEADLINE_S, RENEW_EVERY_S
-from mrc.sim.clock import FakeClock
+from mrc.sim.clock import FakeClock, FakeHook
 from mrc.sim.tree import TreeStore
-from mrc.wiring.estates import unit
-from tests.config.example import PASSWORD, line_of, write_example
+from mrc.wiring.estates import routes, unit
+from tests.config.example import PASSWORD, ROUTED_BY_DNS, ROUTED_BY_HAPROXY, TSIG_SECRET, line_of, write_example
 
 
 def test_a_good_file_loads_with_its_defaults(tmp_path: Path) -> None:
@@ -50,6 +50,7 @@ def test_paths_are_relative_to_the_file_and_not_to_the_working_directory(tmp_pat
 def test_a_program_without_a_slash_is_looked_up_on_the_path(tmp_path: Path) -> None:
     group = load(write_example(tmp_path, {'"./flip"': "flip"})).replication_group()
     assert group.routing is not None
+    assert group.routing.command is not None
     assert group.routing.command[0] == "flip"
 
 
@@ -60,6 +61,36 @@ def test_a_password_is_read_when_asked_for_and_never_shown(tmp_path: Path) -> No
     assert PASSWORD not in f"{password} {password!r} {settings!r}"
     (tmp_path / "secrets" / "mrc").write_text("changed")
     assert settings.regions["east"].kafka.security.password().reveal() == "changed"
+
+
+def test_routes_are_what_the_file_says_and_the_key_of_the_name_server_is_never_shown(tmp_path: Path) -> None:
+    settings = load(write_example(tmp_path, dns("", "")))
+    routing = settings.replication_group().routing
+    assert routing is not None
+    assert routing.producers == "unknown"
+    assert routing.dns[0].address == ("192.0.2.53", 53)
+    key = routing.dns[0].key()
+    assert (key.name, key.algorithm, key.secret.reveal()) == ("mrc.", "hmac-sha256", TSIG_SECRET)
+    assert TSIG_SECRET not in f"{key} {key!r} {settings!r}"
+    (tmp_path / "secrets" / "dns.key").write_text(f'key "mrc" {{ secret "{TSIG_SECRET}"; }}')
+    with pytest.raises(MrcError) as caught:
+        routing.dns[0].key()
+    assert TSIG_SECRET not in str(caught.value)
+    one = unit(settings.replication_group())
+    assert one.carries_producers
+    assert [route.name for route in routes(routing, one.regions, FakeHook())] == ["dns Kafka.example.com. A at 192.0.2.53:53"]
+
+
+def test_a_command_that_is_read_back_is_a_route_and_one_that_is_not_is_a_hook(tmp_path: Path) -> None:
+    folder = {'{command: ["./flip", "--region"]}': '{producers: not-idempotent, command: ["./flip"], read_back: ["./flip", "--show"]}'}
+    group = load(write_example(tmp_path, folder)).replication_group()
+    assert group.routing is not None
+    assert group.routing.read_back == (str(tmp_path / "flip"), "--show")
+    assert not unit(group).carries_producers
+    assert [route.name for route in routes(group.routing, unit(group).regions, FakeHook())] == [f"command {tmp_path / 'flip'}"]
+    plain = load(write_example(tmp_path)).replication_group()
+    assert routes(plain.routing, unit(plain).regions, FakeHook()) == ()
+    assert unit(plain).carries_producers
 
 
 def test_a_password_file_that_vanished_is_named(tmp_path: Path) -> None:
@@ -84,6 +115,18 @@ TO_THIRD = """\
       - {source: east, target: north, connector: mrc.orders.east-north}
       - {source: north, target: east, connector: mrc.orders.north-east}
 """
+
+ROUTING = "replication_groups[0].routing"
+DNS, PROXY = f"{ROUTING}.dns[0]", f"{ROUTING}.haproxy[0]"
+
+
+def dns(old: str, new: str) -> dict[str, str]:
+    return {'    routing: {command: ["./flip", "--region"]}\n': ROUTED_BY_DNS.replace(old, new)}
+
+
+def haproxy(old: str, new: str) -> dict[str, str]:
+    return {'    routing: {command: ["./flip", "--region"]}\n': ROUTED_BY_HAPROXY.replace(old, new)}
+
 
 CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
     "misspelt key": (
@@ -119,6 +162,12 @@ CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
         "on_quorum_loss",
         "replication_groups[0].on_quorum_loss",
         ["allowed: keep"],
+    ),
+    "a copy among the topics": (
+        {"policy: identity": "policy: default", "topics: [orders, payments]": "topics: [orders, payments, west.orders]"},
+        "topics:",
+        "replication_groups[0].topics[2]",
+        ["west.orders is MirrorMaker's copy of orders of west", "list orders alone"],
     ),
     "wrong version": ({"version: 1": "version: 2"}, "version", "version", ["allowed: 1"]),
     "duplicate key": (
@@ -196,6 +245,18 @@ CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
     "topic twice": ({"payments]": "orders]"}, "topics", "replication_groups[0].topics[1]", ["topic orders is there twice"]),
     "fenced and exempt": ({'"User:producer"': '"User:mm2"'}, "writers", "replication_groups[0].principals.writers[0]", ["exempt"]),
     "fences everybody": ({'"User:producer"': '"User:*"'}, "writers", "replication_groups[0].principals.writers[0]", ["replicator"]),
+    "fenced replicator": (
+        {'exempt: ["User:mm2", "User:mrc"]': 'replicators: ["User:producer"]'},
+        "writers",
+        "replication_groups[0].principals.writers[0]",
+        ["User:producer is the replicator too"],
+    ),
+    "replicator's probe": (
+        {'exempt: ["User:mm2", "User:mrc"]': 'replicators: ["User:probe"]'},
+        "probe: {username",
+        "replication_groups[0].probe.username",
+        ["User:probe is the replicator too", "could prove none"],
+    ),
     "exempt probe": (
         {"probe: {username: probe": "probe: {username: mm2"},
         "probe: {username",
@@ -209,6 +270,34 @@ CASES: dict[str, tuple[dict[str, str], str, str, list[str]]] = {
         ["north is one region too many", "east and west"],
     ),
     "a region of no flow": ({"replication_groups:": THIRD}, "  north:", "regions.north", ["no flow begins or ends in north"]),
+    "nobody redirected": (
+        {'{command: ["./flip", "--region"]}': "{producers: mrc.client}"},
+        "routing:",
+        ROUTING,
+        ["redirects nobody", "dns"],
+    ),
+    "nothing to read back": (
+        {"command: [": "haproxy: [{address: /s, backend: b, servers: {east: [e], west: [w]}}], read_back: ["},
+        "routing:",
+        f"{ROUTING}.read_back",
+        ["no command"],
+    ),
+    "a name server by its name": (dns("192.0.2.53:53", "ns.example:53"), "server:", f"{DNS}.server", ["address:port", "look-up"]),
+    "a name outside of its zone": (
+        dns("zone: example.com", "zone: example.org"),
+        "name: Kafka",
+        f"{DNS}.name",
+        ["is not in zone example.org"],
+    ),
+    "no such region": (dns("west: [", "wets: ["), "values:", f"{DNS}.values", ["west is missing"]),
+    "an address that is none": (dns("198.51.100.1", "300.1.1.1"), "values:", f"{DNS}.values.west[0]", ["record of type A"]),
+    "the same in both regions": (dns("[198.51.100.1]", "[192.0.2.2, 192.0.2.1]"), "values:", f"{DNS}.values", ["the same values"]),
+    "no key": (dns("secrets/dns.key", "secrets/mrc"), "key_file:", f"{DNS}.key_file", ["not a TSIG key", "algorithm hmac-sha256"]),
+    "a cut secret": (dns("secrets/dns.key", "secrets/cut.key"), "key_file:", f"{DNS}.key_file", ["not base64"]),
+    "an old algorithm": (dns("secrets/dns.key", "secrets/old.key"), "key_file:", f"{DNS}.key_file", ["hmac-md5", "hmac-sha224"]),
+    "a command in a server's name": (haproxy("e1", '"e1; quit"'), "servers:", f"{PROXY}.servers.east[0]", ["e1; quit"]),
+    "a server of both regions": (haproxy("w1", "e1"), "servers:", f"{PROXY}.servers.west[0]", ["e1 belongs to east already"]),
+    "no socket": (haproxy("/run/haproxy.sock", "haproxy.sock"), "address:", f"{PROXY}.address", ["path of a socket"]),
     "no runbooks": ({"probe: {": "runbooks: nowhere\n    probe: {"}, "nowhere", "replication_groups[0].runbooks", ["nowhere"]),
 }
 

@@ -28,11 +28,18 @@ def finding(topic: str, code: str = "", *, anew: bool = False) -> Callable[[Run,
     return holds
 
 
-def checkpoint_on(topic: str) -> Callable[[Run, Case], None]:
-    """There is a checkpoint of the group on another topic."""
+def came_from_the_target(topic: str, position: int) -> Callable[[Run, Case], None]:
+    """The group's position on copies of the target's own records is answered exactly: by the original that it has not read yet."""
 
     def holds(run: Run, case: Case) -> None:
-        assert (case.group, topic, 0) in run.rows[case.replication_group]
+        row = run.rows[case.replication_group][case.group, topic, 0]
+        assert (row["source_offset"], row["translation"]["type"]) == (position, "exact"), row
+        here, there = (topic, 0), (case.topic, 0)
+        copies, _ = records(run.stage.config("east"), [here], "read_committed")
+        originals, _ = records(run.stage.config("west"), [there], "read_committed")
+        unread = [record.value for record in copies[here] if record.offset >= position]
+        assert unread
+        assert [record.value for record in originals[there] if record.offset >= row["translation"]["offset"]] == unread
 
     return holds
 

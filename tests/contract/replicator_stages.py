@@ -11,7 +11,7 @@ from typing import Protocol
 from mrc.adapters.kafka import KafkaCluster
 from mrc.adapters.mirrormaker import ConnectReplicator
 from mrc.core.model import TopicPartition
-from mrc.ports import Cluster, Replicator
+from mrc.ports import Binding, Cluster, Replicator
 from mrc.sandbox.world import Sandbox
 from mrc.sim.clock import FakeClock
 from mrc.sim.cluster import FakeCluster
@@ -40,7 +40,6 @@ class FakeFlow:
         self._source, target = FakeCluster("east", clock), FakeCluster("west", clock)
         self.source: Cluster = self._source
         self.target: Cluster = target
-        target.acls.super_users.add("User:mm2")
         self._fake = FakeReplicator(target, exactly_once=True)
         self._fake.stop_takes_s = 1.0
         self.replicator: Replicator = self._fake
@@ -52,6 +51,7 @@ class FakeFlow:
         self.connector = "mrc.test"
         self._source.make_topic(self.topic, 2)
         target.make_topic(self.topic, 2)
+        target.add_bindings([Binding("topic", self.topic, "literal", "User:mm2", "all", "allow")])
         self._fake.add(self.connector, self._source, "identity", [self.topic])
 
     def produce(self, partition: int, values: list[str]) -> None:

@@ -42,7 +42,7 @@ def test_what_an_existing_estate_shows_is_written_and_loads(estate: Settings, tm
     assert sorted(guessed.topics) == sorted(real.topics)
     assert guessed.policy == real.policy
     assert set(guessed.flows) == set(real.flows)
-    assert "User:mm2" in guessed.principals.exempt
+    assert guessed.principals.replicators == real.principals.replicators == ("User:mm2",)
     assert set(real.principals.writers) <= set(guessed.principals.writers)
 
 

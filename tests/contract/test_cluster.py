@@ -37,6 +37,10 @@ def _read(reader: Reader, partitions: int = 1) -> dict[TopicPartition, tuple[lis
     raise AssertionError(f"no end: {found}")
 
 
+def _a_moment() -> None:
+    time.sleep(0.05)
+
+
 def _fails(stage: ClusterStage, call: Callable[[], object]) -> str:
     with pytest.raises(MrcError) as raised:
         call()
@@ -56,6 +60,17 @@ def test_topics_describes_those_that_exist(stage: ClusterStage) -> None:
     assert all(leader >= 0 for leader in found[name].leaders)
     assert found[name].config["cleanup.policy"] == "compact"
     assert stage.cluster.topics([]) == {}
+
+
+def test_topics_that_were_removed_are_named_no_more(stage: ClusterStage) -> None:
+    name, kept = f"mrc.test-{fresh_group()}.internal", stage.topic()
+    stage.cluster.ensure_topic(name, compacted=True)
+    eventually(_a_moment, lambda: {name, kept} <= set(stage.cluster.topic_names()))
+    stage.cluster.remove_topics([name])
+    eventually(_a_moment, lambda: name not in stage.cluster.topic_names())
+    stage.cluster.remove_topics([name])
+    stage.cluster.remove_topics([])
+    assert kept in stage.cluster.topic_names()
 
 
 def test_an_open_transaction_holds_the_last_stable_offset_back(stage: ClusterStage) -> None:
@@ -189,6 +204,18 @@ def test_a_probe_tells_a_fence_from_none_and_appends_nothing(stage: ClusterStage
     stage.cluster.remove_bindings([_deny(fenced, "probe")])
     eventually(lambda: None, lambda: stage.cluster.probe(tps) == open_all)
     assert stage.cluster.ends(tps, "read_uncommitted") == dict.fromkeys(tps, 0)
+
+
+def test_a_refusal_of_everybody_beats_what_is_allowed_by_name_and_stops_no_super_user(stage: ClusterStage) -> None:
+    tp = TopicPartition(stage.topic(), 0)
+    _allow(stage, tp.topic, "probe")
+    eventually(lambda: None, lambda: stage.cluster.probe([tp]) == {tp: "writable"})
+    everybody = Binding("topic", tp.topic, "literal", "User:*", "write", "deny")
+    stage.cluster.add_bindings([everybody])
+    eventually(lambda: None, lambda: stage.cluster.probe([tp]) == {tp: "refused"})
+    stage.produce(tp, ["by a super user"])
+    assert stage.cluster.ends([tp], "read_uncommitted") == {tp: 1}
+    stage.cluster.remove_bindings([everybody])
 
 
 @pytest.mark.parametrize("config", [{"message_timestamp_type": "LogAppendTime"}, {"message_timestamp_after_max_ms": "9223372036854775807"}])

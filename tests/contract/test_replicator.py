@@ -6,6 +6,7 @@ import pytest
 
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, TopicPartition
+from mrc.ports import Binding, FlowStatus
 from tests.contract.replicator_stages import FlowStage
 from tests.contract.waiting import eventually
 
@@ -103,6 +104,33 @@ def test_a_resumed_flow_starts_at_the_set_positions_and_copies_nothing_twice(flo
     assert (len(_visible(flow, 0)), len(_visible(flow, 1))) == (2, 2)
 
 
+def test_a_position_beyond_the_sources_end_is_taken_and_then_everything_is_copied_again(flow: FlowStage) -> None:
+    flow.produce(0, ["a", "b"])
+    _copied(flow, 0, 2)
+    _stopped(flow)
+    tp = TopicPartition(flow.topic, 0)
+    flow.replicator.set_positions(flow.connector, {tp: Offset(100)})
+    assert flow.replicator.positions(flow.connector)[tp] == 100
+    flow.replicator.resume(flow.connector)
+    _copied(flow, 0, 4)
+
+
+def test_a_flow_that_is_refused_its_writes_fails_is_stopped_all_the_same_and_goes_on_once_it_may_write(flow: FlowStage) -> None:
+    refusal = Binding("topic", flow.topic, "literal", "User:mm2", "write", "deny")
+    _running(flow)
+    flow.target.add_bindings([refusal])
+    try:
+        flow.produce(0, ["a"])
+        eventually(flow.turn, lambda: "FAILED" in flow.replicator.status(flow.connector).tasks)
+        assert _visible(flow, 0) == []
+        _stopped(flow)
+    finally:
+        flow.target.remove_bindings([refusal])
+    eventually(flow.turn, lambda: refusal not in flow.target.bindings())
+    flow.replicator.resume(flow.connector)
+    _copied(flow, 0, 1)
+
+
 def test_copies_keep_their_fingerprints(flow: FlowStage) -> None:
     flow.produce(0, ["a", "b"])
     _copied(flow, 0, 2)
@@ -125,3 +153,43 @@ def test_a_connect_cluster_that_does_not_answer_is_a_retryable_error(flow: FlowS
     with pytest.raises(MrcError) as raised:
         flow.dead.status(flow.connector)
     assert (raised.value.code, raised.value.retryable) == ("CONNECT_UNREACHABLE", True)
+
+
+def test_a_connector_is_made_stopped_keeps_its_state_when_configured_and_is_removed(flow: FlowStage) -> None:
+    name = f"{flow.connector}.made"
+    settings = {**flow.replicator.settings(flow.connector), "name": name}
+    flow.replicator.create(name, settings)
+    try:
+        flow.replicator.create(name, {**settings, "topics": "none"})
+        eventually(flow.turn, lambda: flow.replicator.status(name) != FlowStatus("ABSENT", ()))
+        assert flow.replicator.status(name) == FlowStatus("STOPPED", ())
+        assert flow.replicator.settings(name)["topics"] == settings["topics"]
+        flow.replicator.configure(name, {**settings, "topics": "other"})
+        assert flow.replicator.configurations()[name]["topics"] == "other"
+        assert flow.replicator.status(name) == FlowStatus("STOPPED", ())
+    finally:
+        flow.replicator.delete(name)
+    flow.replicator.delete(name)
+    eventually(flow.turn, lambda: flow.replicator.status(name).state == "ABSENT")
+    with pytest.raises(MrcError) as raised:
+        flow.replicator.configure(name, settings)
+    assert raised.value.code == "CONNECT_REFUSED"
+
+
+def test_a_topic_that_is_left_out_is_copied_no_more_and_the_connector_goes_on(flow: FlowStage) -> None:
+    flow.produce(0, ["a"])
+    _running(flow)
+    _copied(flow, 0, 1)
+    _stopped(flow)
+    flow.replicator.configure(flow.connector, {**flow.replicator.settings(flow.connector), "topics.exclude": flow.topic})
+    flow.replicator.resume(flow.connector)
+    flow.produce(0, ["b"])
+    eventually(flow.turn, lambda: flow.replicator.status(flow.connector).state == "RUNNING")
+    _stopped(flow)
+    assert flow.replicator.positions(flow.connector)[TopicPartition(flow.topic, 0)] == 1
+    assert len(_visible(flow, 0)) == 1
+    settings = flow.replicator.settings(flow.connector)
+    flow.replicator.configure(flow.connector, {key: value for key, value in settings.items() if key != "topics.exclude"})
+    flow.replicator.resume(flow.connector)
+    _copied(flow, 0, 2)
+    assert len(_visible(flow, 0)) == 2

@@ -57,6 +57,7 @@ from mrc.core.views import (
 )
 
 NOW_MS = 1_790_000_000_000
+REPORT = Path(__file__).parents[1] / "core" / "first_report.json"
 ENDED = ("succeeded", "aborted")
 STEPS = ("preflight", "fence-source", "open-target", "canary")
 FENCE = ("preflight", "fence-source", "reopen-source")
@@ -320,7 +321,7 @@ class Agent:
         self.calls.append(f"forget {dry_run}")
         return tuple(ForgottenView(one.group, one.topic, one.partition, 1234, not dry_run) for one in self.checkpoints(rg, group, topic))
 
-    def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool = False) -> PlanView:
+    def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool = False, restarted: bool = False) -> PlanView:
         self._lead()
         losses = (PartitionLossView("orders", 0, known(12)), PartitionLossView("orders", 1, GONE)) if kind == "failover" else ()
         steps = tuple(
@@ -332,7 +333,16 @@ class Agent:
         return PlanView("orders", kind, source, target, 3, kind, "ab" * 32, steps, found, losses, (checkpoint(),))
 
     def start(
-        self, rg: str, kind: str, target: str, token: str, actor: str, reason: str, attested: bool, allow_data_loss: bool = False
+        self,
+        rg: str,
+        kind: str,
+        target: str,
+        token: str,
+        actor: str,
+        reason: str,
+        attested: bool,
+        allow_data_loss: bool = False,
+        restarted: bool = False,
     ) -> ExecutionView:
         plan = self.plan(rg, kind, target, attested)
         if token in self.world.tokens:
@@ -362,6 +372,10 @@ class Agent:
             EntryView(0, NOW_MS, "west-a", 7, "started", "", '{"kind":"switchover"}'),
             EntryView(1, NOW_MS, "west-a", 7, "did", "drain", ""),
         )
+
+    def report(self, id: str) -> str:
+        self.execution(id)
+        return REPORT.read_text()
 
     def watch(self, id: str) -> Iterator[ExecutionView]:
         self.calls.append("watch")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -60,6 +61,27 @@ def test_where_nobody_answers_the_addresses_are_named(client: Client, estate: Es
     assert caught.value.code == "AGENT_UNREACHABLE"
     assert estate.world.addresses["west-a"] in caught.value.where
     assert estate.world.addresses["west-b"] in caught.value.where
+
+
+@pytest.mark.parametrize("leader", ["west-a", "west-b"], ids=["asked-first", "pointed-to"])
+@pytest.mark.parametrize("late", [True, False], ids=["late", "silent"])
+def test_a_leader_that_does_not_answer_in_time_is_named_and_not_the_agent_that_points_to_it(
+    client: Client, estate: Estate, monkeypatch: pytest.MonkeyPatch, leader: str, late: bool
+) -> None:
+    estate.world.leaders["west"] = leader
+    asked = threading.Event()
+    if late:
+        monkeypatch.setattr(estate.agents[leader], "lag", lambda rg: ((), asked.wait(30))[0])
+    else:
+        estate.stop(leader)
+    try:
+        with pytest.raises(MrcError) as caught:
+            client.ask_leader("west", "Lag", deadline_s=1.5)
+    finally:
+        asked.set()
+    assert (caught.value.code, caught.value.where) == ("AGENT_UNREACHABLE", estate.world.addresses[leader])
+    assert ("has not answered Lag within 1.5 s; it may still do what was asked" in caught.value.message) == late
+    assert "Ask again" in caught.value.message
 
 
 def test_an_unknown_region_is_refused_without_asking(client: Client) -> None:

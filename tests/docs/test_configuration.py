@@ -109,6 +109,7 @@ def test_the_example_of_the_configuration_has_no_error_and_names_every_key(tmp_p
     for name in FILES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
+    (tmp_path / "secrets" / "dns.key").write_text('key "mrc" { algorithm hmac-sha256; secret "c2VjcmV0"; };')
     path = tmp_path / "mrc.yaml"
     path.write_text(examples()[0])
     settings, problems = check(path)
@@ -124,7 +125,7 @@ def _written(data: object, name: str = "") -> Iterator[str]:
         case dict() if name == "regions":
             for value in data.values():
                 yield from _written(value, "regions.NAME")
-        case dict() if name == "replication_groups[].divergence.topics":
+        case dict() if name == "replication_groups[].divergence.topics" or name.endswith((".values", ".servers")):
             yield name
         case dict():
             if name in ("grpc.tls", "replication_groups[].probe", "replication_groups[].routing"):

@@ -13,11 +13,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+
+from mrc.config import load
+from mrc.sandbox.judge import read_log
+from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
 
 BUILD = Path(__file__).resolve().parents[2] / "build" / "e2e"
 
 POLL_S = 0.25
+SESSION_S = 4.0
+"""Of the sandbox's agents."""
+
 IN_TIME_S = 240.0
 """What anything may take on a machine several times slower than it should be: tests find what never comes, not what comes late."""
 
@@ -70,12 +78,12 @@ def eventually(holds: Callable[[], bool], otherwise: Callable[[], object] = lamb
         time.sleep(POLL_S)
 
 
-def ready(sandbox: Sandbox, target: str) -> None:
-    """Wait until a switchover to ``target`` could be planned with exact positions."""
+def ready(sandbox: Sandbox, target: str, *words: str) -> None:
+    """Wait until a switchover to ``target``, with these options, could be planned with exact positions."""
     last: list[subprocess.CompletedProcess[str]] = []
 
     def planned() -> bool:
-        last[:] = [mrc(sandbox, "plan", "switchover", target)]
+        last[:] = [mrc(sandbox, "plan", "switchover", target, *words)]
         positions = json.loads(last[0].stdout)["positions"] if last[0].returncode == 0 else []
         return bool(positions) and all(p["translation"]["type"] == "exact" for p in positions)
 
@@ -109,3 +117,112 @@ def leader(sandbox: Sandbox, region: str) -> str:
 
     eventually(elected)
     return found[0]
+
+
+def execution(sandbox: Sandbox, id: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(one for one in said(sandbox, "history") if one["id"] == id)
+    return found
+
+
+def until_step(sandbox: Sandbox, id: str, step: str, *states: str) -> None:
+    """Return as soon as a step is in one of these states."""
+
+    def reached() -> bool:
+        return next(s["state"] for s in execution(sandbox, id)["steps"] if s["name"] == step) in states
+
+    eventually(reached, lambda: execution(sandbox, id))
+
+
+def ended(sandbox: Sandbox, id: str, status: str) -> None:
+    eventually(lambda: execution(sandbox, id)["status"] == status, lambda: execution(sandbox, id))
+
+
+def pid(sandbox: Sandbox, part: str) -> int:
+    found = next(one.pid for one in sandbox.status() if one.part == part)
+    assert found is not None
+    return found
+
+
+def record(sandbox: Sandbox) -> tuple[str, str]:
+    found = said(sandbox, "status")["record"]
+    return found["region"], found["state"]
+
+
+def fence(sandbox: Sandbox, region: str) -> str:
+    return str(next(one["fence"]["state"] for one in said(sandbox, "status")["regions"] if one["region"] == region))
+
+
+def in_transaction(sandbox: Sandbox, region: str, *, aborted_after_s: float) -> Producer:
+    """Return a producer whose transaction, with one record on orders-0, is open: no fence is proved while it is."""
+    settings = {"transactional.id": f"across-{region}", "transaction.timeout.ms": int(aborted_after_s * 1000)}
+    producer = Producer({**sandbox.client_config(region, "producer"), **settings})
+    producer.init_transactions(IN_TIME_S)
+    producer.begin_transaction()
+    producer.produce("orders", value=b"across", key=b"across", partition=0)
+    assert producer.flush(IN_TIME_S) == 0
+    return producer
+
+
+def values(sandbox: Sandbox, region: str, topic: str, partition: int) -> dict[int, bytes | None]:
+    """The visible records of a partition up to its end of now, by offset."""
+    settings = {"group.id": "test-e2e", "enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True}
+    consumer = Consumer({**sandbox.client_config(region, "admin"), **settings})
+    found: dict[int, bytes | None] = {}
+    try:
+        start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=IN_TIME_S)
+        consumer.assign([TopicPartition(topic, partition, start)])
+        until_s = time.monotonic() + IN_TIME_S
+        while start < end:
+            assert time.monotonic() < until_s
+            for message in consumer.consume(10_000, 0.2):
+                error = message.error()
+                if error is None:
+                    start = int(message.offset() or 0) + 1
+                    found[start - 1] = message.value()
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    start = end
+                else:
+                    raise AssertionError(error)
+        return found
+    finally:
+        consumer.close()
+
+
+def found(sandbox: Sandbox) -> set[str]:
+    """The codes of the findings that status shows."""
+    return {finding["code"] for finding in said(sandbox, "status")["findings"]}
+
+
+def written_to(sandbox: Sandbox, region: str, value: bytes = b"unasked") -> str:
+    """Try to write as an application that knows nothing of the record; return the name of the error, empty where it was acknowledged."""
+    answers: list[str] = []
+    producer = Producer({**sandbox.client_config(region, "producer"), "message.timeout.ms": 30_000})
+    producer.produce("orders", value, value, partition=0, on_delivery=lambda error, _: answers.append(error.name() if error else ""))
+    assert producer.flush(IN_TIME_S) == 0
+    return answers[0]
+
+
+def everything_is_accounted_for(sandbox: Sandbox, traffic: Traffic, active: str) -> None:
+    """End the traffic; every event that any region acknowledged must be in the active one's log or in the ledger, and no group skipped any.
+
+    Both are judged by what the traffic wrote down itself and by the log as a plain consumer reads it.
+    """
+    traffic.stop_producers()
+    assert traffic.drain(IN_TIME_S)
+    ledger = {
+        (one["region"], r["topic"], r["partition"], offset)
+        for one in said(sandbox, "divergence", "show")
+        for r in one["ranges"]
+        for offset in range(r["begin"], r["end"])
+    }
+    topics = list(load(sandbox.config_path).replication_groups[0].topics)
+    log = read_log(sandbox.client_config(active, "admin"), topics, timeout_s=IN_TIME_S)
+    present = {id for events in log.values() for _, id in events}
+    told = traffic.logs().copy()
+    assert told.acked
+    missing = [ack for ack in told.acked if ack.id not in present and (ack.region, ack.topic, ack.partition, ack.offset) not in ledger]
+    assert missing == []
+    for group in traffic.groups():
+        done = {line.id for line in told.processed if line.group == group}
+        left_behind = {ack.id for ack in told.acked if (ack.region, ack.topic, ack.partition, ack.offset) in ledger}
+        assert present - done - left_behind == set(), group

@@ -10,22 +10,46 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import yaml
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
+from mrc.adapters.kafka.acls import EVERY_BINDING
 from mrc.config import load, runbook_folder
-from mrc.sandbox.layout import Options
+from mrc.sandbox import processes
+from mrc.sandbox.judge import read_log
+from mrc.sandbox.layout import Options, other
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import IN_TIME_S, begun, eventually, leader, mrc, ready, refusal, said, state
+from tests.e2e.running import (
+    IN_TIME_S,
+    SESSION_S,
+    begun,
+    ended,
+    eventually,
+    everything_is_accounted_for,
+    execution,
+    fence,
+    found,
+    in_transaction,
+    leader,
+    mrc,
+    pid,
+    ready,
+    record,
+    refusal,
+    said,
+    state,
+    until_step,
+    values,
+    written_to,
+)
 
 pytestmark = pytest.mark.server
 
-SESSION_S = 4.0
-"""Of the sandbox's agents."""
+FENCES_ITSELF_S = 8.0
+"""After so long without a majority agents refuse writes in their open region."""
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +57,10 @@ def estate() -> Iterator[tuple[Sandbox, Traffic]]:
     folder = state("accidents")
     sandbox, traffic = Sandbox(folder), Traffic(folder, folder / "traffic")
     try:
-        sandbox.up(Options())
+        sandbox.up(Options(links=True))
         shutil.copytree(runbook_folder(load(sandbox.config_path).replication_groups[0]), folder / "runbooks")
         settings = yaml.safe_load(sandbox.config_path.read_text())
-        settings["replication_groups"][0]["runbooks"] = "runbooks"
+        settings["replication_groups"][0] |= {"runbooks": "runbooks", "on_quorum_loss": "fence", "self_fence_after_s": FENCES_ITSELF_S}
         sandbox.config_path.write_text(yaml.safe_dump(settings, sort_keys=False))
         sandbox.start_agents()
         traffic.start(500.0, groups={"billing": 0.0, "shipping": 1.0})
@@ -44,71 +68,6 @@ def estate() -> Iterator[tuple[Sandbox, Traffic]]:
         yield sandbox, traffic
     finally:
         sandbox.down()
-
-
-def execution(sandbox: Sandbox, id: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(one for one in said(sandbox, "history") if one["id"] == id)
-    return found
-
-
-def until_step(sandbox: Sandbox, id: str, step: str, *states: str) -> None:
-    """Return as soon as a step is in one of these states."""
-
-    def reached() -> bool:
-        return next(s["state"] for s in execution(sandbox, id)["steps"] if s["name"] == step) in states
-
-    eventually(reached, lambda: execution(sandbox, id))
-
-
-def ended(sandbox: Sandbox, id: str, status: str) -> None:
-    eventually(lambda: execution(sandbox, id)["status"] == status, lambda: execution(sandbox, id))
-
-
-def pid(sandbox: Sandbox, part: str) -> int:
-    found = next(one.pid for one in sandbox.status() if one.part == part)
-    assert found is not None
-    return found
-
-
-def record(sandbox: Sandbox) -> tuple[str, str]:
-    found = said(sandbox, "status")["record"]
-    return found["region"], found["state"]
-
-
-def fence(sandbox: Sandbox, region: str) -> str:
-    return str(next(one["fence"]["state"] for one in said(sandbox, "status")["regions"] if one["region"] == region))
-
-
-def in_transaction(sandbox: Sandbox, region: str, *, aborted_after_s: float) -> Producer:
-    """Return a producer whose transaction, with one record on orders-0, is open: no fence is proved while it is."""
-    settings = {"transactional.id": f"across-{region}", "transaction.timeout.ms": int(aborted_after_s * 1000)}
-    producer = Producer({**sandbox.client_config(region, "producer"), **settings})
-    producer.init_transactions(IN_TIME_S)
-    producer.begin_transaction()
-    producer.produce("orders", value=b"across", key=b"across", partition=0)
-    assert producer.flush(IN_TIME_S) == 0
-    return producer
-
-
-def holds(sandbox: Sandbox, region: str, tp: tuple[str, int], value: bytes) -> bool:
-    """Whether a partition holds a visible record with this value; its traffic goes on."""
-    consumer = Consumer(
-        {
-            **sandbox.client_config(region, "admin"),
-            "group.id": "test-accidents",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-        }
-    )
-    try:
-        consumer.assign([TopicPartition(*tp, 0)])
-        until_s = time.monotonic() + IN_TIME_S
-        while time.monotonic() < until_s:
-            if any(message.value() == value for message in consumer.consume(10_000, 0.5)):
-                return True
-        return False
-    finally:
-        consumer.close()
 
 
 def test_a_transaction_that_is_open_across_the_fence_is_waited_for_and_none_of_it_is_lost(estate: tuple[Sandbox, Traffic]) -> None:
@@ -122,30 +81,35 @@ def test_a_transaction_that_is_open_across_the_fence_is_waited_for_and_none_of_i
     producer.commit_transaction(IN_TIME_S)  # the DENY is for Write; who ends a transaction needs it no more
     ended(sandbox, id, "succeeded")
     assert record(sandbox) == ("west", "open")
-    assert holds(sandbox, "west", ("orders", 0), b"across")
+    assert b"across" in values(sandbox, "west", "orders", 0).values()
     assert traffic.wait_acked(200, IN_TIME_S, region="west")
 
 
 def test_a_leader_that_sleeps_through_two_sessions_wakes_as_nobody_and_the_world_is_as_the_journal_says(
     estate: tuple[Sandbox, Traffic],
 ) -> None:
+    """It falls asleep in the middle of the fence, which an open transaction keeps from being proved, and wakes in it as well."""
     sandbox, traffic = estate
     ready(sandbox, "east")
+    producer = in_transaction(sandbox, "west", aborted_after_s=IN_TIME_S)
     sleeper = leader(sandbox, "east")
     asleep = pid(sandbox, sleeper)
     id = begun(sandbox, "switchover", "east")
-    until_step(sandbox, id, "fence-source", "running", "doing", "verifying", "done")
+    until_step(sandbox, id, "fence-source", "running", "doing", "verifying")
     os.kill(asleep, signal.SIGSTOP)
     try:
-        began_s = time.monotonic()
-        ended(sandbox, id, "succeeded")
-        time.sleep(max(0.0, 2 * SESSION_S - (time.monotonic() - began_s)))
+        time.sleep(2 * SESSION_S)
+        eventually(lambda: leader(sandbox, "east") != sleeper)
     finally:
         os.kill(asleep, signal.SIGCONT)
-    entries = said(sandbox, "history", id)
-    assert {entry["agent"] for entry in entries} > {sleeper}
     time.sleep(SESSION_S)
-    assert said(sandbox, "history", id) == entries
+    assert record(sandbox) == ("west", "draining")
+    producer.commit_transaction(IN_TIME_S)
+    ended(sandbox, id, "succeeded")
+    entries = said(sandbox, "history", id)
+    woken = [entry["agent"] for entry in entries]
+    assert sleeper in woken
+    assert sleeper not in woken[woken.index(next(agent for agent in woken if agent != sleeper)) :]
     assert record(sandbox) == ("east", "open")
     assert leader(sandbox, "east") != sleeper
     eventually(lambda: (fence(sandbox, "east"), fence(sandbox, "west")) == ("open", "fenced"))
@@ -210,12 +174,87 @@ def test_a_region_that_returns_in_the_middle_of_its_failover_is_fenced_before_th
     assert (fence(sandbox, "east"), fence(sandbox, "west")) == ("fenced", "open")
 
 
-def test_all_that_was_acknowledged_is_there_or_listed_and_nothing_was_skipped(estate: tuple[Sandbox, Traffic]) -> None:
+def test_a_flow_whose_connect_is_dead_is_blocked_until_connect_has_stopped_it(estate: tuple[Sandbox, Traffic]) -> None:
+    """Connect of the target alone is down, so what the open region writes meanwhile is not copied, and never may be any more."""
     sandbox, traffic = estate
-    traffic.stop_producers()
-    assert traffic.drain(IN_TIME_S)
-    listed = sum(r["records"] for one in said(sandbox, "divergence", "show") for r in one["ranges"])
-    verdict = traffic.judge([], active="west", drained=True)
-    assert verdict.lost_after <= listed
-    log = traffic.logs()
-    assert log.acked
+    source, target = record(sandbox)[0], other(record(sandbox)[0])
+    ready(sandbox, target)
+    before = denied_to_mirrormaker(sandbox, target)
+    processes.end(sandbox.state.folder, [f"{target}-connect"], grace_s=0)
+    assert traffic.wait_acked(300, IN_TIME_S, region=source)
+    eventually(lambda: "FLOW_BLOCKED" in mrc(sandbox, "plan", "failover", target, "--attest-dead").stdout)
+    id = begun(sandbox, "failover", target, "--attest-dead", "--reason", f"{source} is given up")
+    ended(sandbox, id, "succeeded")
+    assert record(sandbox) == (target, "open")
+    evidence = {step["name"]: step["evidence"] for step in execution(sandbox, id)["steps"]}["stop-flow"]
+    assert "User:mm2 may not write orders, payments there, and 7 logs stand still" in evidence
+    assert len(denied_to_mirrormaker(sandbox, target) - before) == 2
+    assert "FLOW_BLOCKED" in found(sandbox)
+    sandbox.start(target)
+    eventually(lambda: denied_to_mirrormaker(sandbox, target) == before and "FLOW_BLOCKED" not in found(sandbox))
+    eventually(lambda: flow(sandbox, target) == ("STOPPED", []), lambda: flow(sandbox, target))
+    eventually(lambda: {one["state"] for one in said(sandbox, "divergence", "show")} == {"listed"})
+    (ledger,) = (one for one in said(sandbox, "divergence", "show") if one["id"] == id)
+    left = {(r["topic"], r["partition"]): range(r["begin"], r["end"]) for r in ledger["ranges"]}
+    assert sum(map(len, left.values())) >= 300
+    topics = ["orders", "payments"]
+    there, here = (read_log(sandbox.client_config(region, "admin"), topics, timeout_s=IN_TIME_S) for region in (source, target))
+    tail = {event for partition, events in there.items() for offset, event in events if offset in left[partition]}
+    assert tail.isdisjoint(event for events in here.values() for _, event in events)
+    assert traffic.wait_acked(200, IN_TIME_S, region=target)
+    ready(sandbox, source)
+
+
+def denied_to_mirrormaker(sandbox: Sandbox, region: str) -> set[str]:
+    """The refusals that name MirrorMaker, as the brokers tell them."""
+    admin = AdminClient({**sandbox.client_config(region, "admin"), "log_level": "0"})
+    found = admin.describe_acls(EVERY_BINDING, request_timeout=60.0).result(timeout=60.0)
+    return {text for binding in found if "DENY" in (text := str(binding)) and "User:mm2" in text}
+
+
+def flow(sandbox: Sandbox, target: str) -> tuple[str, list[str]]:
+    """State and tasks of the flow into a region."""
+    view = next(one for one in said(sandbox, "lag") if one["target"] == target)
+    return view["connector_state"], view["tasks"]
+
+
+def test_a_region_that_is_cut_off_fences_itself_and_returns_fenced(estate: tuple[Sandbox, Traffic]) -> None:
+    """Nobody attests anything: the failover rests on the cut-off agents' own fence, and a writer that stayed there sees it stand."""
+    sandbox, traffic = estate
+    source, target = record(sandbox)[0], other(record(sandbox)[0])
+    ready(sandbox, target)
+    said_yes: list[bytes] = []
+
+    def refused() -> bool:
+        value = f"stayed-{len(said_yes)}".encode()
+        error = written_to(sandbox, source, value)
+        if not error:
+            said_yes.append(value)
+        return error == "TOPIC_AUTHORIZATION_FAILED"
+
+    sandbox.cut(source)
+    assert {one.state for one in sandbox.status() if one.kind == "link"} == {"cut", "up"}
+    eventually(refused)
+    assert said_yes, "it was refused before anything was cut off"
+    id = begun(sandbox, "failover", target, "--reason", f"{source} is cut off")
+    ended(sandbox, id, "succeeded")
+    assert record(sandbox) == (target, "open")
+    evidence = {step["name"]: step["evidence"] for step in execution(sandbox, id)["steps"]}
+    assert "its fence is self-imposed" in evidence["attest"]
+    assert traffic.wait_acked(200, IN_TIME_S, region=target)
+    assert refused()
+    sandbox.mend(source)
+    eventually(lambda: fence(sandbox, source) == "fenced" and "SELF_FENCED" not in found(sandbox))
+    eventually(lambda: {one["state"] for one in said(sandbox, "divergence", "show")} == {"listed"})
+    ready(sandbox, source)
+    assert (fence(sandbox, source), fence(sandbox, target), record(sandbox)) == ("fenced", "open", (target, "open"))
+    assert refused()
+    (ledger,) = (one for one in said(sandbox, "divergence", "show") if one["id"] == id)
+    tail = next(r for r in ledger["ranges"] if (r["topic"], r["partition"]) == ("orders", 0))
+    kept = set(values(sandbox, target, "orders", 0).values())
+    listed = {value for offset, value in values(sandbox, source, "orders", 0).items() if tail["begin"] <= offset < tail["end"]}
+    assert set(said_yes) <= kept | listed
+
+
+def test_all_that_was_acknowledged_is_there_or_listed_and_nothing_was_skipped(estate: tuple[Sandbox, Traffic]) -> None:
+    everything_is_accounted_for(*estate, active=record(estate[0])[0])

@@ -22,13 +22,14 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from kazoo.client import KazooClient
 
-from mrc.adapters.kafka.acls import EVERY_BINDING
+from mrc.adapters.kafka.acls import EVERY_BINDING, exactly, to_kafka
 from mrc.config import load, runbook_folder
+from mrc.core.inventory import Binding
 from mrc.sandbox import processes
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import IN_TIME_S, begun, command, environment, eventually, leader, mrc, ready, refusal, said, state
+from tests.e2e.running import IN_TIME_S, begun, command, environment, eventually, leader, mrc, ready, refusal, said, state, written_to
 
 pytestmark = pytest.mark.server
 
@@ -63,6 +64,14 @@ class Ground:
     def acls(self, *regions: str) -> dict[str, set[str]]:
         asked = {region: self._admins[region].describe_acls(EVERY_BINDING, request_timeout=60.0) for region in regions or REGIONS}
         return {region: {str(binding) for binding in future.result(timeout=60.0)} for region, future in asked.items()}
+
+    def refuse(self, region: str, binding: Binding) -> None:
+        for future in self._admins[region].create_acls([to_kafka(binding)], request_timeout=60.0).values():
+            future.result(timeout=60.0)
+
+    def allow(self, region: str, binding: Binding) -> None:
+        for future in self._admins[region].delete_acls([exactly(binding)], request_timeout=60.0).values():
+            future.result(timeout=60.0)
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -323,17 +332,29 @@ def test_a_flow_that_somebody_paused_is_still_measured(world: World) -> None:
         eventually(lambda: not behind(50, 0), lambda: flow("west"))
 
 
-def test_the_acl_sync_of_the_replicator_forbids_a_move(world: World) -> None:
+def test_the_acl_sync_of_the_replicator_forbids_a_move_for_it_copies_refusals(world: World) -> None:
     before = world.connect("GET", "/config")
+    refusal = Binding("topic", "orders", "literal", "User:guest", "write", "deny")
     with world.ground.unchanged():
-        world.connect("PUT", "/config", {**before, "sync.topic.acls.enabled": "true"})
+        world.ground.refuse("east", refusal)
+        world.connect("PUT", "/config", {**before, "sync.topic.acls.enabled": "true", "sync.topic.acls.interval.seconds": "1"})
         try:
+            for _ in range(2):  # it comes back when somebody takes it away
+                eventually(lambda: any("User:guest" in binding for binding in world.ground.acls("west")["west"]))
+                world.ground.allow("west", refusal)
             eventually(lambda: "ACL_SYNC_ON" in findings(world.sandbox))
             eventually(lambda: world.connect("GET", "/status")["connector"]["state"] == "RUNNING")
             assert "ACL_SYNC_ON" in refused(mrc(world.sandbox, "switchover", "west", "--yes"), "PLAN_REFUSED", 3)["message"]
         finally:
             world.connect("PUT", "/config", before)
+            world.ground.allow("east", refusal)
+
+        def gone() -> bool:
+            world.ground.allow("west", refusal)  # a last round of the sync may have been under way
+            return not any("User:guest" in binding for region in REGIONS for binding in world.ground.acls(region)[region])
+
         ready(world.sandbox, "west")
+        eventually(gone)
 
 
 def test_a_garbled_active_region_record_is_named_and_left_alone(world: World) -> None:
@@ -493,15 +514,6 @@ def test_a_wrong_password_is_called_one_everywhere(world: World) -> None:
 
 
 # ---------------------------------------------------------------- a fence
-
-
-def written_to(sandbox: Sandbox, region: str) -> str:
-    """Try to write as an application that knows nothing of the record; return the name of the error, empty where it was acknowledged."""
-    answers: list[str] = []
-    producer = Producer({**sandbox.client_config(region, "producer"), "message.timeout.ms": 30_000})
-    producer.produce("orders", b"unasked", b"unasked", on_delivery=lambda error, _: answers.append(error.name() if error else ""))
-    assert producer.flush(IN_TIME_S) == 0
-    return answers[0]
 
 
 def test_a_fence_refuses_every_writer_until_a_person_lets_the_region_open_again(world: World) -> None:

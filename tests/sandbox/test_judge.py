@@ -225,6 +225,14 @@ def test_the_way_home_counts_the_old_tail_neither_as_lost_again_nor_as_skipped()
     assert [move.acked for move in verdict.moves] == [4, 1]
 
 
+def test_an_event_that_came_back_as_a_copy_to_where_it_was_written_is_found() -> None:
+    story = planned()
+    story.logs["west"]["east.orders", 0] = [(0, "b")]
+    story.logs["east"]["west.orders", 0] = [(0, "c")]
+    (reason,) = story.verdict().reasons
+    assert reason == "1 events stand in two topics of west, such as b: copied in a loop"
+
+
 def test_a_loss_on_the_second_move_belongs_to_the_second_move() -> None:
     story = planned()
     story.move("switchover", "west", "east")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import pytest
 from confluent_kafka.admin import AclOperation, AclPermissionType, ResourceType
 
@@ -125,3 +126,34 @@ def test_an_edited_configuration_stays(state: State) -> None:
     state.config.write_text("edited")
     estate.write(layout, state)
     assert state.config.read_text() == "edited"
+
+
+FLOW = "mrc.orders.east-west"
+NAMES = (FLOW, f"{FLOW}{connect.CHECKPOINT}")
+
+
+def told(state: str, *tasks: str, of: int | None = None) -> dict[str, object]:
+    """What Connect says of a connector with so many tasks, these of which have a status."""
+    info = {"name": "any", "config": {}, "type": "source", "tasks": [{"connector": "any", "task": n} for n in range(of or len(tasks))]}
+    statuses = [{"id": n, "state": task, "worker_id": "w"} for n, task in enumerate(tasks)]
+    return {"status": {"name": "any", "connector": {"state": state, "worker_id": "w"}, "tasks": statuses, "type": "source"}, "info": info}
+
+
+@pytest.mark.parametrize(
+    ("source", "checkpoint", "waits"),
+    [
+        (told("RUNNING", "RUNNING", "RUNNING"), told("RUNNING"), []),
+        (told("STOPPED"), told("STOPPED"), []),
+        (None, None, list(NAMES)),
+        (told("RUNNING", "RUNNING", "RUNNING"), None, [NAMES[1]]),
+        (told("RUNNING"), told("RUNNING"), [FLOW]),
+        (told("RUNNING", "RUNNING", of=2), told("RUNNING"), [FLOW]),
+        (told("RUNNING", "RUNNING", "UNASSIGNED"), told("RUNNING", of=1), list(NAMES)),
+        (told("STOPPED", "RUNNING"), told("STOPPED"), [FLOW]),
+    ],
+)
+def test_a_flow_has_settled_only_when_connect_tells_of_all_its_connectors_and_all_their_tasks(
+    source: dict[str, object] | None, checkpoint: dict[str, object] | None, waits: list[str]
+) -> None:
+    answered = {name: one for name, one in zip(NAMES, (source, checkpoint), strict=True) if one is not None}
+    assert connect.unsettled(NAMES, msgspec.convert(answered, dict[str, connect.Entry])) == waits

@@ -15,6 +15,7 @@ import pytest
 from mrc.agent import fencing, steps
 from mrc.agent.leadership import Leadership
 from mrc.agent.mover import Mover
+from mrc.agent.quorum import SelfFence
 from mrc.core.failover import execution
 
 
@@ -65,7 +66,7 @@ BUGS: dict[str, Bug] = {
         "_resume",
         "tuple(index for index, step in enumerate(steps) if ACTIONS[step.action].proof and ACTIONS[step.action].gives <= holds)",
         "()",
-        37,
+        5,
         "JOURNAL",
     ),
     "positions are not clamped to the target's log": Bug(
@@ -76,17 +77,21 @@ BUGS: dict[str, Bug] = {
         "tick",
         "except Conflict:\n            return False",
         "except Conflict:\n            self._session, self.term = session, self.current_term()\n            return True",
-        1,
+        0,
         "JOURNAL",
     ),
+    "a fence ends without a person": Bug(
+        execution, "_begin", "not run.approved:", 'not run.approved and run.plan.kind != "fence":', 1, "FENCE_LEFT"
+    ),
+    "agents that hear no majority refuse nothing": Bug(SelfFence, "_refuse", "if estate.led_beside():", "if True:", 4, "NOT_SELF_FENCED"),
     # What follows was in the code, and the simulation has found it.
     "an execution whose taking up was not answered is left to nobody": Bug(Mover, "_take_up", "self.drop()", "pass", 26, "STUCK"),
     "a tail of the target's own is taken for copies": Bug(
         steps,
-        "_write_ledger",
+        "_list_own",
         "flowing.list_divergence(work.estate, work.lead, work.positions.sights.target)",
         "pass",
-        45,
+        48,
         "NOT_AS_RECORDED",
     ),
 }

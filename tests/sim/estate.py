@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from mrc.config.runbook import load_runbook
@@ -9,9 +10,9 @@ from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Run, replay
 from mrc.core.failover.plan import make_plan
 from mrc.core.failover.runbook import MoveKind
 from mrc.core.inventory import Recovery
-from mrc.core.model import GroupId, Region
+from mrc.core.model import GroupId, Policy, Region
 from mrc.sim.agents import Applications, SimAgent, contents, write_first_record
-from mrc.sim.world import EAST, WEST, World
+from mrc.sim.world import EAST, WEST, World, other
 
 RUNBOOKS = Path(__file__).resolve().parents[2] / "runbooks"
 ROUNDS_MAX = 400
@@ -21,8 +22,16 @@ BILLING, SHIPPING = GroupId("billing"), GroupId("shipping")
 class Estate:
     """The harness: `round` lets everything run a little, `move` runs an execution to its end."""
 
-    def __init__(self, *, exactly_once: bool = False, self_fence_after_s: float | None = None, recovery: Recovery | None = None) -> None:
-        self.world = World(exactly_once=exactly_once, self_fence_after_s=self_fence_after_s, recovery=recovery)
+    def __init__(
+        self,
+        *,
+        topics: Mapping[str, int] | None = None,
+        policy: Policy = "identity",
+        exactly_once: bool = False,
+        self_fence_after_s: float | None = None,
+        recovery: Recovery | None = None,
+    ) -> None:
+        self.world = World(topics, policy=policy, exactly_once=exactly_once, self_fence_after_s=self_fence_after_s, recovery=recovery)
         write_first_record(self.world)
         self.agents = {name: self._agent(name) for name in ("east-a", "east-b", "west-a", "west-b")}
         self.asleep: set[str] = set()
@@ -160,7 +169,7 @@ class Estate:
         """Return every broken promise; call it after `drain`. Nothing here asks mrc."""
         found = []
         active = self.applications.record().region
-        present = {tp: contents(self.world, active, tp) for tp in self.world.tps()}
+        present = {tp: contents(self.world, active, tp) for tp in self.world.read_tps(active)}
         everything = [value for values in present.values() for value in values]
         lost = self.applications.acked.keys() - set(everything)
         if lost:
@@ -172,11 +181,11 @@ class Estate:
                 found.append(f"{group} skipped {len(set(everything) - set(processed))}")
             if len(processed) != len(set(processed)):
                 found.append(f"{group} processed {len(processed) - len(set(processed))} twice")
-        other = WEST if active == EAST else EAST
-        for tp, values in present.items():
-            mirror = contents(self.world, other, tp)
-            if mirror != values:
-                found.append(f"{tp}: the standby holds {len(mirror)} records, the active region {len(values)}")
+        for region in (active,) if self.world.policy == "identity" else (EAST, WEST):
+            for tp in self.world.tps():
+                values, mirror = contents(self.world, region, tp), contents(self.world, other(region), self.world.mirror(region, tp))
+                if mirror != values:
+                    found.append(f"{tp} of {region}: the mirror holds {len(mirror)} records of {len(values)}")
         return found
 
     def end_state(self) -> dict[str, object]:

@@ -7,11 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mrc.agent.archive import AGAIN_EVERY_S, SETTLED_MS
 from mrc.core.errors import MrcError
 from mrc.core.failover.archive import TOPIC, Archived, decode_archive, encode_archived, key
-from mrc.core.failover.execution import AbortAsked, Entry
+from mrc.core.failover.execution import AbortAsked, Entry, Verified
 from mrc.core.failover.plan import Plan
 from mrc.core.model import Region, TopicPartition, decode, encode
+from mrc.sim.kills import Killed
 from mrc.sim.tree import Stored
 from mrc.sim.world import EAST, WEST
 from mrc.wiring.direct import read_history
@@ -30,6 +32,11 @@ def estate() -> Estate:
 
 
 def ticked(estate: Estate) -> None:
+    estate.settle(SETTLED_MS // 100 + 1)
+    ticked_at_once(estate)
+
+
+def ticked_at_once(estate: Estate) -> None:
     for agent in estate.agents.values():
         if agent.alive:
             agent.coordinator.archive_tick()
@@ -58,9 +65,10 @@ def test_both_regions_keep_plan_and_journal_with_actor_and_reason(estate: Estate
 
 
 def test_what_runs_is_kept_when_it_has_ended_and_nothing_is_written_twice(estate: Estate) -> None:
+    estate.settle(SETTLED_MS // 100 + 1)
     estate.begin("switchover", EAST)
     estate.round()
-    ticked(estate)
+    ticked_at_once(estate)
     assert len(kept(estate, EAST)) == 1
     run = estate.run_of(EAST)
     assert run is not None
@@ -108,7 +116,9 @@ def test_a_record_that_cannot_be_read_is_told_of_and_left_alone(estate: Estate) 
     (found,) = estate.leader(WEST).coordinator.archive.findings()
     assert (found.code, id in found.message) == ("GARBLED_RECORD", True)
     assert list(read_history(west, "orders", WEST)) == [id]
-    assert isinstance(read_history(west, "orders", WEST)[id], str)
+    why = read_history(west, "orders", WEST)[id]
+    assert isinstance(why, MrcError)
+    assert (why.code, why.where, id in why.message) == ("GARBLED_RECORD", f"west {TOPIC}", True)
     assert isinstance(read_history(estate.world.clusters[EAST], "orders", EAST)[id], Archived)
 
 
@@ -122,7 +132,7 @@ def test_the_first_version_stays_readable() -> None:
     raw = FIRST.read_bytes().strip()
     one = decode(raw, Archived)
     assert one.run().phase == "succeeded"
-    again_key, again = encode_archived(one)
+    ((again_key, again),) = encode_archived(one)
     assert (again_key, decode(again, Archived)) == (key("orders", one.plan.id), one)
     lines = (FIRST.parent / "first_journal.jsonl").read_bytes().splitlines()
     assert one == Archived(decode(lines[0], Plan), tuple(decode(line, Entry) for line in lines[1:]))
@@ -137,3 +147,96 @@ def test_an_execution_with_an_action_of_another_version_ends_no_agent_and_keeps_
     nodes |= {f"{path}/entries/{entry.number:06d}": Stored(encode(entry)) for entry in one.entries}
     ticked(estate)
     assert set(kept(estate, WEST)) == {id}
+
+
+def long(estate: Estate, id: str) -> Archived:
+    """Put an execution into ZooKeeper whose journal no record of Kafka's usual size holds, older than all others; return it."""
+    ((_, one),) = journals(estate).items()
+    entries = []
+    for entry in one.entries:
+        said = isinstance(entry.event, Verified)
+        entries.append(
+            msgspec.structs.replace(entry, event=msgspec.structs.replace(entry.event, evidence="x" * 200_000) if said else entry.event)
+        )
+    made = Archived(msgspec.structs.replace(one.plan, id=id), tuple(entries))
+    assert len(encode(made)) > 1_048_588
+    nodes, path = estate.world.ensemble.nodes, f"/groups/orders/executions/{id}"
+    nodes |= {path: Stored(encode(made.plan)), f"{path}/entries": Stored(b"")}
+    nodes |= {f"{path}/entries/{entry.number:06d}": Stored(encode(entry)) for entry in made.entries}
+    return made
+
+
+@pytest.mark.parametrize("pieces", range(4))
+def test_a_long_execution_is_kept_whole_wherever_its_agent_dies_while_writing_it(estate: Estate, pieces: int) -> None:
+    made = long(estate, "0")
+    leader = estate.leader(WEST)
+    leader.switch.armed, leader.switch.at = True, 1 + pieces  # the topic is made first
+    with pytest.raises(Killed):
+        leader.coordinator.archive_tick()
+    assert set(kept(estate, WEST)) == set()
+    estate.stop(leader.name)
+    estate.settle(60)
+    ticked(estate)
+    assert kept(estate, WEST) == kept(estate, EAST) == journals(estate)
+    assert kept(estate, WEST)["0"] == made
+
+
+def test_an_execution_that_the_topic_does_not_take_keeps_no_other_back_and_is_told_of_until_it_does(estate: Estate) -> None:
+    long(estate, "0")
+    west = estate.world.clusters[WEST]
+    west.ensure_topic(TOPIC, compacted=True)
+    west.contents[TOPIC].config["max.message.bytes"] = "400000"
+    ticked(estate)
+    assert set(kept(estate, WEST)) == set(journals(estate)) - {"0"}
+    leader = estate.leader(WEST).coordinator
+    assert [(one.code, "execution 0 is not archived" in one.message) for one in leader.archive.findings()] == [("RECORD_TOO_LARGE", True)]
+    west.contents[TOPIC].config["max.message.bytes"] = "1048588"
+    estate.world.clock.sleep(AGAIN_EVERY_S)
+    estate.settle()
+    ticked(estate)
+    assert kept(estate, WEST) == journals(estate)
+    assert leader.archive.findings() == ()
+
+
+def test_what_neither_runs_nor_has_ended_is_not_read_at_every_turn(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    ((_, one),) = journals(estate).items()
+    nodes, path = estate.world.ensemble.nodes, "/groups/orders/executions/0"
+    nodes |= {path: Stored(encode(msgspec.structs.replace(one.plan, id="0"))), f"{path}/entries": Stored(b"")}
+    nodes |= {f"{path}/entries/000000": Stored(encode(one.entries[0]))}
+    leader = estate.leader(WEST).coordinator
+    store, read = leader.estate.store, []
+    plan = store.plan
+
+    def counted(execution: str) -> Plan:
+        read.append(execution)
+        return plan(execution)
+
+    monkeypatch.setattr(store, "plan", counted)
+    for _ in range(20):
+        estate.settle(2)
+        leader.archive_tick()
+    assert read.count("0") == 1
+    nodes |= {f"{path}/entries/{entry.number:06d}": Stored(encode(entry)) for entry in one.entries[1:]}
+    estate.world.clock.sleep(AGAIN_EVERY_S)
+    estate.settle()
+    leader.archive_tick()
+    assert set(kept(estate, WEST)) == set(journals(estate))
+
+
+def test_an_agent_that_leads_again_writes_nothing_that_another_one_has_written_meanwhile(estate: Estate) -> None:
+    """Its own turn has not come while it did not lead."""
+    first = estate.leader(WEST)
+    first.coordinator.archive_tick()
+    first.tree.expire()
+    estate.asleep = {first.name}
+    estate.settle(60)
+    second = estate.leader(WEST)
+    assert second.name != first.name
+    estate.asleep = set()
+    estate.move("switchover", EAST)
+    second.coordinator.archive_tick()
+    estate.stop(second.name)
+    estate.settle(60)
+    assert estate.leader(WEST) is first
+    first.coordinator.archive_tick()
+    assert (kept(estate, WEST), appended(estate, WEST)) == (journals(estate), 2)

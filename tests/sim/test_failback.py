@@ -323,3 +323,25 @@ def test_a_plan_names_what_is_recovered_and_whoever_would_read_the_tail() -> Non
     assert str(divergent) in found["TAIL_IN_LOG"].message
     planned = {one.code: one for one in service(estate, EAST).plan("orders", "switchover", EAST, False, False).findings}
     assert planned["DIVERGENCE_WAITS"].severity == "warning"
+
+
+def test_under_the_default_policy_nothing_diverges_and_a_failback_says_so() -> None:
+    estate = Estate(policy="default")
+    estate.settle()
+    estate.replicating = False
+    estate.round()
+    lose(estate, EAST)
+    assert estate.move("failover", WEST, attested=True).phase == "succeeded"
+    estate.replicating = True
+    regain(estate, EAST)
+    estate.settle(40)
+    late = ledger_of(estate)
+    assert (late.state, late.divergent > 0) == ("copied", True)
+    answers = service(estate, EAST)
+    plan = answers.plan("orders", "failback", EAST, False, False)
+    assert [one.code for one in plan.findings if one.severity == "error"] == ["NOTHING_DIVERGES"]
+    with pytest.raises(MrcError) as refused:
+        list(answers.recover("orders", late.execution, "export"))
+    assert refused.value.code == "NOTHING_DIVERGES"
+    (told,) = answers.recoveries("orders")
+    assert (told.state, told.accounted, told.partitions) == ("copied", True, ())

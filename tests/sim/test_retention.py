@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from mrc.agent.capture import ENDS_EVERY_S, STARTS_EVERY_S
 from mrc.core.failover.execution import AbortAsked
 from mrc.core.model import Offset, TopicPartition
 from mrc.core.views import FindingView
@@ -41,6 +45,12 @@ def delete(estate: Estate, records: int = GONE) -> int:
     return start
 
 
+def look(estate: Estate) -> None:
+    """Let the agents ask once more where the logs start."""
+    estate.world.clock.sleep(STARTS_EVERY_S)
+    estate.settle()
+
+
 def findings(estate: Estate, kind: str) -> list[FindingView]:
     """What a plan to the west says of deleted copies."""
     plan = service(estate, WEST).plan("orders", kind, WEST, kind == "failover", False)
@@ -59,7 +69,8 @@ def test_a_plan_names_the_group_the_partition_and_how_many_records_it_would_skip
     if anew:
         del estate.world.clusters[WEST].contents["mrc.offset-map.east.internal"]
         estate.restart(WEST)
-    estate.settle(60)
+        estate.settle(60)
+    look(estate)
     (finding,) = findings(estate, "switchover")
     assert (finding.severity, finding.where) == ("error", "orders-0")
     assert f"shipping on orders-0 at {stands} would skip up to {GONE} records" in finding.message
@@ -68,14 +79,17 @@ def test_a_plan_names_the_group_the_partition_and_how_many_records_it_would_skip
 
 
 def test_nothing_is_said_of_what_the_source_has_deleted_too(estate: Estate) -> None:
-    estate.world.clusters[EAST].log(TP).trim(delete(estate))
-    estate.settle(30)
+    start = delete(estate)
+    look(estate)
+    assert findings(estate, "switchover") != []
+    estate.world.clusters[EAST].log(TP).trim(start)
+    look(estate)
     assert findings(estate, "switchover") == []
 
 
 def test_a_move_waits_until_the_group_has_read_on_and_then_skips_nothing(estate: Estate) -> None:
     delete(estate)
-    estate.settle(20)
+    look(estate)
     estate.begin("switchover", WEST)
     run = estate.until("waiting")
     assert run.waiting is not None
@@ -93,7 +107,7 @@ def test_a_group_that_is_reset_in_the_source_skips_what_its_operator_let_it_skip
     east = estate.world.clusters[EAST]
     east.leave(SHIPPING)
     east.commit_positions(SHIPPING, {TP: Position(Offset(start))})
-    estate.settle(20)
+    look(estate)
     assert findings(estate, "switchover") == []
     assert estate.move("switchover", WEST).phase == "succeeded"
     estate.drain()
@@ -122,3 +136,26 @@ def test_an_unplanned_move_begins_where_the_log_does(estate: Estate) -> None:
     lose(estate, EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     assert estate.world.clusters[WEST].positions(SHIPPING)[TP].offset >= start
+
+
+def test_where_logs_start_is_asked_seldom_however_often_their_ends_are(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, int] = {}
+    for region, cluster in estate.world.clusters.items():
+        for method in ("starts", "ends"):
+            monkeypatch.setattr(cluster, method, counted(asked, f"{method} {region}", getattr(cluster, method)))
+    capture = estate.leader(WEST).coordinator.capture
+    began_s = estate.world.clock.monotonic_s()
+    while (passed_s := estate.world.clock.monotonic_s() - began_s) < 3 * STARTS_EVERY_S:
+        estate.world.clock.sleep(0.3)
+        estate.leader(WEST).leadership.tick()
+        capture.tick()
+    assert 2 <= asked["starts east"] <= passed_s / STARTS_EVERY_S + 1
+    assert asked["ends east"] > passed_s / ENDS_EVERY_S / 2
+
+
+def counted(asked: dict[str, int], name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def count(*args: Any) -> Any:
+        asked[name] = asked.get(name, 0) + 1
+        return method(*args)
+
+    return count

@@ -13,11 +13,13 @@ from mrc.cli.status import DEADLINE_S
 from mrc.config.runbook import load_runbook
 from mrc.core.errors import MrcError
 from mrc.core.failover.findings import findings
+from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import GroupId, Known, Reading, Region, Unknown
-from mrc.core.views import FlowView
+from mrc.core.views import FindingView, FlowView
+from mrc.ports import Binding
 from mrc.sim.agents import SimAgent
 from mrc.sim.tree import Stored
-from mrc.sim.world import EAST, WEST
+from mrc.sim.world import EAST, PROBE, WEST
 from tests.sim.estate import RUNBOOKS, Estate
 
 
@@ -151,14 +153,53 @@ def test_a_dead_source_is_the_cause_that_a_refusal_names(estate: Estate) -> None
     assert estate.leader(WEST).coordinator.estate.store.current()[0] == ""
 
 
-def test_without_a_probe_a_plan_warns_that_the_fence_cannot_be_proved(estate: Estate) -> None:
+def test_a_plan_names_the_leaders_of_the_open_region_that_still_refuse_because_of_an_earlier_fence(estate: Estate) -> None:
+    def lingering(kind: str) -> list[FindingView]:
+        plan = service(estate, WEST).plan("orders", kind, "west", attested=True, allow_data_loss=False)
+        return [one for one in plan.findings if one.code == "FENCE_LINGERS"]
+
+    assert lingering("switchover") == []
+    east, refusal = estate.world.clusters[EAST], Binding("topic", "orders", "literal", PROBE, "write", "deny")
+    east.add_bindings([refusal])
+    east.late_s[1] = 1_000.0
+    east.remove_bindings([refusal])
+    (found,) = lingering("switchover")
+    assert (found.severity, found.where) == ("warning", EAST)
+    assert "refuse writes on orders-1, because of an earlier fence" in found.message
+    assert lingering("failover") == []
+    east.catch_up()
+    assert lingering("switchover") == []
+
+
+def test_without_a_probe_no_switchover_is_planned_and_the_others_warn_that_the_fence_cannot_be_proved(estate: Estate) -> None:
     seen = estate.leader(WEST).coordinator.observer.observe()
     unproved = msgspec.structs.replace(seen, unit=msgspec.structs.replace(seen.unit, probe=""))
-    for kind in ("switchover", "failover"):
+    severities: dict[MoveKind, str] = {"switchover": "error", "failover": "warning", "fence": "warning"}
+    for kind, severity in severities.items():
         assert "PROBE_MISSING" not in {one.code for one in findings(seen, kind, WEST, attested=True)}
         (found,) = (one for one in findings(unproved, kind, WEST, attested=True) if one.code == "PROBE_MISSING")
-        assert (found.severity, found.where) == ("warning", EAST)
+        assert (found.severity, found.where) == (severity, EAST)
         assert "fence of east cannot be proved" in found.message
+
+
+def test_a_garbled_plan_keeps_no_move_back_and_is_named_but_the_token_in_it_begins_nothing_twice(estate: Estate) -> None:
+    answers = service(estate, WEST)
+    begun = answers.start("orders", "switchover", "west", "token-1", "somebody", "", attested=False, allow_data_loss=False)
+    assert estate.finish(WEST).phase == "succeeded"
+    assert estate.move("switchover", EAST).phase == "succeeded"
+    nodes, path = estate.world.ensemble.nodes, f"/groups/orders/executions/{begun.id}"
+    nodes[path] = Stored(nodes[path].data[:-3])
+    with pytest.raises(MrcError) as refused:
+        answers.start("orders", "switchover", "west", "token-1", "somebody", "", attested=False, allow_data_loss=False)
+    assert (refused.value.code, refused.value.where) == ("GARBLED_RECORD", f"ZooKeeper /mrc{path}")
+    estate.settle(5)
+    again = service(estate, WEST).start("orders", "switchover", "west", "token-2", "somebody", "", attested=False, allow_data_loss=False)
+    assert again.id != begun.id
+    assert estate.finish(WEST).phase == "succeeded"
+    estate.leader(WEST).coordinator.archive_tick()
+    assert [(one.code, one.where) for one in service(estate, WEST).status("orders").findings if begun.id in one.message] == [
+        ("GARBLED_RECORD", f"ZooKeeper /mrc{path}")
+    ]
 
 
 @pytest.mark.parametrize("node", ["", "/entries/000003"])

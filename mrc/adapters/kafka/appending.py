@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from mrc.adapters.kafka.access import DRIVER_LOG, Access
 from mrc.adapters.kafka.errors import Complaints, unreachable, world_error
@@ -56,6 +56,8 @@ class Appender:
                 try:
                     producer.produce(topic, key=key, value=value, partition=0, on_delivery=delivered)
                     break
+                except KafkaException as error:
+                    raise world_error(error.args[0], f"{self._region} {topic}") from None
                 except BufferError:
                     producer.poll(0.02)
                     self._check(began_s, until_s, topic)

@@ -81,7 +81,7 @@ class KafkaCluster:
         }
 
     def topic_names(self) -> list[str]:
-        """Return the names of all topics, internal ones too. Raises world errors."""
+        """See `Cluster.topic_names`."""
         return sorted(self._admin.ask_now(lambda c: c.list_topics(timeout=self._deadline_s)).topics)
 
     def starts(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, Offset]:
@@ -233,6 +233,15 @@ class KafkaCluster:
         answer = self._admin.ask(f"make topic {name}", lambda c: c.create_topics([topic], request_timeout=DRIVER_TIMEOUT_S))[name]
         if isinstance(answer, KafkaError) and answer.code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise self._admin.error(answer, f"make topic {name}")
+
+    def remove_topics(self, names: Iterable[str]) -> None:
+        """See `Cluster.remove_topics`."""
+        if not (wanted := list(names)):
+            return
+        answers = self._admin.ask("delete topics", lambda c: c.delete_topics(wanted, request_timeout=DRIVER_TIMEOUT_S))
+        for name, answer in answers.items():
+            if isinstance(answer, KafkaError) and answer.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise self._admin.error(answer, f"delete topic {name}")
 
     def append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
         """See `Cluster.append`."""

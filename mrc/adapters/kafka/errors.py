@@ -31,6 +31,7 @@ _LIVE_GROUP = frozenset(
         KafkaError.GROUP_SUBSCRIBED_TO_TOPIC,
     }
 )
+_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 _OUT_OF_RANGE = frozenset({KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET})
 
 
@@ -51,6 +52,8 @@ def world_error(error: KafkaError, where: str) -> MrcError:
         return MrcError("GROUP_HAS_MEMBERS", words, where=where, retryable=True)
     if code in _OUT_OF_RANGE:
         return MrcError("OFFSET_OUT_OF_RANGE", words, where=where)
+    if code in _TOO_LARGE:
+        return MrcError("RECORD_TOO_LARGE", words, where=where)
     if code == KafkaError.UNSTABLE_OFFSET_COMMIT:
         return MrcError("OPEN_TRANSACTION", words, where=where, retryable=True)
     if code == KafkaError.SECURITY_DISABLED:

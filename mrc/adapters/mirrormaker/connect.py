@@ -53,11 +53,26 @@ class ConnectReplicator:
         answer = self._call("GET", f"{_path(connector)}/config", absent_ok=True)
         return {} if answer is None else dict(answer)
 
-    def source_connectors(self) -> dict[str, dict[str, str]]:
-        """Return the configuration of every MirrorSourceConnector of the Connect cluster, by name."""
+    def configurations(self) -> dict[str, dict[str, str]]:
+        """See `Replicator.configurations`."""
         listed = self._call("GET", "/connectors?expand=info")
-        configs = {name: dict(entry["info"]["config"]) for name, entry in listed.items()}
-        return {name: config for name, config in configs.items() if config.get("connector.class", "").endswith("MirrorSourceConnector")}
+        return {name: dict(entry["info"]["config"]) for name, entry in listed.items()}
+
+    def create(self, connector: str, settings: Mapping[str, str]) -> None:
+        """See `Replicator.create`."""
+        if not self.settings(connector):
+            body = {"name": connector, "config": {**settings, "name": connector}, "initial_state": "STOPPED"}
+            self._call("POST", "/connectors", body)
+
+    def configure(self, connector: str, settings: Mapping[str, str]) -> None:
+        """See `Replicator.configure`. Connect would make a connector that is not there, and run it: so it is looked for first."""
+        if not self.settings(connector):
+            raise MrcError("CONNECT_REFUSED", "there is no such connector", where=connector)
+        self._call("PUT", f"{_path(connector)}/config", {**settings, "name": connector})
+
+    def delete(self, connector: str) -> None:
+        """See `Replicator.delete`."""
+        self._call("DELETE", _path(connector), absent_ok=True)
 
     def stop(self, connector: str) -> None:
         """See `Replicator.stop`."""

@@ -167,7 +167,8 @@ _ROWS: Mapping[str, Action] = {
         required=_PLANNED,
     ),
     "stop-flow": Action(
-        does="stop the flow source -> target; its tasks must be gone and its last position be the source's last visible record",
+        does="stop the flow source -> target; its tasks must be gone and its last position be the source's last visible record "
+        "(failover: where Connect does not answer, MirrorMaker must be refused its writes instead)",
         needs={"switchover": _facts("drained"), "failover": _facts("source-settled")},
         gives=_facts("flow-stopped"),
         proof=True,
@@ -207,7 +208,7 @@ _ROWS: Mapping[str, Action] = {
         required=_BOTH,
     ),
     "route": Action(
-        does="run the configured routing command, where there is one; clients that follow the record need none",
+        does="send clients to the target that do not follow the record: by the configured command, DNS, HAProxy; each route is read back",
         needs={"switchover": _facts("target-open"), "failover": _facts("target-open")},
         gives=_facts("routed"),
         skipping="clients that do not follow the record are not sent to the target",

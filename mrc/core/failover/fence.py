@@ -55,9 +55,11 @@ class FenceRecord(Written, frozen=True):
 
     Attributes:
         bindings: added by mrc; written before they are made, so that a killed agent's successor knows them.
+        block: the failover that has the flow into the region refused its writes, until that flow is STOPPED; empty: none.
     """
 
     bindings: tuple[Binding, ...] = ()
+    block: str = ""
     version: Literal[1] = 1
 
 
@@ -114,6 +116,26 @@ def denies(unit: Unit, bindings: frozenset[Binding], want: Wanted) -> frozenset[
     return frozenset(found)
 
 
+def flow_block(unit: Unit) -> frozenset[Binding]:
+    """Return the DENY bindings that keep the replicator from writing the unit's topics: what stands for a flow that cannot be stopped."""
+    return frozenset(Binding("topic", topic, "literal", name, "write", "deny") for topic in unit.topics for name in unit.replicators)
+
+
+def unblockable(unit: Unit, bindings: Iterable[Binding], broker: Mapping[str, str]) -> str:
+    """Return why a flow block would refuse nobody in a region with these ACLs and broker settings; empty where it would hold."""
+    if not unit.replicators:
+        return "principals.replicators does not say as whom MirrorMaker writes"
+    supers = {name.strip() for name in broker.get("super.users", "").split(";")}
+    if passing := sorted(supers.intersection(unit.replicators)):
+        return f"{passing[0]} is a super user: no ACL refuses it"
+    known = tuple(bindings)
+    for topic in unit.topics:
+        writing = {b.principal for b in known if b.permission == "allow" and b.operation in _WRITING and _covers_one(b, topic)}
+        if writing.isdisjoint(unit.replicators):
+            return f"none of principals.replicators ({', '.join(unit.replicators)}) may write {topic}, so MirrorMaker is somebody else"
+    return ""
+
+
 def blocks_writers(unit: Unit, bindings: frozenset[Binding]) -> tuple[str, ...]:
     """Return the configured writers that would be refused on some topic: no ALLOW covers it, or a DENY does.
 
@@ -126,6 +148,20 @@ def blocks_writers(unit: Unit, bindings: frozenset[Binding]) -> tuple[str, ...]:
             if any(b.permission == "deny" for b in mine) or not any(b.permission == "allow" for b in mine):
                 blocked.append(f"{principal} on {topic}")
     return tuple(blocked)
+
+
+def lacks_readers(unit: Unit, region: Region, allowed: frozenset[Binding]) -> tuple[str, ...]:
+    """Return which topics that hold the other region's records no application may read there; only the default policy has such.
+
+    Each reader may have its own topics, but a topic that nobody may read is one whose records nobody will process.
+    """
+    theirs = [b for b in allowed if b.operation in _READING and b.principal not in unit.exempt]
+    readable = {topic for topic in unit.copies(region) for b in theirs if _covers_one(b, topic)}
+    return tuple(
+        f"no ACL lets anybody read {topic} in {region}, which has {origin} of {unit.other(region)}"
+        for topic, origin in zip(unit.copies(region), unit.topics, strict=False)
+        if topic not in readable
+    )
 
 
 def _covers_one(binding: Binding, topic: str) -> bool:

@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from mrc.core.errors import CODES
-from mrc.core.failover import fence
-from mrc.core.failover.runbook import MoveKind
+from mrc.core.failover import fence, routes
+from mrc.core.failover.flows import differs
+from mrc.core.failover.runbook import PLANNED, MoveKind
 from mrc.core.inventory import Inventory, RegionInventory, Unit
-from mrc.core.model import Known, Region, Unknown
+from mrc.core.model import Flow, Known, Region, Unknown
 from mrc.core.views import FindingView
 
 
 def findings(
-    inventory: Inventory, kind: MoveKind, target: Region, *, attested: bool, superseding: bool = False, absence_s: float | None = None
+    inventory: Inventory,
+    kind: MoveKind,
+    target: Region,
+    *,
+    attested: bool,
+    superseding: bool = False,
+    absence_s: float | None = None,
+    restarted: bool = False,
 ) -> tuple[FindingView, ...]:
     """Return everything that stands against moving the unit to ``target``, worst first.
 
     Args:
         superseding: a failover takes the place of the move that is running, whatever the record says in its middle.
         absence_s: seconds for which nobody has led in the source; None: somebody leads, or nobody has watched.
+        restarted: a person sees to it that producers are started anew where a redirect would carry them along.
     """
     found = [*_request(inventory, kind, target, superseding=superseding and kind == "failover")]
     if kind == "failover" and not attested and inventory.record is not None:
@@ -27,8 +36,9 @@ def findings(
     if not any(f.severity == "error" for f in found):
         source = inventory.unit.other(target)
         if kind != "fence":  # which opens nothing
-            found += _target(inventory, target)
+            found += _target(inventory, kind, target)
         found += _source(inventory, kind, source)
+        found += routes.findings(inventory, kind, target, restarted=restarted)
         if kind == "failback":
             found = [_waited_for(one, target) for one in found]
     order = {"error": 0, "warning": 1, "info": 2}
@@ -60,8 +70,14 @@ def _request(inventory: Inventory, kind: MoveKind, target: Region, *, supersedin
     unit, record = inventory.unit, inventory.record
     if unit.mode != "active-passive":
         yield _error("MODE_NOT_SUPPORTED", f"{unit.name} is {unit.mode}")
-    elif unit.policy != "identity":
-        yield _error("POLICY_NOT_SUPPORTED", f"{unit.name} uses the {unit.policy} policy")
+    if kind == "failback" and unit.policy == "default":
+        flow = Flow(target, unit.other(target))
+        message = f"under the default policy {flow} copies late what a failover left behind, so there is nothing to recover: switch over"
+        yield _error("NOTHING_DIVERGES", message, str(target))
+    for flow, connector in unit.connectors.items():
+        settings = inventory.regions[flow.target].inbound_settings
+        if kind != "fence" and isinstance(settings, Known) and (told := differs(unit.policy, settings.value)):
+            yield _error("POLICY_DIFFERS", told, connector)
     if record is None:
         yield _error("NO_ACTIVE_RECORD", CODES["NO_ACTIVE_RECORD"].means)
         return
@@ -78,17 +94,21 @@ def _request(inventory: Inventory, kind: MoveKind, target: Region, *, supersedin
         yield _error("MOVE_IN_PROGRESS", f"execution {inventory.execution} is running")
 
 
-def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:
+def _target(inventory: Inventory, kind: MoveKind, target: Region) -> Iterator[FindingView]:
     unit, seen = inventory.unit, inventory.regions[target]
     yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", "error", "Kafka", target)
-    yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", "error", "Connect", target)
+    # Under the default policy no flow has to be stopped, and so none blocked.
+    stays = unit.policy == "default" and kind == "failover"
+    unreachable = _unreachable(seen.connect, "CONNECT_UNREACHABLE", "warning" if stays else "error", "Connect", target)
+    may_block = kind == "failover" and not stays
+    yield from (_blocking(unit, seen, one) if may_block and one.code == "CONNECT_UNREACHABLE" else one for one in unreachable)
     yield from _unsafe(inventory, seen)
     if isinstance(seen.topics, Known):
-        for topic in unit.topics:
+        for topic in unit.read_in(target):
             info = seen.topics.value.get(topic)
             if info is None:
                 yield _error("UNKNOWN_TOPIC", f"topic {topic} does not exist in {target}", str(target))
-            elif fence.probe_would_be_appended(info):
+            elif topic in unit.topics and fence.probe_would_be_appended(info):
                 yield FindingView(
                     "PROBE_IMPOSSIBLE", "warning", f"{topic} takes records of any time: its fence stays unverified", str(target)
                 )
@@ -96,6 +116,8 @@ def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:
         allowed = frozenset(b for b in seen.bindings.value if b.permission == "allow")
         for blocked in fence.blocks_writers(unit, allowed):
             yield _error("WRITER_NOT_ALLOWED", f"no ACL lets {blocked} write in {target}", str(target))
+        for blocked in fence.lacks_readers(unit, target, allowed):
+            yield FindingView("READER_NOT_ALLOWED", "warning", blocked, str(target))
     if isinstance(seen.groups, Known):
         for group, state in seen.groups.value.items():
             if state.members:
@@ -106,12 +128,24 @@ def _target(inventory: Inventory, target: Region) -> Iterator[FindingView]:
         yield FindingView("FLOW_FAILED", "warning", f"the flow into {target} has failed: {seen.inbound.value.trace}", str(target))
 
 
+def _blocking(unit: Unit, seen: RegionInventory, unreachable: FindingView) -> FindingView:
+    """Judge a failover to a region whose Connect does not answer: its flow cannot be stopped, but may be refused its writes."""
+    bindings = seen.bindings.value if isinstance(seen.bindings, Known) else ()
+    broker = seen.broker_settings.value if isinstance(seen.broker_settings, Known) else {}
+    if reason := fence.unblockable(unit, bindings, broker):
+        return _error(unreachable.code, f"{unreachable.message}; nor can its flow be blocked: {reason}", unreachable.where)
+    message = f"{unreachable.message}; the flow cannot be stopped, so {', '.join(unit.replicators)} is refused to write in its place"
+    return FindingView("FLOW_BLOCKED", "warning", message, unreachable.where)
+
+
 def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[FindingView]:
     seen = inventory.regions[source]
     severity = {"switchover": "error", "failback": "error", "failover": "info", "fence": "warning"}[kind]
     if not inventory.unit.probe:
-        told = "a switchover and a fence wait for that proof, a failover rests on a person's word"
-        yield FindingView("PROBE_MISSING", "warning", f"without a probe the fence of {source} cannot be proved: {told}", str(source))
+        # A planned move would refuse the applications and then wait for ever: nothing else gives it that proof, and it cannot do without.
+        told = f"no {kind} is begun without that proof; a fence waits for it, a failover rests on a person's word"
+        unproved = "error" if kind in PLANNED else "warning"
+        yield FindingView("PROBE_MISSING", unproved, f"without a probe the fence of {source} cannot be proved: {told}", str(source))
     yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", severity, "Kafka", source)
     if kind != "fence":  # which copies nothing
         yield from _unreachable(seen.connect, "CONNECT_UNREACHABLE", severity, "Connect", source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from mrc.core.model import ActiveRecord, Epoch, Flow, Offset, Policy, Written
@@ -45,3 +46,18 @@ def should_run(record: ActiveRecord, flow: Flow, policy: Policy) -> bool | None:
     if record.region == flow.target:
         return False
     return True if record.state == "open" else None
+
+
+def differs(policy: Policy, connector: Mapping[str, str]) -> str:
+    """Return how a source connector names copies otherwise than configured; empty where it does not, or is not there.
+
+    Names are told by the two policies that Kafka brings, with the separator that it has by default.
+    """
+    if not connector:
+        return ""
+    named = connector.get("replication.policy.class", "DefaultReplicationPolicy")
+    if not named.endswith(f"{policy.title()}ReplicationPolicy"):
+        return f"the configuration says policy: {policy}, and the connector's replication.policy.class is {named}"
+    if policy == "default" and (separator := connector.get("replication.policy.separator", ".")) != ".":
+        return f"the connector's replication.policy.separator is {separator!r}, and mrc knows copies by '.' only"
+    return ""

@@ -3,6 +3,9 @@
 Written at the failover, when only the mirror can be read (*open*): the last mirrored record of each partition and where the
 mirror ended. Completed when the region is back (*listed*): the mirrored record is found there, and everything after it up
 to the log's end is divergent. The reversed flow appends behind it.
+
+Under the default policy nothing diverges: the flow out of the old region goes on where it was, and copies the same records when
+the region is back. They are *late*: listed then, and *copied* once the flow has passed the last of them.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ class Tail(Written, frozen=True):
         last_fingerprint: of the last visible record of the mirror, 0 when the mirror is empty.
         last_timestamp_ms: of the same record; 0 when the mirror is empty.
         window: fingerprints of the last visible records of the mirror, the last one at the end; empty in entries of older agents.
-        begin: first divergent offset in the source; -1 while open.
+        begin: first divergent, or late, offset in the source; -1 while open.
         end: the source's log end when it had been fenced again; -1 while open.
         records: visible records in between; -1 while open.
     """
@@ -82,7 +85,8 @@ class Ledger(Written, frozen=True):
     Attributes:
         region: the old region, whose tails these are.
         execution: the failover.
-        state: ``open`` until the region is back, then ``listed``; ``renewed`` when the old log was made anew, with no tail in it.
+        state: ``open`` until the region is back, then ``listed``; ``renewed`` when the old log was made anew, with no tail in it. Under the
+            default policy ``late``, then ``copied``.
         topic_ids: of the source's topics, as last seen; a topic that has another one was made anew. Empty where nobody knows.
         accounts: per partition with divergent records, what became of them, once every one has a fate; the sums match.
     """
@@ -92,7 +96,7 @@ class Ledger(Written, frozen=True):
     target: Region
     execution: str
     at_ms: int
-    state: Literal["open", "listed", "renewed"]
+    state: Literal["open", "listed", "renewed", "late", "copied"]
     tails: tuple[Tail, ...]
     topic_ids: dict[str, str] = {}
     accounts: tuple[Account, ...] = ()
@@ -100,10 +104,10 @@ class Ledger(Written, frozen=True):
 
     @property
     def divergent(self) -> int:
-        """How many records stayed behind; 0 while nobody knows."""
+        """How many records stayed behind, or come late; 0 while nobody knows."""
         return sum(max(0, tail.records) for tail in self.tails)
 
     @property
     def settled(self) -> bool:
-        """Whether every divergent record is accounted for."""
-        return self.state != "open" and (self.divergent == 0 or bool(self.accounts))
+        """Whether every divergent record is accounted for; late ones diverge from nothing."""
+        return self.state in ("late", "copied") or (self.state != "open" and (self.divergent == 0 or bool(self.accounts)))

@@ -49,6 +49,7 @@ class Plan(Written, frozen=True):
         actor, reason: who asked, and why.
         supersedes: id of the execution whose place a failover has taken; empty: none.
         left_out: steps of the runbook that are not in the plan, each with the reason.
+        restarted: the actor sees to it that producers are started anew which a redirect would carry along.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Plan(Written, frozen=True):
     supersedes: str = ""
     left_out: tuple[str, ...] = ()
     self_imposed: str = ""
+    restarted: bool = False
     version: Literal[1] = 1
 
     @property
@@ -248,6 +250,7 @@ def make_plan(
     reason: str,
     supersedes: str = "",
     self_imposed: str = "",
+    restarted: bool = False,
 ) -> Plan:
     """Return the plan of a runbook that lints clean and whose conditions `as_seen` has judged.
 
@@ -289,4 +292,5 @@ def make_plan(
         supersedes=supersedes,
         left_out=runbook.left_out,
         self_imposed=self_imposed,
+        restarted=restarted,
     )

@@ -157,10 +157,13 @@ class Aligner:
         self._match()
 
     def note_flow_begin(self, begin: int) -> None:
-        """Say from where the running flow copies: a jump to there needs no further proof, and what lies below is no hole."""
+        """Say from where the running flow copies: a jump to there needs no further proof, and what lies below is no hole.
+
+        But for what the target may have deleted: whatever lies below the beginning came from there.
+        """
         self._flow_begin = begin
         if self.map.holes and self.map.holes[0].begin < begin:
-            self.map.holes = [hole for hole in self.map.holes if hole.end > begin]
+            self.map.holes = [hole for hole in self.map.holes if hole.end > begin or hole.gone]
 
     def pass_left_behind(self) -> None:
         """Say that the target has been read to its end since the flow runs.
@@ -169,9 +172,12 @@ class Aligner:
         """
         if self._targets:
             return
+        began = self._cursor
         while self._cursor < len(self._offsets) and self._offsets[self._cursor] < self._flow_begin:
             self._cursor += 1
             self.map.passed += 1
+        if not len(self.map):
+            self._passed(began, self._cursor, 0, leading=True)
         self._trim()
         self._map_progress()
 
@@ -222,10 +228,11 @@ class Aligner:
         """Note the hole that passing ``[begin, end)`` of the window leaves; ``own`` target records may be changed copies of some."""
         if not self.map.complete:
             return
-        begin = bisect_left(self._offsets, self._flow_begin, begin, end)
+        gone = leading and self.map.begin_target > 0
+        if not gone:
+            begin = bisect_left(self._offsets, self._flow_begin, begin, end)
         alone = sum(fingerprint not in self._twins for fingerprint in self._fingerprints[begin:end]) if self._twins else end - begin
         if alone > own:
-            gone = leading and self.map.begin_target > 0
             self.map.note_hole(Hole(self._offsets[begin], self._offsets[end - 1] + 1, alone - own, gone))
 
     def _pair_at(self, at: int, record: Seen, *, sure: bool) -> None:

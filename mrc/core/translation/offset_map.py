@@ -298,6 +298,19 @@ class OffsetMap:
                 end = max(end, hole.end)
         return Deleted(records, end)
 
+    def deleted_originals(self, committed: int, source_start: int) -> Deleted:
+        """Return what a group at a position in the copies would skip among the originals, whose log starts at ``source_start``."""
+        records, end = 0, committed
+        for at in range(max(0, bisect_right(self._targets, committed) - 1), len(self)):
+            source, target, length = self._sources[at], self._targets[at], self._lengths[at]
+            if source >= source_start:
+                break
+            gone_to = target + min(length, source_start - source)
+            if gone_to > committed:
+                records += gone_to - max(target, committed)
+                end = gone_to
+        return Deleted(records, end)
+
     def to_target(self, committed: int, *, final: bool = False) -> Translation:
         """Translate a source position (next record to read) into the target.
 

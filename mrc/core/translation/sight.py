@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from mrc.core.inventory import TopicInfo
-from mrc.core.model import Policy, Region, Value, target_topic
+from mrc.core.model import Value
 
 Isolation = Literal["read_committed", "read_uncommitted"]
 
@@ -47,32 +47,19 @@ def mm2_isolation(connector: Mapping[str, str]) -> Isolation:
     return "read_committed" if said == "read_committed" else "read_uncommitted"
 
 
-def sights(
-    policy: Policy, source: Region, here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo], connector: Mapping[str, str]
-) -> Sights:
+def sights(names: Mapping[str, str], here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo], connector: Mapping[str, str]) -> Sights:
     """Return how to look at a flow.
 
     Args:
+        names: topics of the source, and the target's topics with the same records.
         here, there: the topics of the source and of the target by their names there; a side that cannot be asked is empty.
         connector: settings of the flow's source connector.
     """
-    unstamped = frozenset(
-        topic
-        for topic in set(here) | _sources(policy, source, there)
-        if _stamps(here.get(topic)) or _stamps(there.get(target_topic(policy, source, topic)))
-    )
+    unstamped = frozenset(topic for topic, name in names.items() if _stamps(here.get(topic)) or _stamps(there.get(name)))
     return Sights(
         Sight(mm2_isolation(connector), unstamped),
-        Sight("read_committed", frozenset(target_topic(policy, source, topic) for topic in unstamped)),
+        Sight("read_committed", frozenset(names[topic] for topic in unstamped)),
     )
-
-
-def _sources(policy: Policy, source: Region, there: Mapping[str, TopicInfo]) -> set[str]:
-    """Return the source names of the target's topics."""
-    if policy == "identity":
-        return set(there)
-    prefix = target_topic(policy, source, "")
-    return {name.removeprefix(prefix) for name in there if name.startswith(prefix)}
 
 
 def _stamps(info: TopicInfo | None) -> bool:

@@ -48,6 +48,7 @@ class History:
         foreign: whether somebody else writes into the targets.
         left: whether some move left a tail behind.
         changed: whether some copies were changed on their way.
+        taken: identities of what the target's head held before it was taken.
     """
 
     source: Log
@@ -62,6 +63,7 @@ class History:
     foreign: bool
     left: bool
     changed: bool
+    taken: frozenset[int]
 
     @property
     def torn(self) -> bool:
@@ -148,6 +150,7 @@ def history(seed: int) -> History:
         if rng.random() < 0.2:
             _compact(rng, log)
     starts = (rng.randrange(0, here.end + 1), rng.randrange(0, there.end + 1)) if rng.random() < 0.15 else (0, 0)
+    taken = frozenset(record.identity for record in early[1].records if record.offset < starts[1])
     for log, start in zip((here, there, *early), starts * 2, strict=True):
         log.records = [record for record in log.records if record.offset >= start]
     return History(
@@ -163,6 +166,7 @@ def history(seed: int) -> History:
         world.foreign,
         left,
         world.changes > 0 and world.twins == 0,
+        taken,
     )
 
 

@@ -786,6 +786,7 @@ class PlanRequest(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     ATTESTED_FIELD_NUMBER: _builtins.int
     ALLOW_DATA_LOSS_FIELD_NUMBER: _builtins.int
+    PRODUCERS_RESTARTED_FIELD_NUMBER: _builtins.int
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
@@ -796,6 +797,8 @@ class PlanRequest(_message.Message):
     """Whether a person says that the source is dead (failover)."""
     allow_data_loss: _builtins.bool
     """Whether the move that is running would be ended as it stands, and the failover take its place."""
+    producers_restarted: _builtins.bool
+    """Whether a person sees to it that producers are started anew which a redirect would carry along."""
     def __init__(
         self,
         *,
@@ -804,10 +807,11 @@ class PlanRequest(_message.Message):
         target: _builtins.str = ...,
         attested: _builtins.bool = ...,
         allow_data_loss: _builtins.bool = ...,
+        producers_restarted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_data_loss", b"allow_data_loss", "attested", b"attested", "kind", b"kind", "replication_group", b"replication_group", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_data_loss", b"allow_data_loss", "attested", b"attested", "kind", b"kind", "producers_restarted", b"producers_restarted", "replication_group", b"replication_group", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -850,6 +854,7 @@ class StartMoveRequest(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     ALLOW_DATA_LOSS_FIELD_NUMBER: _builtins.int
+    PRODUCERS_RESTARTED_FIELD_NUMBER: _builtins.int
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
@@ -864,6 +869,8 @@ class StartMoveRequest(_message.Message):
     """Why, in the operator's words; kept in the journal."""
     allow_data_loss: _builtins.bool
     """Whether the move that is running is ended as it stands, and the failover takes its place."""
+    producers_restarted: _builtins.bool
+    """Whether a person sees to it that producers are started anew which a redirect would carry along."""
     def __init__(
         self,
         *,
@@ -874,10 +881,11 @@ class StartMoveRequest(_message.Message):
         token: _builtins.str = ...,
         reason: _builtins.str = ...,
         allow_data_loss: _builtins.bool = ...,
+        producers_restarted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_data_loss", b"allow_data_loss", "attested", b"attested", "kind", b"kind", "reason", b"reason", "replication_group", b"replication_group", "target", b"target", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_data_loss", b"allow_data_loss", "attested", b"attested", "kind", b"kind", "producers_restarted", b"producers_restarted", "reason", b"reason", "replication_group", b"replication_group", "target", b"target", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1044,6 +1052,50 @@ class GetHistoryResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetHistoryResponse: _TypeAlias = GetHistoryResponse  # noqa: Y015
+
+@_typing.final
+class GetReportRequest(_message.Message):
+    """Asks for an execution's report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    execution_id: _builtins.str
+    """The execution's id."""
+    def __init__(
+        self,
+        *,
+        execution_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_id", b"execution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReportRequest: _TypeAlias = GetReportRequest  # noqa: Y015
+
+@_typing.final
+class GetReportResponse(_message.Message):
+    """Answer to GetReport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    document: _builtins.str
+    """The report, a JSON document with a version of its own: docs/reports.md."""
+    def __init__(
+        self,
+        *,
+        document: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReportResponse: _TypeAlias = GetReportResponse  # noqa: Y015
 
 @_typing.final
 class WatchExecutionRequest(_message.Message):
@@ -3055,7 +3107,9 @@ class Divergence(_message.Message):
     execution: _builtins.str
     """The failover's execution."""
     state: _builtins.str
-    """"open" (the region is not back), "listed" (exact), or "renewed" (the log that held them was made anew)."""
+    """"open" (the region is not back), "listed" (exact), or "renewed" (the log that held them was made anew); under the default policy
+    "late" (exact, still to be copied), then "copied".
+    """
     at_ms: _builtins.int
     """When it was written."""
     @_builtins.property

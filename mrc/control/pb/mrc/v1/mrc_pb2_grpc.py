@@ -130,6 +130,11 @@ class CoordinatorServiceStub:
                 request_serializer=mrc_dot_v1_dot_mrc__pb2.GetHistoryRequest.SerializeToString,
                 response_deserializer=mrc_dot_v1_dot_mrc__pb2.GetHistoryResponse.FromString,
                 _registered_method=True)
+        self.GetReport = channel.unary_unary(
+                '/mrc.v1.CoordinatorService/GetReport',
+                request_serializer=mrc_dot_v1_dot_mrc__pb2.GetReportRequest.SerializeToString,
+                response_deserializer=mrc_dot_v1_dot_mrc__pb2.GetReportResponse.FromString,
+                _registered_method=True)
         self.WatchExecution = channel.unary_stream(
                 '/mrc.v1.CoordinatorService/WatchExecution',
                 request_serializer=mrc_dot_v1_dot_mrc__pb2.WatchExecutionRequest.SerializeToString,
@@ -317,6 +322,13 @@ class CoordinatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReport(self, request, context):
+        """GetReport returns an execution's report as it stands. UNKNOWN_EXECUTION, GARBLED_RECORD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchExecution(self, request, context):
         """WatchExecution streams the execution: once at once, then when it has changed (at times also when it has not), and
         ends after the message that says it has ended. An agent that stops ends the stream with UNAVAILABLE; ask another one.
@@ -469,6 +481,11 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     servicer.GetHistory,
                     request_deserializer=mrc_dot_v1_dot_mrc__pb2.GetHistoryRequest.FromString,
                     response_serializer=mrc_dot_v1_dot_mrc__pb2.GetHistoryResponse.SerializeToString,
+            ),
+            'GetReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReport,
+                    request_deserializer=mrc_dot_v1_dot_mrc__pb2.GetReportRequest.FromString,
+                    response_serializer=mrc_dot_v1_dot_mrc__pb2.GetReportResponse.SerializeToString,
             ),
             'WatchExecution': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchExecution,
@@ -1020,6 +1037,33 @@ class CoordinatorService:
             '/mrc.v1.CoordinatorService/GetHistory',
             mrc_dot_v1_dot_mrc__pb2.GetHistoryRequest.SerializeToString,
             mrc_dot_v1_dot_mrc__pb2.GetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mrc.v1.CoordinatorService/GetReport',
+            mrc_dot_v1_dot_mrc__pb2.GetReportRequest.SerializeToString,
+            mrc_dot_v1_dot_mrc__pb2.GetReportResponse.FromString,
             options,
             channel_credentials,
             insecure,

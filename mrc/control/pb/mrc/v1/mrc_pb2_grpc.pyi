@@ -116,6 +116,8 @@ class CoordinatorServiceStub:
     """ListExecutions lists the last executions, oldest first."""
     GetHistory: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.GetHistoryRequest, _mrc_pb2.GetHistoryResponse]
     """GetHistory returns an execution's journal, oldest entry first. UNKNOWN_EXECUTION."""
+    GetReport: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.GetReportRequest, _mrc_pb2.GetReportResponse]
+    """GetReport returns an execution's report as it stands. UNKNOWN_EXECUTION, GARBLED_RECORD."""
     WatchExecution: _grpc.UnaryStreamMultiCallable[_mrc_pb2.WatchExecutionRequest, _mrc_pb2.WatchExecutionResponse]
     """WatchExecution streams the execution: once at once, then when it has changed (at times also when it has not), and
     ends after the message that says it has ended. An agent that stops ends the stream with UNAVAILABLE; ask another one.
@@ -208,6 +210,8 @@ class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
     """ListExecutions lists the last executions, oldest first."""
     GetHistory: _aio.UnaryUnaryMultiCallable[_mrc_pb2.GetHistoryRequest, _mrc_pb2.GetHistoryResponse]  # type: ignore[assignment]
     """GetHistory returns an execution's journal, oldest entry first. UNKNOWN_EXECUTION."""
+    GetReport: _aio.UnaryUnaryMultiCallable[_mrc_pb2.GetReportRequest, _mrc_pb2.GetReportResponse]  # type: ignore[assignment]
+    """GetReport returns an execution's report as it stands. UNKNOWN_EXECUTION, GARBLED_RECORD."""
     WatchExecution: _aio.UnaryStreamMultiCallable[_mrc_pb2.WatchExecutionRequest, _mrc_pb2.WatchExecutionResponse]  # type: ignore[assignment]
     """WatchExecution streams the execution: once at once, then when it has changed (at times also when it has not), and
     ends after the message that says it has ended. An agent that stops ends the stream with UNAVAILABLE; ask another one.
@@ -411,6 +415,14 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mrc_pb2.GetHistoryResponse, _abc.Awaitable[_mrc_pb2.GetHistoryResponse]]:
         """GetHistory returns an execution's journal, oldest entry first. UNKNOWN_EXECUTION."""
+
+    @_abc_1.abstractmethod
+    def GetReport(
+        self,
+        request: _mrc_pb2.GetReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mrc_pb2.GetReportResponse, _abc.Awaitable[_mrc_pb2.GetReportResponse]]:
+        """GetReport returns an execution's report as it stands. UNKNOWN_EXECUTION, GARBLED_RECORD."""
 
     @_abc_1.abstractmethod
     def WatchExecution(

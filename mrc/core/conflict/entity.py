@@ -1,0 +1,461 @@
+"""The state of an entity: one register per region, and the outcome as a pure function of all of them.
+
+A register holds what its region's events have come to: the last one, the most that any of them had seen of other regions, and the last
+write of what rules look at, each with its number. A region's register is out of the race once another's last event has seen its last one.
+What is left, where it is more than one, is in conflict; what each of them competes with are the writes that the others had not seen: an
+order that was cancelled and then got a note still competes as cancelled.
+
+Events must be taken in the order of `mrc.core.conflict.events.order`; then every region sees the same conflicts, with the same ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import msgspec
+
+from mrc.core.conflict.events import EntityEvent, Hlc, Json, Ranks, order
+from mrc.core.conflict.rules import (
+    By,
+    Condition,
+    Delta,
+    Extreme,
+    Manual,
+    MergeFields,
+    OriginPriority,
+    Resolution,
+    Rule,
+    RuleSet,
+    StateMachine,
+    StatePrecedence,
+)
+from mrc.core.errors import InvariantViolation
+from mrc.core.model import Region, Value, Written
+
+ConflictType = Literal["insert_exists", "update_origin_differs", "update_deleted", "delete_missing", "illegal_transition"]
+
+
+class Write(msgspec.Struct, frozen=True):
+    """The last write of one thing by one region."""
+
+    value: Json
+    number: int
+    hlc: Hlc
+    event: str
+
+
+class Register(msgspec.Struct):
+    """What one region's events about one entity have come to. Only `take` changes it."""
+
+    head: EntityEvent
+    seen: dict[Region, int] = {}
+    state: Write | None = None
+    noted: dict[str, int] = {}
+    kept: dict[str, Write] = {}
+    sums: dict[str, float] = {}
+
+
+class Decision(Written, frozen=True):
+    """A person's word about one conflict. It is replicated as any event is; of two the later one counts."""
+
+    conflict: str
+    winner: str
+    hlc: Hlc
+    id: str
+    actor: str
+    reason: str = ""
+
+
+class Entity(msgspec.Struct):
+    """All registers of an entity, and the last decision about it."""
+
+    registers: dict[Region, Register] = {}
+    decision: Decision | None = None
+
+
+class Candidate(Value, frozen=True):
+    """One side of a conflict.
+
+    Attributes:
+        event: its region's last event.
+        type: the state it competes with: the last one that another side had not seen, else the event's own type.
+        types: of those events that another side had not seen, as far as a rule asks for them; the event's own among them.
+        unseen_since: the last number of its region that every other side had seen; -1: none.
+        seen: what it had seen of the others.
+        fields: the last writes of kept fields that another side had not seen.
+    """
+
+    event: EntityEvent
+    type: str
+    types: tuple[str, ...]
+    unseen_since: int
+    seen: Mapping[Region, int]
+    fields: Mapping[str, Write]
+
+
+class Conflict(Value, frozen=True):
+    """An audited decision; the same in every region, id included.
+
+    Attributes:
+        id: made of the entity and the ids of the events in conflict.
+        steps: how it was decided, sentence by sentence.
+        open: a person is asked; the winner is provisional.
+    """
+
+    id: str
+    entity: str
+    type: ConflictType
+    candidates: tuple[Candidate, ...]
+    rule: str
+    rules_hash: str
+    steps: tuple[str, ...]
+    winner: str
+    open: bool = False
+
+    @property
+    def losers(self) -> tuple[EntityEvent, ...]:
+        """Return the events that do not stand. They are never lost: the conflict holds them."""
+        return tuple(one.event for one in self.candidates if one.event.id != self.winner)
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What stands after an event.
+
+    Attributes:
+        winner: the event that stands.
+        fields: values that differ from the winner's own: merged fields and sums.
+        conflict: how it came to stand; None where there was nothing to decide.
+    """
+
+    winner: EntityEvent
+    fields: Mapping[str, Json] | None = None
+    conflict: Conflict | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A rule set made ready: with what it looks at worked out once.
+
+    Attributes:
+        conditions: for each rule with an expression, by its id, the compiled one.
+    """
+
+    set: RuleSet
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in {
+            "ranks": Ranks(self.set.regions),
+            "states": self.set.states,
+            "noted": self.set.noted,
+            "kept": self.set.kept,
+            "summed": self.set.summed,
+            "hash": self.set.hash,
+        }.items():
+            object.__setattr__(self, name, value)
+
+    ranks: Ranks = field(init=False)
+    states: frozenset[str] = field(init=False)
+    noted: frozenset[str] = field(init=False)
+    kept: frozenset[str] = field(init=False)
+    summed: frozenset[str] = field(init=False)
+    hash: str = field(init=False)
+
+
+def take(entity: Entity, event: EntityEvent, rules: Rules) -> Outcome | None:
+    """Take an event and return what stands then; None for one that came again, or after a later one of its region."""
+    registers, origin = entity.registers, event.origin
+    register = registers.get(origin)
+    if register is None:
+        register = registers[origin] = Register(event)
+    elif event.number <= register.head.number:
+        return None
+    _advance(register, event, rules)
+    seen = register.seen
+    for other, one in registers.items():
+        if one is not register and (seen.get(other, -1) < one.head.number or one.seen.get(origin, -1) >= event.number):
+            return outcome(entity, rules)
+    # It has seen all there is: by far the most frequent case.
+    return Outcome(event, _sums(entity, rules) or None) if rules.summed else Outcome(event)
+
+
+def decide(entity: Entity, decision: Decision) -> None:
+    """Take a person's decision; an earlier one than the last changes nothing."""
+    if entity.decision is None or (entity.decision.hlc, entity.decision.id) < (decision.hlc, decision.id):
+        entity.decision = decision
+
+
+def _advance(register: Register, event: EntityEvent, rules: Rules) -> None:
+    register.head = event
+    seen = register.seen
+    for region, number in event.seen.items():
+        if number > seen.get(region, -1):
+            seen[region] = number
+    if event.type in rules.states:
+        register.state = Write(event.type, event.number, event.hlc, event.id)
+    if event.type in rules.noted:
+        register.noted[event.type] = event.number
+    if rules.kept or rules.summed:
+        for name, value in event.fields.items():
+            if name in rules.kept:
+                register.kept[name] = Write(value, event.number, event.hlc, event.id)
+            if name in rules.summed and _is_number(value):
+                register.sums[name] = register.sums.get(name, 0) + value
+
+
+def outcome(entity: Entity, rules: Rules) -> Outcome:
+    """Return what stands. Pure: of the registers, the decision and the rules, whatever order they came in."""
+    registers = entity.registers
+    live = list(registers)
+    if len(live) > 1:
+        live = [region for region in live if not _superseded(region, registers)] or live
+    if len(live) == 1:
+        winner = registers[live[0]].head
+        return Outcome(winner, _sums(entity, rules) or None) if rules.summed else Outcome(winner)
+    live.sort(key=lambda region: (-rules.ranks.of(region), region))
+    candidates = tuple(_candidate(region, live, registers) for region in live)
+    return _resolve(entity, candidates, rules)
+
+
+def _superseded(region: Region, registers: Mapping[Region, Register]) -> bool:
+    """Whether another's last event has seen this one's; two that say so of one another (their vectors are wrong) both stay."""
+    mine = registers[region]
+    return any(
+        one.seen.get(region, -1) >= mine.head.number and mine.seen.get(other, -1) < one.head.number
+        for other, one in registers.items()
+        if other != region
+    )
+
+
+def _candidate(region: Region, live: Sequence[Region], registers: Mapping[Region, Register]) -> Candidate:
+    mine = registers[region]
+    since = min(registers[other].seen.get(region, -1) for other in live if other != region)
+    state = mine.state
+    return Candidate(
+        mine.head,
+        str(state.value) if state is not None and state.number > since else mine.head.type,
+        tuple(sorted({mine.head.type, *(name for name, number in mine.noted.items() if number > since)})),
+        since,
+        dict(mine.seen),
+        {name: write for name, write in mine.kept.items() if write.number > since},
+    )
+
+
+# ---------------------------------------------------------------- deciding
+
+
+class Verdict(Value, frozen=True):
+    """What a resolution answers: the candidates that stand (more than one: a tie), and why."""
+
+    standing: tuple[Candidate, ...]
+    steps: tuple[str, ...]
+
+
+def _resolve(entity: Entity, candidates: tuple[Candidate, ...], rules: Rules) -> Outcome:
+    name = candidates[0].event.entity
+    conflict_id = _conflict_id(name, candidates)
+    steps = [_concurrent(candidates)]
+    rule = _rule(candidates, rules, steps)
+    verdict = _verdict(rule.resolve, candidates)
+    steps += verdict.steps
+    decided = entity.decision if entity.decision is not None and entity.decision.conflict == conflict_id else None
+    waits = isinstance(rule.resolve, Manual)
+    chosen = next((one for one in candidates if decided is not None and one.event.id == decided.winner), None)
+    if waits and decided is not None and chosen is not None:
+        steps.append(f"{decided.actor} decided for {_named(chosen)}{': ' + decided.reason if decided.reason else ''}")
+        winner = chosen
+    else:
+        chosen = None
+        winner = _break_tie(verdict.standing, rules, steps)
+    fields = {**_merged(rule.resolve, candidates, winner, rules, steps), **_sums(entity, rules)}
+    conflict = Conflict(
+        conflict_id,
+        name,
+        _type(rule.resolve, candidates, verdict),
+        candidates,
+        rule.id,
+        rules.hash,
+        tuple(steps),
+        winner.event.id,
+        waits and chosen is None,
+    )
+    return Outcome(winner.event, fields or None, conflict)
+
+
+def _conflict_id(entity: str, candidates: Sequence[Candidate]) -> str:
+    ids = "\0".join(sorted(one.event.id for one in candidates))
+    return hashlib.sha256(f"{entity}\0{ids}".encode()).hexdigest()[:20]
+
+
+def _concurrent(candidates: Sequence[Candidate]) -> str:
+    said = []
+    for one in candidates:
+        others = [other.event for other in candidates if other is not one]
+        knew = ", ".join(
+            f"{other.origin} up to {one.seen[other.origin]}" if other.origin in one.seen else f"nothing of {other.origin}"
+            for other in others
+        )
+        said.append(f"{_named(one)} (number {one.event.number}) had seen {knew}")
+    return f"concurrent: {'; '.join(said)}"
+
+
+def _named(one: Candidate) -> str:
+    own = "" if one.type == one.event.type else f", competing as {one.type}"
+    return f"{one.event.origin}'s {one.event.type or ('deletion' if one.event.deleted else 'event')} {one.event.id}{own}"
+
+
+def _rule(candidates: Sequence[Candidate], rules: Rules, steps: list[str]) -> Rule:
+    for rule in rules.set.rules:
+        reason = _does_not_apply(rule, candidates, rules)
+        if not reason:
+            steps.append(f"rule {rule.id} applies")
+            return rule
+        steps.append(f"rule {rule.id} does not apply: {reason}")
+    raise InvariantViolation("no rule applies: the last one must apply always", where=rules.set.entity)
+
+
+def _does_not_apply(rule: Rule, candidates: Sequence[Candidate], rules: Rules) -> str:
+    when, types = rule.when, [one.type for one in candidates]
+    if when.pair and sorted(types) != sorted(when.pair):
+        return f"{' and '.join(types)} are not the pair {' and '.join(when.pair)}"
+    if when.any_of and not any(set(one.types) & set(when.any_of) for one in candidates):
+        return f"no event of either side is {' or '.join(when.any_of)}"
+    if when.expr:
+        condition = rules.conditions.get(rule.id)
+        if condition is None:
+            raise InvariantViolation("an expression was not compiled", where=rule.id)
+        try:
+            return "" if condition([_seen_by_expression(one) for one in candidates]) else "its expression is false"
+        except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            return f"its expression cannot be evaluated: {error}"
+    return ""
+
+
+def _seen_by_expression(one: Candidate) -> dict[str, Json]:
+    event = one.event
+    return {
+        "type": one.type,
+        "types": list(one.types),
+        "origin": event.origin,
+        "id": event.id,
+        "deleted": event.deleted,
+        "at_ms": event.hlc.wall_ms,
+        "fields": event.fields,
+    }
+
+
+def _verdict(resolve: Resolution, candidates: tuple[Candidate, ...]) -> Verdict:
+    match resolve:
+        case OriginPriority(regions=regions):
+            places = {region: place for place, region in enumerate(regions)}
+            return _least(
+                candidates, [places.get(one.event.origin, len(places)) for one in candidates], f"priority is {' before '.join(regions)}"
+            )
+        case Extreme(field=name, wants=wants):
+            return _extreme(candidates, name, wants)
+        case StatePrecedence(states=states):
+            ranks = {state: place for place, state in enumerate(states)}
+            return _least(candidates, [ranks.get(one.type, len(ranks)) for one in candidates], f"precedence is {' before '.join(states)}")
+        case StateMachine(transitions=transitions):
+            return _reachable(candidates, transitions)
+        case Manual(provisional=by):
+            verdict = _by(by, candidates)
+            return Verdict(verdict.standing, (f"a person is asked; until then {by} stands", *verdict.steps))
+        case MergeFields() | Delta():
+            return _by("last_update_wins", candidates)
+        case _:
+            return _by(resolve.name, candidates)
+
+
+def _by(by: By, candidates: tuple[Candidate, ...]) -> Verdict:
+    match by:
+        case "last_update_wins":
+            latest = max(one.event.hlc for one in candidates)
+            standing = tuple(one for one in candidates if one.event.hlc == latest)
+            return Verdict(standing, (f"the last update is of {latest}",))
+        case "first_update_wins":
+            first = min(one.event.hlc for one in candidates)
+            standing = tuple(one for one in candidates if one.event.hlc == first)
+            return Verdict(standing, (f"the first update is of {first}",))
+        case "delete_wins" | "update_wins":
+            wanted = by == "delete_wins"
+            standing = tuple(one for one in candidates if one.event.deleted == wanted)
+            said = "deletions" if wanted else "updates"
+            return Verdict(standing or candidates, (f"{said} stand before {'updates' if wanted else 'deletions'}",))
+
+
+def _least(candidates: tuple[Candidate, ...], places: Sequence[int], why: str) -> Verdict:
+    best = min(places)
+    return Verdict(tuple(one for one, place in zip(candidates, places, strict=True) if place == best), (why,))
+
+
+def _extreme(candidates: tuple[Candidate, ...], name: str, wants: Literal["max", "min"]) -> Verdict:
+    values: list[tuple[Candidate, float]] = []
+    for one in candidates:
+        value = one.event.fields.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            values.append((one, value))
+    if not values:
+        return Verdict(candidates, (f"no event has a number in {name}",))
+    best = (max if wants == "max" else min)(value for _, value in values)
+    return Verdict(tuple(one for one, value in values if value == best), (f"the {wants} of {name} is {best}",))
+
+
+def _reachable(candidates: tuple[Candidate, ...], transitions: Mapping[str, Sequence[str]]) -> Verdict:
+    def follows(later: Candidate, earlier: Candidate) -> bool:
+        return later.type in transitions.get(earlier.type, ())
+
+    for one in candidates:
+        others = [other for other in candidates if other is not one]
+        if all(follows(one, other) for other in others) and not any(follows(other, one) for other in others):
+            return Verdict((one,), (f"{one.type} may follow {' and '.join(other.type for other in others)}, not the other way round",))
+    return Verdict(candidates, (f"no state of {', '.join(one.type for one in candidates)} may follow all others and be followed by none",))
+
+
+def _break_tie(standing: tuple[Candidate, ...], rules: Rules, steps: list[str]) -> Candidate:
+    winner = max(standing, key=lambda one: order(one.event, rules.ranks))
+    if len(standing) > 1:
+        steps.append(f"tie, ended by hybrid clock, rank of the region, id: {_named(winner)}")
+    steps.append(f"{_named(winner)} stands")
+    return winner
+
+
+def _merged(resolve: Resolution, candidates: Sequence[Candidate], winner: Candidate, rules: Rules, steps: list[str]) -> dict[str, Json]:
+    if not isinstance(resolve, MergeFields):
+        return {}
+    found: dict[str, Json] = {}
+    for name in resolve.fields:
+        writes = [
+            (write.hlc, rules.ranks.of(one.event.origin), write.event, write, one) for one in candidates if (write := one.fields.get(name))
+        ]
+        if writes:
+            _, _, _, write, one = max(writes, key=lambda row: row[:3])
+            if one is not winner:
+                found[name] = write.value
+            steps.append(f"{name} is {write.value!r}, written last by {one.event.origin}'s {write.event}")
+    return found
+
+
+def _sums(entity: Entity, rules: Rules) -> dict[str, Json]:
+    if not rules.summed:
+        return {}
+    names = sorted({name for register in entity.registers.values() for name in register.sums})
+    return {name: sum(entity.registers[region].sums.get(name, 0) for region in sorted(entity.registers)) for name in names}
+
+
+def _type(resolve: Resolution, candidates: Sequence[Candidate], verdict: Verdict) -> ConflictType:
+    deleted = sum(one.event.deleted for one in candidates)
+    if deleted == len(candidates):
+        return "delete_missing"
+    if deleted:
+        return "update_deleted"
+    if isinstance(resolve, StateMachine) and len(verdict.standing) > 1:
+        return "illegal_transition"
+    return "insert_exists" if all(one.unseen_since < 0 for one in candidates) else "update_origin_differs"
+
+
+def _is_number(value: Json) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

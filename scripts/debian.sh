@@ -1,0 +1,17 @@
+# Sourced by the scripts that install packages from Debian where they are missing and that is allowed.
+
+# Whether packages may be installed by whoever runs this.
+may_install() {
+    if [ "$(id -u)" -eq 0 ]; then
+        as_root=
+    elif sudo -n true 2>/dev/null; then
+        as_root="sudo -n"
+    else
+        return 1
+    fi
+}
+
+# A question would go unseen into the log, and sudo hands no environment on. On a machine that has just started, apt may be busy.
+apt_get() {
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@" </dev/null
+}

@@ -1,0 +1,95 @@
+"""Rules files: what is taken, and what is refused with file, line and events that show why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mrc.config.conflicts import load_conflicts
+from mrc.config.rule_cases import load_cases
+from mrc.core.conflict.rules import StatePrecedence
+from mrc.core.conflict.story import ending
+from mrc.core.errors import MrcError
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+RULES = (EXAMPLES / "conflicts.yaml").read_text()
+
+
+def refused(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "conflicts.yaml"
+    path.write_text(text)
+    with pytest.raises(MrcError) as raised:
+        load_conflicts(path)
+    assert raised.value.code == "RULES_INVALID"
+    return str(raised.value)
+
+
+def test_the_example_is_taken() -> None:
+    (order,) = load_conflicts(EXAMPLES / "conflicts.yaml")
+    assert order.rules.set.rules[0].resolve == StatePrecedence(("Shipped", "Cancelled"))
+    assert [rule.id for rule in order.rules.set.rules][-1] == "default"
+    assert set(order.rules.conditions) == {"large-amounts-first"}
+
+
+def test_the_hash_tells_rules_apart(tmp_path: Path) -> None:
+    path = tmp_path / "conflicts.yaml"
+    hashes = set()
+    for text in (RULES, RULES.replace("[Shipped, Cancelled]", "[Cancelled, Shipped]"), RULES + "# a comment\n"):
+        path.write_text(text)
+        hashes.add(load_conflicts(path)[0].rules.hash)
+    assert len(hashes) == 2
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "line", "words"),
+    [
+        ("resolve: last_update_wins", "resolve: local_wins", ":29", "for ever"),
+        ("resolve: last_update_wins", "resolve: {keep_local: true}", ":29", "east would keep a and west b"),
+        ("when: {any_of: [NoteAdded]}", "when: {within: 5s}", ":26", "a and b are in it, b and c are, a and c are not"),
+        ("[Shipped, Cancelled]", "[Shipped, Cancelled, Shipped]", ":15", "win against what stands between"),
+        ("resolve: {max: amount}", "resolve: {max: amount, min: amount}", ":24", "exactly one rule is wanted, there are 2: max, min"),
+        ("resolve: {max: amount}", "resolve: {origin_priority: [west]}", ":22", "it does not rank east"),
+        ("resolve: {max: amount}", "resolve: {origin_priority: [west, east, north]}", ":22", "no such region: north"),
+        ("resolve: {merge_fields: [note]}", "resolve: {merge_fields: []}", ":25", "it names no field"),
+        ("      - id: default\n        resolve: last_update_wins\n", "", ":25", "the last rule must apply always"),
+        ("when: {any_of: [Refunded]}", "when: {}", ":19", "never reached"),
+        ("id: default", "id: refunds-by-hand", "", "the name is there twice"),
+        ("[Cancelled, Shipped]}\n", "[Cancelled]}\n", ":15", "a pair has two types"),
+        ("ttl_s: 86400", "ttl_s: 0", ":21", "more than 0"),
+        ("resolve: last_update_wins", "resolve: last_wins", ":29", "last_wins"),
+        ("type: json:$.event", "type: json:event", ":8", "header:NAME"),
+        ("topics: [orders]", "topics: [orders, orders]", "", "topic orders is there twice"),
+        ("regions: [east, west]", "regions: [east, east]", ":3", "region east is there twice"),
+        ("regions: [east, west]", "regions: [east]", ":3", "at least 2"),
+        ("events.all(e, has(e.fields.amount))", "events.all(e, has(", ":23", "not an expression"),
+        ("events.all(e, has(e.fields.amount))", "local == 'east'", ":23", "there is no local"),
+        ("events.all(e, has(e.fields.amount))", "true" + " && true" * 100, ":23", "longer than 500"),
+        (
+            "events.all(e, has(e.fields.amount))",
+            "events.all(a, events.all(b, events.all(c, true)))",
+            ":23",
+            "it could take for ever",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(tmp_path: Path, was: str, becomes: str, line: str, words: str) -> None:
+    assert was in RULES
+    said = refused(tmp_path, RULES.replace(was, becomes, 1) if was != "id: default" else RULES.replace(was, becomes))
+    assert words in said
+    assert f"conflicts.yaml{line}" in said
+
+
+@pytest.mark.parametrize("text", ["", "[]", "a: [", "\x00", "version: 1\nentities: 3\n", "entities: [3]", "entities: [{rules: [3]}]"])
+def test_what_is_no_rules_file_is_refused(tmp_path: Path, text: str) -> None:
+    assert "conflicts.yaml" in refused(tmp_path, text)
+
+
+def test_an_expression_that_fails_lets_its_rule_pass(tmp_path: Path) -> None:
+    path = tmp_path / "conflicts.yaml"
+    path.write_text(RULES.replace("events.all(e, has(e.fields.amount)) && ", ""))
+    (order,) = load_conflicts(path)
+    case = load_cases(EXAMPLES / "conflicts.test.yaml")[-1]  # its events have no amount
+    (conflict,) = ending(case.events, "order/1", order.rules).conflicts
+    assert conflict.rule == "notes-are-merged"
+    assert "large-amounts-first does not apply: its expression cannot be evaluated" in " ".join(conflict.steps)

@@ -1,0 +1,126 @@
+"""What should stand, by brute force over all events; imports nothing that it judges.
+
+Events and rules are plain dictionaries. Nothing is folded: after each event, everything before it is looked at again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+Event = dict[str, Any]
+"""id, origin, number, seen {region: number}, hlc (wall_ms, counter), type, fields, deleted."""
+
+
+def in_order(events: list[Event], regions: list[str]) -> list[Event]:
+    each = {event["id"]: event for event in events}
+    return sorted(each.values(), key=lambda e: (e["hlc"], len(regions) - regions.index(e["origin"]), e["id"]))
+
+
+def history(entity: str, events: list[Event], rules: list[dict[str, Any]], regions: list[str]) -> list[dict[str, Any]]:
+    """Return what stands after each event that is later than all before it of its region."""
+    found: list[dict[str, Any]] = []
+    past: list[Event] = []
+    for event in in_order(events, regions):
+        if any(one["origin"] == event["origin"] and one["number"] >= event["number"] for one in past):
+            continue
+        past.append(event)
+        found.append(_standing(entity, past, rules, regions))
+    return found
+
+
+def _standing(entity: str, past: list[Event], rules: list[dict[str, Any]], regions: list[str]) -> dict[str, Any]:
+    logs = {region: [e for e in past if e["origin"] == region] for region in regions}
+    logs = {region: log for region, log in logs.items() if log}
+
+    def knows(region: str, other: str) -> int:
+        return max((e["seen"].get(other, -1) for e in logs[region]), default=-1)
+
+    def beaten(region: str) -> bool:
+        last = logs[region][-1]["number"]
+        return any(knows(other, region) >= last and knows(region, other) < logs[other][-1]["number"] for other in logs if other != region)
+
+    live = [region for region in logs if not beaten(region)] or list(logs)
+    sums: dict[str, float] = {}
+    for name in {n for rule in rules if rule["by"] == "delta" for n in rule["fields"]}:
+        values = [e["fields"][name] for e in past if name in e["fields"]]
+        if values:
+            sums[name] = sum(values)
+    if len(live) == 1:
+        return {"winner": logs[live[0]][-1]["id"], "fields": sums, "conflict": None}
+    sides = []
+    for region in live:
+        since = min(knows(other, region) for other in live if other != region)
+        branch = [e for e in logs[region] if e["number"] > since]
+        states = [e["type"] for e in branch if e["type"] in _states(rules)]
+        head = logs[region][-1]
+        sides.append({"head": head, "type": states[-1] if states else head["type"], "branch": branch})
+    rule = next(one for one in rules if _applies(one, sides))
+    winner = _winner(rule, sides, regions)
+    fields = dict(sums)
+    if rule["by"] == "merge_fields":
+        for name in rule["fields"]:
+            writes = [
+                (e["hlc"], len(regions) - regions.index(e["origin"]), e["id"], e["fields"][name], s)
+                for s in sides
+                for e in s["branch"]
+                if name in e["fields"]
+            ]
+            last_of_each = [max((w for w in writes if w[4] is s), key=lambda w: w[:3]) for s in sides if any(w[4] is s for w in writes)]
+            if last_of_each:
+                best = max(last_of_each, key=lambda w: w[:3])
+                if best[4] is not winner:
+                    fields[name] = best[3]
+    ids = "\0".join(sorted(s["head"]["id"] for s in sides))
+    return {"winner": winner["head"]["id"], "fields": fields, "conflict": hashlib.sha256(f"{entity}\0{ids}".encode()).hexdigest()[:20]}
+
+
+def _states(rules: list[dict[str, Any]]) -> set[str]:
+    found: set[str] = set()
+    for rule in rules:
+        found |= set(rule.get("pair", ())) | set(rule.get("states", ()))
+        for before, after in rule.get("transitions", {}).items():
+            found |= {before, *after}
+    return found
+
+
+def _applies(rule: dict[str, Any], sides: list[dict[str, Any]]) -> bool:
+    types = sorted(s["type"] for s in sides)
+    if "pair" in rule and types != sorted(rule["pair"]):
+        return False
+    written = {e["type"] for s in sides for e in s["branch"]} | {s["head"]["type"] for s in sides}
+    return not ("any_of" in rule and not written & set(rule["any_of"]))
+
+
+def _winner(rule: dict[str, Any], sides: list[dict[str, Any]], regions: list[str]) -> dict[str, Any]:
+    def tie(s: dict[str, Any]) -> tuple[Any, ...]:
+        return (s["head"]["hlc"], -regions.index(s["head"]["origin"]), s["head"]["id"])
+
+    by = rule["by"]
+    if by == "first_update_wins":
+        first = min(s["head"]["hlc"] for s in sides)
+        return max((s for s in sides if s["head"]["hlc"] == first), key=tie)
+    if by == "origin_priority":
+        return min(sides, key=lambda s: rule["regions"].index(s["head"]["origin"]))
+    if by in ("max", "min"):
+        have = [s for s in sides if rule["field"] in s["head"]["fields"]]
+        if not have:
+            return max(sides, key=tie)
+        sign = 1 if by == "max" else -1
+        return max(have, key=lambda s: (sign * s["head"]["fields"][rule["field"]], *tie(s)))
+    if by == "state_precedence":
+        places = {state: place for place, state in enumerate(rule["states"])}
+        return max(sides, key=lambda s: (-places.get(s["type"], 99), *tie(s)))
+    if by == "state_machine":
+        allowed = rule["transitions"]
+        for s in sides:
+            others = [o for o in sides if o is not s]
+            if all(s["type"] in allowed.get(o["type"], ()) for o in others) and all(
+                o["type"] not in allowed.get(s["type"], ()) for o in others
+            ):
+                return s
+        return max(sides, key=tie)
+    if by in ("delete_wins", "update_wins"):
+        wanted = by == "delete_wins"
+        return max(sides, key=lambda s: (s["head"]["deleted"] == wanted, *tie(s)))
+    return max(sides, key=tie)  # last_update_wins, merge_fields, delta, manual
