@@ -38,13 +38,13 @@ lint: python
 	@scripts/lint
 
 check: lint
-	@MRC_HISTORIES=4000 MRC_CONFLICT_HISTORIES=2000 MRC_SIM_SEEDS=60 exec scripts/test -q -m "not server and not browser"
+	@MRC_HISTORIES=4000 MRC_CONFLICT_HISTORIES=2000 MRC_SIM_SEEDS=60 exec scripts/test -q -n auto -m "not server and not browser"
 
 test: setup lint
-	@scripts/test -q
+	@exec scripts/test-all
 
 test-full: setup lint
-	@MRC_HISTORIES=1000000 MRC_CONFLICT_HISTORIES=1000000 MRC_CONFORMANCE=all MRC_KILLS=10 exec scripts/test -q
+	@MRC_HISTORIES=1000000 MRC_CONFLICT_HISTORIES=1000000 MRC_CONFORMANCE=all MRC_KILLS=10 exec scripts/test-all
 
 e2e: setup
 	@exec scripts/test -v -m server $(if $(K),-k "$(K)")

@@ -30,6 +30,7 @@ class Archive:
         self._kept: set[str] = set()
         self._garbled: tuple[str, ...] = ()
         self._later_s: dict[str, float] = {}
+        self._ended_s: dict[str, float] = {}
         self._refused: dict[str, MrcError] = {}
 
     def findings(self) -> tuple[FindingView, ...]:
@@ -83,8 +84,8 @@ class Archive:
             return AGAIN_EVERY_S
         if run.phase not in ENDED:
             return AGAIN_EVERY_S
-        if (left_ms := SETTLED_MS - (estate.clock.now_ms() - run.ended_at_ms)) > 0:
-            return left_ms / 1000
+        if (left_s := self._unsettled_s(id, run.ended_at_ms)) > 0:
+            return left_s
         estate.leadership.check()
         cluster.ensure_topic(TOPIC, compacted=True)
         try:
@@ -99,6 +100,13 @@ class Archive:
         self._refused.pop(id, None)
         self._kept.add(id)
         return None
+
+    def _unsettled_s(self, id: str, ended_at_ms: int) -> float:
+        """Return for how long samples may still be taken; the clock that says when it ended may be wrong, so not much longer than usual."""
+        clock = self._estate.clock
+        seen_s = self._ended_s.setdefault(id, clock.monotonic_s())
+        elapsed_s = max((clock.now_ms() - ended_at_ms) / 1000, clock.monotonic_s() - seen_s)
+        return SETTLED_MS / 1000 - elapsed_s
 
 
 def kept(store: Store, execution: str) -> Archived:

@@ -134,6 +134,7 @@ class AgentService:
         with estate.store.tree.within(ZOOKEEPER_WAIT_S):
             inventory, unread = self._look(coordinator)
             pairs, unseen = self._pairs(estate.unit.regions, unread)
+            blocked = () if unread is not None or unseen else _blocked(coordinator)
         now_ms = estate.clock.now_ms()
         record = inventory.record
         flows = tuple(self._flow_view(coordinator, inventory, flow, partitions=False) for flow in sorted(estate.unit.connectors))
@@ -149,7 +150,7 @@ class AgentService:
             regions=tuple(_region_view(coordinator, inventory, pairs[region], unread) for region in estate.unit.regions),
             flows=flows,
             execution=inventory.execution,
-            findings=(*unseen, *self._standing_findings(coordinator, inventory, unread), *late),
+            findings=(*unseen, *blocked, *self._standing_findings(coordinator, inventory, unread), *late),
             answered_by=self._me.id,
             at_ms=now_ms,
         )
@@ -220,10 +221,9 @@ class AgentService:
         record = inventory.record
         if unread is not None:
             return (unread, *_self_fenced(inventory), *coordinator.noticed())
-        blocked = _blocked(coordinator)
         if record is None:
             return (FindingView("NO_ACTIVE_RECORD", "error", CODES["NO_ACTIVE_RECORD"].means),)
-        found = [*_self_fenced(inventory), *blocked, *coordinator.noticed()]
+        found = [*_self_fenced(inventory), *coordinator.noticed()]
         if record.state == "open" and not inventory.execution and coordinator.estate.unit.mode == "active-passive":
             target = coordinator.estate.unit.other(record.region)
             against = findings(inventory, "switchover", target, attested=False)
@@ -605,17 +605,23 @@ def _self_fenced(inventory: Inventory) -> Iterator[FindingView]:
             yield FindingView("SELF_FENCED", "warning", message, str(region))
 
 
-def _blocked(coordinator: Coordinator) -> Iterator[FindingView]:
-    """Say into which regions a failover has blocked the flow, for as long as it has not been seen STOPPED."""
+def _blocked(coordinator: Coordinator) -> tuple[FindingView, ...]:
+    """Say into which regions a failover has blocked the flow, for as long as it has not been seen STOPPED; or why that cannot be read."""
     estate = coordinator.estate
+    found = []
     for region in estate.unit.regions:
-        stored, _ = estate.store.fence(region)
+        try:
+            stored, _ = estate.store.fence(region)
+        except MrcError as error:
+            found.append(FindingView(error.code, "error", f"the fence of {region} cannot be read: {error.message}", error.where))
+            break
         if stored.block:
             refused = f"{', '.join(estate.unit.replicators)} may not write {', '.join(estate.unit.topics)} in {region}"
             message = (
                 f"{refused} since execution {stored.block}, which could not stop the flow: that ends when Connect there has stopped it"
             )
-            yield FindingView("FLOW_BLOCKED", "warning", message, str(region))
+            found.append(FindingView("FLOW_BLOCKED", "warning", message, str(region)))
+    return tuple(found)
 
 
 def _region_view(coordinator: Coordinator, inventory: Inventory, pair: _Pair, unread: FindingView | None) -> RegionView:

@@ -137,6 +137,7 @@ class FakeReplicator:
         if found.state != "RUNNING":
             self._flush(found)
             found.state = "RUNNING"
+            found.trace = ""  # tasks that were ending may have failed meanwhile; these are new ones
             found.held = dict(found.stored)
 
     def positions(self, connector: str) -> dict[TopicPartition, Offset]:

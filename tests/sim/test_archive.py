@@ -31,8 +31,13 @@ def estate() -> Estate:
     return made
 
 
-def ticked(estate: Estate) -> None:
+def settled(estate: Estate) -> None:
+    """Let so much time go by that what has ended is kept at the next turn."""
     estate.settle(SETTLED_MS // 100 + 1)
+
+
+def ticked(estate: Estate) -> None:
+    settled(estate)
     ticked_at_once(estate)
 
 
@@ -170,6 +175,7 @@ def long(estate: Estate, id: str) -> Archived:
 def test_a_long_execution_is_kept_whole_wherever_its_agent_dies_while_writing_it(estate: Estate, pieces: int) -> None:
     made = long(estate, "0")
     leader = estate.leader(WEST)
+    settled(estate)
     leader.switch.armed, leader.switch.at = True, 1 + pieces  # the topic is made first
     with pytest.raises(Killed):
         leader.coordinator.archive_tick()
@@ -225,6 +231,7 @@ def test_what_neither_runs_nor_has_ended_is_not_read_at_every_turn(estate: Estat
 
 def test_an_agent_that_leads_again_writes_nothing_that_another_one_has_written_meanwhile(estate: Estate) -> None:
     """Its own turn has not come while it did not lead."""
+    settled(estate)
     first = estate.leader(WEST)
     first.coordinator.archive_tick()
     first.tree.expire()
@@ -234,6 +241,7 @@ def test_an_agent_that_leads_again_writes_nothing_that_another_one_has_written_m
     assert second.name != first.name
     estate.asleep = set()
     estate.move("switchover", EAST)
+    settled(estate)
     second.coordinator.archive_tick()
     estate.stop(second.name)
     estate.settle(60)
