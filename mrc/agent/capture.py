@@ -578,6 +578,14 @@ class Capture:
             partitions = [self._lag(pair, now_ms) for pair in self._alignment.pairs.values()]
         return _total([p.lag_records for p in partitions], sum, now_ms), _total([p.lag_seconds for p in partitions], max, now_ms)
 
+    def read_ends(self) -> tuple[Reading[float], Reading[float]]:
+        """Return the sums of the log ends that were read last, of the source's and of the target's partitions; nobody is asked."""
+        now_ms = self._estate.clock.now_ms()
+        unread = Unknown("not-read", f"the ends of {self._flow} have not been read", now_ms)
+        ends, targets = self._ends.copy(), self._target_ends.copy()
+        source = Known(float(sum(one.value for one in ends.values())), min(one.at_ms for one in ends.values())) if ends else unread
+        return source, Known(float(sum(targets.values())), now_ms) if targets else unread
+
     def snapshot(self) -> CaptureView:
         """Return lag and checkpoints as they stand."""
         now_ms = self._estate.clock.now_ms()

@@ -63,15 +63,18 @@ class Recorder:
         run = self._running()
         if run is None or run.plan.target != self._estate.region or (run.phase in ENDED and now_ms - run.ended_at_ms > AFTER_MS):
             self._kept = None
-            if not self._before or now_ms - self._before[-1].at_ms >= 0.9 * EVERY_MS:
-                self._before.append(self._sample(now_ms))
+            idle = self._idle(now_ms)
+            if not self._before or idle.at_ms - self._before[-1].at_ms >= 0.9 * EVERY_MS:
+                self._before.append(idle)
             return False
         measured, version = self._known(run)
         if version is not None and not due(measured, now_ms):
             return False
         self._kept = None  # until it is known to be written
         # What was before the move is written at once, also where the last sample is no second old.
-        after = add(measured, self._sample(now_ms)) if due(measured, now_ms) else measured
+        # The ends that were read before the move are not those that are asked for now, so no rate is made of the two.
+        first = version is None and bool(measured.samples)
+        after = add(measured, self._sample(now_ms, gap=first)) if due(measured, now_ms) else measured
         self._estate.store.put_measured(self._estate.leadership.check, after, version)
         self._kept = (after, 0 if version is None else version + 1)
         self._before.clear()
@@ -93,10 +96,17 @@ class Recorder:
 
     # -- one look
 
-    def _sample(self, now_ms: int) -> Sample:
+    def _idle(self, now_ms: int) -> Sample:
+        """Take a sample of what the capture has read by itself: while nothing moves no cluster is asked for it."""
+        records, seconds = self._capture.lag()
+        source, target = self._capture.read_ends()
+        at_ms = source.at_ms if isinstance(source, Known) else now_ms
+        return Sample(at_ms, _word(records), _word(seconds), _word(source), _word(target))
+
+    def _sample(self, now_ms: int, *, gap: bool) -> Sample:
         flow = self._estate.inbound(self._estate.region)
         records, seconds = self._capture.lag()
-        return Sample(now_ms, _word(records), _word(seconds), self._end(flow.source), self._end(flow.target))
+        return Sample(now_ms, _word(records), _word(seconds), self._end(flow.source), self._end(flow.target), gap)
 
     def _end(self, region: Region) -> Reading:
         """Return the sum of a region's log ends. One that did not answer its observer is not asked: its silence is the reason."""

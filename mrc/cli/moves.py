@@ -86,18 +86,14 @@ def _regions_of_fence(ctx: click.Context, region: str | None) -> tuple[str, str]
         click.UsageError: ``region`` is given and is not the open one.
         MrcError: why the active-region record cannot be read; ``AGENT_UNREACHABLE``.
     """
-    from mrc.cli.status import gather
+    from mrc.cli.status import active
 
     call = invocation(ctx)
     settings = call.settings()
     names = {name for flow in call.group(settings).flows for name in (flow.source, flow.target)}
     if region is not None and region not in names:
         raise MrcError("UNKNOWN_REGION", f"no region {region!r}; there are: {', '.join(sorted(names))}")
-    view = gather(call)
-    if view.record is None:
-        why = next((finding for finding in view.findings if finding.severity == "error"), None)
-        raise MrcError(why.code, why.message, where=why.where) if why else MrcError("NO_ACTIVE_RECORD", "there is no active-region record")
-    source = str(view.record.region)
+    source = str(active(call)[1].region)
     if region not in (None, source):
         raise click.UsageError(f"{source} is the open region, not {region}: a fence closes the open one", ctx)
     return source, next(name for name in names if name != source)

@@ -31,16 +31,11 @@ def standby(call: Invocation) -> Standby:
     Raises:
         MrcError: why nobody can say which one that is.
     """
-    from mrc.cli.status import gather
-    from mrc.core.errors import MrcError
+    from mrc.cli.status import active
 
-    view = gather(call)
-    if view.record is None:
-        unread = view.findings[0]
-        raise MrcError(unread.code, unread.message, where=unread.where)
-    active = view.record.region
-    region = next(region.region for region in view.regions if region.region != active)
-    return Standby(view.replication_group, region, view.record.epoch)
+    view, record = active(call)
+    region = next(region.region for region in view.regions if region.region != record.region)
+    return Standby(view.replication_group, region, record.epoch)
 
 
 def cells_of(translation: TranslationView) -> tuple[str, str]:

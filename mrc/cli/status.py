@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mrc.config import FlowSettings
-    from mrc.core.model import Reading
+    from mrc.core.model import ActiveRecord, Reading
     from mrc.core.views import FlowView, RegionView, StatusView
 
 DEADLINE_S = 1.0
+
+RECORD_WAIT_S = 5.0
+"""How long a command that needs the active-region record, and is not as hurried as `mrc status`, asks for it."""
 
 LAG_DEADLINE_S = 2.5
 """Longer than `mrc status` takes: the leader of a flow that stands by looks at Connect and at its source anew."""
@@ -48,6 +51,31 @@ def gather(call: Invocation) -> StatusView:
     findings = tuple(dict.fromkeys(finding for view in (newest, *leaders.values()) for finding in view.findings))
     merged: StatusView = msgspec.structs.replace(newest, regions=regions, flows=flows, findings=findings)
     return merged
+
+
+def active(call: Invocation) -> tuple[StatusView, ActiveRecord]:
+    """Return what `gather` does, with the active-region record; ask again for `RECORD_WAIT_S` where a slow ensemble keeps it back.
+
+    Raises:
+        MrcError: why nobody can read the record.
+    """
+    until_s = time.monotonic() + RECORD_WAIT_S
+    while True:
+        try:
+            view = gather(call)
+            if view.record is not None:
+                return view, view.record
+            why = next((one for one in view.findings if one.severity == "error"), None)
+            error = (
+                MrcError(why.code, why.message, where=why.where)
+                if why
+                else MrcError("NO_ACTIVE_RECORD", "there is no active-region record")
+            )
+        except MrcError as failed:
+            error = failed
+        if error.code not in ("ZOOKEEPER_UNREACHABLE", "AGENT_UNREACHABLE") or time.monotonic() > until_s:
+            raise error
+        time.sleep(0.1)
 
 
 def _region(view: StatusView, name: str) -> RegionView:

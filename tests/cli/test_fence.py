@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 
 import msgspec
 import pytest
@@ -85,3 +86,15 @@ def test_a_plan_of_a_fence_needs_no_name_and_the_other_moves_do(estate: Estate) 
     assert [step["name"] for step in view["steps"]] == ["preflight", "fence-source", "reopen-source"]
     answer = mrc(estate, "plan", "switchover")
     assert (answer.returncode, error(answer)) == (Exit.USAGE, ("BAD_REQUEST", "Missing argument 'REGION'."))
+
+
+def test_a_record_that_is_kept_back_for_a_moment_is_asked_for_again(estate: Estate) -> None:
+    record, estate.world.record = estate.world.record, None
+    estate.world.findings = (FindingView("ZOOKEEPER_UNREACHABLE", "error", "no answer"),)
+
+    def answers_again() -> None:
+        estate.world.record, estate.world.findings = record, ()
+
+    threading.Timer(2.0, answers_again).start()
+    answer = mrc(estate, "fence", "--yes", "--no-wait")
+    assert json.loads(answer.stdout)["source"] == "east", answer.stderr
