@@ -342,7 +342,11 @@ class Replicator(Protocol):
         """Return, per source partition, the next source offset that it would copy (Connect stores the last copied one)."""
 
     def set_positions(self, connector: str, positions: Mapping[TopicPartition, Offset]) -> None:
-        """Set where a STOPPED connector starts. Raises ``CONNECT_REFUSED`` when it runs."""
+        """Set where a STOPPED connector starts.
+
+        Raises ``CONNECT_REFUSED`` when it runs; retryable where Connect takes positions of a flow that has never run only after it has
+        been made to: nothing is copied by that, nothing was set, and it is STOPPED again.
+        """
 
 
 # ---------------------------------------------------------------- hooks, time, ids

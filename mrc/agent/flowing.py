@@ -63,12 +63,18 @@ def reconcile(estate: Estate, lead: LeaderCheck) -> str:
 
 
 def _apply(estate: Estate, flow: Flow, start: FlowStart, version: int, lead: LeaderCheck) -> str:
-    """Stop, set, read back, note, resume. Killed anywhere before the note, it begins again and nothing has been copied."""
+    """Stop, set, read back, note, resume. Killed anywhere before the note, it begins again and nothing has been copied.
+
+    What is said to have stopped is not stopped again, for Connect counts each time as a change of its tasks and would fence them anew. It
+    refuses positions itself where that is not so.
+    """
     replicator, connector = estate.replicators[estate.region], estate.connector(flow)
-    lead()
-    replicator.stop(connector)
-    if replicator.status(connector).tasks:
-        return f"{connector} is stopping"
+    status = replicator.status(connector)
+    if status.state != "STOPPED" or status.tasks:
+        lead()
+        replicator.stop(connector)
+        if replicator.status(connector).tasks:
+            return f"{connector} is stopping"
     positions = {TopicPartition(topic, p): offset for topic, offsets in start.positions.items() for p, offset in enumerate(offsets)}
     ends = estate.clusters[flow.source].ends(list(positions), "read_uncommitted")
     beyond = [str(tp) for tp, offset in positions.items() if offset > ends[tp]]
