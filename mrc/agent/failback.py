@@ -208,8 +208,8 @@ def _renew(work: Work) -> None:
             name: OldTopic(info.topic_id, len(info.leaders), {key: info.config[key] for key in _SHAPE if key in info.config})
             for name, info in infos.items()
         }
-        before = found[0] if found else FlowStart(epoch=work.plan.epoch, positions={})
-        held = msgspec.structs.replace(before, epoch=work.plan.epoch, applied=False, held=True, renewing=shapes)
+        unset = {} if found is None or found[0].applied else found[0].positions
+        held = FlowStart(epoch=work.plan.epoch, positions=unset, held=True, renewing=shapes)
         store.put_flow_start(work.lead, flow, held, found[1] if found else None)
     _wait_for_stop(work)
     found = store.flow_start(flow)
@@ -253,12 +253,13 @@ def _make_anew(work: Work, name: str, shape: OldTopic) -> None:
 
 
 def _begin_again(work: Work, start: FlowStart) -> dict[str, tuple[Offset, ...]]:
-    """Return from where the flow copies: topics that were made anew from the beginning, the others from where it stopped."""
+    """Return from where the flow copies: topics that were made anew from the beginning, others from where it stopped or was to begin."""
     estate, flow = work.estate, work.estate.inbound(work.plan.target)
     stored = estate.replicators[flow.target].positions(estate.connector(flow))
     found: dict[str, tuple[Offset, ...]] = {}
     for tp in estate.partitions(flow.source):
-        at = Offset(0) if tp.topic in start.renewing else stored.get(tp, Offset(0))
+        unset = dict(enumerate(start.positions.get(tp.topic, ())))
+        at = Offset(0) if tp.topic in start.renewing else unset.get(tp.partition, stored.get(tp, Offset(0)))
         found[tp.topic] = (*found.get(tp.topic, ()), at)
     return found
 

@@ -71,7 +71,7 @@ def _divergence_table(found: tuple[DivergenceView, ...]) -> RenderableType:
 def export(ctx: click.Context, failover: str | None) -> None:
     """Copy what FAILOVER left behind to mrc.recovered.TOPIC in the region that was failed over to, each record once.
 
-    Every copy says in the header `mrc-recovered` where it came from. FAILOVER may be left out where one entry waits. Ctrl-C stops it
+    Every copy says in the header `mrc-recovered` where it came from. FAILOVER may be left out where there was one only. Ctrl-C stops it
     between two batches; asked again, it goes on from there. A failback does the same by itself.
 
     \b

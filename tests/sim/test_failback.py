@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mrc.core.errors import MrcError
-from mrc.core.failover.execution import AbortAsked, Run
+from mrc.core.failover.execution import AbortAsked, Approved, Run
 from mrc.core.failover.ledger import Ledger
 from mrc.core.inventory import Recovery
-from mrc.core.model import TopicPartition
+from mrc.core.model import Flow, TopicPartition
 from mrc.sim.agents import contents
 from mrc.sim.world import EAST, PRODUCER, WEST
 from tests.sim.estate import BILLING, Estate
@@ -109,19 +109,24 @@ def test_every_divergent_record_has_the_fate_that_its_policy_says(policy: str, o
         assert all(estate.applications.processed[BILLING].count(value) <= 1 for values in tail.values() for value in values)
 
 
-def about_to_go_home() -> Estate:
-    """East comes back with tails on two partitions of seven; nothing else goes on meanwhile."""
+def about_to_go_home(tailed: tuple[str, ...] = ("orders", "payments"), *, flow_hangs: bool = False) -> Estate:
+    """East comes back with tails on one partition of each of these topics; nothing else goes on meanwhile.
+
+    A flow into it that hangs has tasks that do not end, so nobody can set it.
+    """
     estate = Estate(recovery=Recovery("append", {}, "recreate"))
     estate.settle()
     estate.producing = False
     estate.settle(5)
     estate.replicating = False
     for n in range(8):
-        estate.world.clusters[EAST].produce(PRODUCER, TopicPartition(("orders", "payments")[n % 2], 1), b"k", f"tail-{n}".encode())
+        estate.world.clusters[EAST].produce(PRODUCER, TopicPartition(tailed[n % len(tailed)], 1), b"k", f"tail-{n}".encode())
     lose(estate, EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     estate.world.clusters[WEST].produce(PRODUCER, ORDERS, b"k", b"new")
-    estate.replicating = True
+    if flow_hangs:
+        estate.world.replicators[EAST].connectors["mrc.orders.west-east"].tasks_until_s = float("inf")
+    estate.replicating = not flow_hangs
     regain(estate, EAST)
     estate.settle(30)
     return estate
@@ -165,6 +170,24 @@ def test_the_agent_may_be_killed_after_any_act_of_the_recovery(at: int) -> None:
     for tp, values in tail.items():
         assert [value for value in contents(estate.world, WEST, tp) if value in values] == values
         assert contents(estate.world, EAST, tp)[: len(contents(estate.world, WEST, tp))] == contents(estate.world, WEST, tp)
+
+
+def test_what_is_not_made_anew_is_copied_from_its_recorded_ends_though_the_flow_was_never_set_to_them() -> None:
+    estate = about_to_go_home(("orders",), flow_hangs=True)
+    estate.begin("failback", EAST)
+    estate.until("waiting", target=EAST)
+    store, connector = estate.leader(EAST).coordinator.estate.store, estate.world.replicators[EAST].connectors["mrc.orders.west-east"]
+    found = store.flow_start(Flow(WEST, EAST))
+    assert found is not None
+    assert found[0].held
+    assert connector.stored == {}
+    connector.tasks_until_s = float("-inf")
+    estate.replicating = True
+    estate.leader(EAST).coordinator.mover.ask(Approved("test"))
+    run = estate.finish(EAST)
+    assert run.phase == "succeeded", run.waiting
+    for tp in estate.world.tps():
+        assert contents(estate.world, EAST, tp) == contents(estate.world, WEST, tp)
 
 
 def test_a_region_that_returns_shorter_than_its_mirror_is_refused_and_nothing_is_copied() -> None:

@@ -22,7 +22,8 @@ class FlowStart(Written, frozen=True):
     Attributes:
         epoch: the epoch whose opening made this flow the running one.
         positions: next source offset to copy, per topic, index = partition.
-        held: the flow has to stand still: the logs that it copies into are being made anew.
+        held: the flow has to stand still: the logs that it copies into are being made anew. ``positions`` are those then that it was
+            not set to before, empty where it was.
         renewing: which ones; empty once they are.
         applied: the connector was set to these positions, they were read back, and it was resumed.
     """
