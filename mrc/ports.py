@@ -184,6 +184,33 @@ class Commits(Protocol):
         """Release the connection; harmless when repeated."""
 
 
+class Emitted(msgspec.Struct, frozen=True):
+    """A record to be written, its timestamp included."""
+
+    tp: TopicPartition
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+class Emitter(Protocol):
+    """Writes records in transactions, one after another. Whoever opens one breaks off what an earlier one of the same name left open.
+
+    An earlier one never writes again: its calls raise ``STALE_TERM``. After any error it is of no use: close it and open another. One
+    thread only.
+    """
+
+    def send(self, records: Sequence[Emitted]) -> None:
+        """Write records in the open transaction, and begin one where there is none. Readers of committed records do not see them yet."""
+
+    def commit(self) -> None:
+        """Let everybody see what was sent since the last commit, all of it. When it raises, all of it or nothing is."""
+
+    def close(self) -> None:
+        """Release the connection; what is not committed never will be. Harmless when repeated."""
+
+
 class Cluster(Protocol):
     """One region's Kafka cluster as seen from this agent."""
 
@@ -262,8 +289,17 @@ class Cluster(Protocol):
     def records(self, tp: TopicPartition, begin: Offset, limit: int, sight: Sight = COMMITTED) -> tuple[Record, ...]:
         """Return the first ``limit`` visible records at or after ``begin``, whole, in offset order; fewer where the log ends."""
 
-    def ensure_topic(self, name: str, *, compacted: bool) -> None:
-        """Make one of mrc's own topics (1 partition, the cluster's default replication) where missing."""
+    def ensure_topic(self, name: str, *, compacted: bool, partitions: int = 1) -> None:
+        """Make one of mrc's own topics (the cluster's default replication) where missing; one that is not compacted keeps all for ever."""
+
+    def make_topic_like(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
+        """Make a topic of the applications' with what of ``config`` is not the cluster's default anyway. Raises ``UNKNOWN_TOPIC`` never."""
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic with all that is in it; harmless when it is gone."""
+
+    def emitter(self, name: str) -> Emitter:
+        """Return an emitter, once the transaction of every earlier one of this name has ended."""
 
     def remove_topics(self, names: Iterable[str]) -> None:
         """Delete some of mrc's own topics; harmless when they are gone."""
@@ -309,7 +345,11 @@ class Replicator(Protocol):
         """Return, per source partition, the next source offset that it would copy (Connect stores the last copied one)."""
 
     def set_positions(self, connector: str, positions: Mapping[TopicPartition, Offset]) -> None:
-        """Set where a STOPPED connector starts. Raises ``CONNECT_REFUSED`` when it runs."""
+        """Set where a STOPPED connector starts.
+
+        Raises ``CONNECT_REFUSED`` when it runs; retryable where Connect takes positions of a flow that has never run only after it has
+        been made to: nothing is copied by that, nothing was set, and it is STOPPED again.
+        """
 
 
 # ---------------------------------------------------------------- streams of records, and state beside them

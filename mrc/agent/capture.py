@@ -402,6 +402,11 @@ class Capture:
             unread += sum(max(0, self._target_ends.get(pair.target, 0) - pair.target_position) for pair in pairs)
         return f"the capture still has {unread:,} offsets of both logs to read" if unread > UNREAD_MAX else ""
 
+    def source_topic_ids(self) -> dict[str, str]:
+        """See `mrc.agent.steps.Positions`."""
+        with self._alignment.lock:
+            return {tp.topic: pair.ids[0] for tp, pair in self._alignment.pairs.items() if pair.ids[0]}
+
     def last_mirrored(self) -> dict[TopicPartition, int]:
         """See `mrc.agent.steps.Positions`."""
         with self._alignment.lock:

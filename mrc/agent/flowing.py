@@ -7,6 +7,8 @@ else has just started would copy again what it has copied. A flow that a failove
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from mrc.agent import blocking, fencing, late
@@ -14,8 +16,8 @@ from mrc.agent.estate import Estate
 from mrc.agent.store import LeaderCheck
 from mrc.core.errors import MrcError
 from mrc.core.failover.flows import FlowStart, differs, should_run
-from mrc.core.failover.ledger import Ledger, Tail
-from mrc.core.model import Flow, Offset, TopicPartition
+from mrc.core.failover.ledger import WINDOW, Ledger, Tail
+from mrc.core.model import Flow, Offset, Seen, TopicPartition
 from mrc.ports import Cluster, Sight
 
 
@@ -37,6 +39,12 @@ def reconcile(estate: Estate, lead: LeaderCheck) -> str:
         replicator.stop(connector)
         return f"stopped {connector}"
     found = estate.store.flow_start(flow)
+    if found is not None and found[0].held:
+        if status.state == "STOPPED" or not status.tasks:
+            return ""
+        lead()
+        replicator.stop(connector)
+        return f"stopped {connector}: the logs that it copies into are made anew"
     if found is not None and not found[0].applied and found[0].epoch <= record.epoch:
         list_divergence(estate, lead)
         return _apply(estate, flow, found[0], found[1], lead)
@@ -55,12 +63,18 @@ def reconcile(estate: Estate, lead: LeaderCheck) -> str:
 
 
 def _apply(estate: Estate, flow: Flow, start: FlowStart, version: int, lead: LeaderCheck) -> str:
-    """Stop, set, read back, note, resume. Killed anywhere before the note, it begins again and nothing has been copied."""
+    """Stop, set, read back, note, resume. Killed anywhere before the note, it begins again and nothing has been copied.
+
+    What is said to have stopped is not stopped again, for Connect counts each time as a change of its tasks and would fence them anew. It
+    refuses positions itself where that is not so.
+    """
     replicator, connector = estate.replicators[estate.region], estate.connector(flow)
-    lead()
-    replicator.stop(connector)
-    if replicator.status(connector).tasks:
-        return f"{connector} is stopping"
+    status = replicator.status(connector)
+    if status.state != "STOPPED" or status.tasks:
+        lead()
+        replicator.stop(connector)
+        if replicator.status(connector).tasks:
+            return f"{connector} is stopping"
     positions = {TopicPartition(topic, p): offset for topic, offsets in start.positions.items() for p, offset in enumerate(offsets)}
     ends = estate.clusters[flow.source].ends(list(positions), "read_uncommitted")
     beyond = [str(tp) for tp, offset in positions.items() if offset > ends[tp]]
@@ -89,7 +103,7 @@ def list_divergence(estate: Estate, lead: LeaderCheck, sight: Sight | None = Non
         sight: how this region's log is looked at; where it is left out, both regions are asked.
 
     Raises:
-        MrcError: world errors, retryable while the fence does not hold yet; ``NOT_VERIFIED`` as `list_tails`.
+        MrcError: world errors, retryable while the fence does not hold yet; as `list_tails`.
     """
     for ledger, version in estate.store.ledgers():
         if ledger.region == estate.region and ledger.state == "open":
@@ -105,31 +119,71 @@ def list_tails(ledger: Ledger, cluster: Cluster, sight: Sight) -> Ledger:
     """Return the entry with every tail's range, read from the returned region's log (fenced, its ends stand still).
 
     Raises:
-        MrcError: ``NOT_VERIFIED`` when the last mirrored record is not there: the region came back shorter than its
-            mirror, or with a re-created topic. The reversed flow is then not started.
+        MrcError: ``TOPIC_RECREATED`` or ``LOG_SHORTER`` when the last mirrored record is not there: the region came back with a topic
+            made anew, or shorter than its mirror. The reversed flow is then not started, and nothing is changed.
     """
+    _require_same_topics(ledger, cluster)
     tps = [TopicPartition(tail.topic, tail.partition) for tail in ledger.tails]
     starts, ends = cluster.starts(tps), cluster.ends(tps, "read_uncommitted")
     tails = tuple(_list_tail(tail, tp, cluster, sight, starts[tp], ends[tp]) for tail, tp in zip(ledger.tails, tps, strict=True))
     return msgspec.structs.replace(ledger, state="listed", tails=tails)
 
 
-def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, sight: Sight, start: Offset, end: Offset) -> Tail:
-    """Read from the last record that is known to be mirrored to the end; count what comes after the mirror's last one.
+def _require_same_topics(ledger: Ledger, cluster: Cluster) -> None:
+    found = cluster.topics(sorted(ledger.topic_ids))
+    anew = [name for name, known in sorted(ledger.topic_ids.items()) if name not in found or found[name].topic_id != known]
+    if anew:
+        message = f"{', '.join(anew)} of {ledger.region} is not the topic that was mirrored: it was deleted or made anew meanwhile"
+        raise MrcError("TOPIC_RECREATED", message, where=str(ledger.region))
 
-    Where identical records follow one another the earliest match is taken: more may be listed than is divergent, never less.
+
+def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, sight: Sight, start: Offset, end: Offset) -> Tail:
+    """Find the mirror's last record and count what comes after it.
+
+    The last records of the mirror are looked for as a row, so that the place is exact also where identical records follow one another and
+    where the position that is known trails. Where there is no such row (MirrorMaker has copied some twice) the last record alone is looked
+    for from the position that is known, the earliest match taken: more may be listed than is divergent, never less.
     """
     if end <= tail.last_source:
-        message = (
-            f"{tp} ends at {end}, and record {tail.last_source} of it was mirrored: the log is shorter than its mirror, or was made anew"
-        )
-        raise MrcError("NOT_VERIFIED", message, where=str(tp))
+        message = f"{tp} ends at {end}, and record {tail.last_source} of it was mirrored: the log is shorter than its mirror"
+        raise MrcError("LOG_SHORTER", message, where=str(tp))
     if start == end:
         return msgspec.structs.replace(tail, begin=start, end=end, records=0)
-    begin = max(start, tail.last_source + 1) if tail.last_fingerprint == 0 else -1
-    records = 0
-    position = Offset(max(start, tail.last_source))
-    reader = cluster.reader({tp: position}, sight)
+    known = Offset(max(start, tail.last_source))
+    if tail.last_fingerprint == 0:
+        begin = max(start, tail.last_source + 1)
+        seen = _read(tp, cluster, sight, known, end)
+    else:
+        seen = _read(tp, cluster, sight, Offset(max(start, known - WINDOW * _LOOK_BACK)), end)
+        begin = _after(tail, seen, known)
+    if begin < 0 and start > tail.last_source >= 0:
+        begin = start  # what was mirrored last is so old that the region has deleted it
+    if begin < 0:
+        message = f"the last mirrored record of {tp} is not in the returned log: it is shorter than its mirror"
+        raise MrcError("LOG_SHORTER", message, where=str(tp))
+    return msgspec.structs.replace(tail, begin=begin, end=end, records=sum(one.offset >= begin for one in seen))
+
+
+_LOOK_BACK = 4
+"""Offsets looked back for each record of a row: markers and gaps lie between."""
+
+
+def _after(tail: Tail, seen: Sequence[Seen], known: Offset) -> int:
+    """Return the offset behind the mirror's last record; -1 where it is not among ``seen``."""
+    prints = [one.fingerprint for one in seen]
+    row = list(tail.window)
+    if len(row) > 1:
+        places = [i + len(row) for i in range(len(prints) - len(row) + 1) if prints[i : i + len(row)] == row]
+        if places and seen[places[0] - 1].offset >= tail.last_source:
+            return seen[places[0] - 1].offset + 1
+    return next((one.offset + 1 for one in seen if one.offset >= known and one.fingerprint == tail.last_fingerprint), -1)
+
+
+def _read(tp: TopicPartition, cluster: Cluster, sight: Sight, begin: Offset, end: Offset) -> list[Seen]:
+    """Return the visible records in ``[begin, end)``."""
+    found: list[Seen] = []
+    position = begin
+    reader = cluster.reader({tp: begin}, sight)
     try:
         while position < end:
             batches = reader.poll(10_000, 5.0)
@@ -137,16 +191,13 @@ def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, sight: Sight, s
                 raise MrcError("CLUSTER_UNREACHABLE", f"reading {tp} stands still at {position}", where=str(tp), retryable=True)
             for batch in batches:
                 position = batch.position
-                for seen in batch.records:
-                    if begin < 0 and seen.fingerprint == tail.last_fingerprint:
-                        begin, records = seen.offset + 1, 0
-                    else:
-                        records += seen.offset >= begin
+                found += [one for one in batch.records if one.offset < end]
     finally:
         reader.close()
-    if begin < 0 and start > tail.last_source >= 0:
-        begin = start  # what was mirrored last is so old that the region has deleted it
-    if begin < 0:
-        message = f"the last mirrored record of {tp} is not in the returned log: it is shorter than its mirror, or was made anew"
-        raise MrcError("NOT_VERIFIED", message, where=str(tp))
-    return msgspec.structs.replace(tail, begin=begin, end=end, records=records)
+    return found
+
+
+def last_row(tp: TopicPartition, cluster: Cluster, sight: Sight, last: Seen, begin: Offset) -> tuple[int, ...]:
+    """Return the fingerprints of the last visible records from ``begin`` up to ``last``, at most `WINDOW`."""
+    seen = _read(tp, cluster, sight, Offset(max(begin, last.offset + 1 - WINDOW * _LOOK_BACK)), Offset(last.offset + 1))
+    return tuple(one.fingerprint for one in seen[-WINDOW:])

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeVar, cast, get_args
 
 import msgspec
 
-from mrc.agent import archive, committing, explaining, fencing, inspection
+from mrc.agent import archive, committing, explaining, fencing, inspection, recovering
 from mrc.agent.capture import FORBID_PLANNED
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.leadership import AgentNode, Leadership
@@ -28,7 +28,7 @@ from mrc.core.failover.flows import should_run
 from mrc.core.failover.ledger import Ledger
 from mrc.core.failover.plan import Plan, lint, make_plan
 from mrc.core.failover.report import encode_report, make_report
-from mrc.core.failover.runbook import MoveKind, Runbook
+from mrc.core.failover.runbook import PLANNED, MoveKind, Runbook
 from mrc.core.inventory import Inventory, Position, Unit
 from mrc.core.model import ActiveRecord, Flow, Known, Offset, Reading, Region, TopicPartition, Unknown, encode
 from mrc.core.translation.positions import Place
@@ -49,6 +49,8 @@ from mrc.core.views import (
     PartitionLagView,
     PartitionLossView,
     PlanView,
+    RecoveryProgressView,
+    RecoveryView,
     RegionView,
     StatusView,
     StepView,
@@ -345,7 +347,8 @@ class AgentService:
         # What the capture and the objectives say is about records and positions that move; a fence moves none.
         noticed = () if kind == "fence" else _capture_findings(coordinator, kind) + _bounded(captured.checkpoints, coordinator)
         objectives = () if kind == "fence" else (*_over_rpo(estate.unit, source, target, captured.lag_seconds), *_over_rto(coordinator))
-        lingering = _lingering(coordinator, inventory, source) if kind == "switchover" else ()
+        left_behind = recovering.findings(coordinator, kind) if kind in PLANNED else ()
+        lingering = _lingering(coordinator, inventory, source) if kind in PLANNED else ()
         losses = tuple(PartitionLossView(p.topic, p.partition, p.lag_records) for p in captured.partitions) if kind == "failover" else ()
         return PlanView(
             replication_group=estate.unit.name,
@@ -358,7 +361,7 @@ class AgentService:
             steps=steps,
             findings=lint(runbook)
             + tuple(_with_fence(coordinator, inventory.execution, one) for one in against)
-            + (*lingering, *noticed, *objectives),
+            + (*lingering, *noticed, *objectives, *left_behind),
             expected_loss=losses,
             positions=captured.checkpoints,
         )
@@ -529,6 +532,14 @@ class AgentService:
         return self._region == run.plan.source and self._leadership.leads and self._peers[run.plan.target].leader() is None
 
     # -- divergence
+
+    def recover(self, rg: str, execution: str, doing: str) -> Iterator[RecoveryProgressView]:
+        """Export or resolve what a failover left behind; see `mrc.agent.recovering`, as for the one below."""
+        yield from recovering.recover(self._leading(rg), execution, doing)
+
+    def recoveries(self, rg: str) -> tuple[RecoveryView, ...]:
+        """Return what has become of divergent records so far."""
+        return recovering.recoveries(self._leading(rg))
 
     def divergence(self, rg: str) -> tuple[DivergenceView, ...]:
         """Return the divergence ledger, oldest first."""
@@ -722,7 +733,7 @@ def _capture_findings(coordinator: Coordinator, kind: MoveKind) -> tuple[Finding
     """
     found = [_forbids(one, kind) for one in coordinator.noticed() if one.code != "CAPTURE_BEHIND"]
     if behind := coordinator.capture.behind():
-        found.append(FindingView("CAPTURE_BEHIND", "error" if kind == "switchover" else "warning", behind, str(coordinator.flow)))
+        found.append(FindingView("CAPTURE_BEHIND", "error" if kind in PLANNED else "warning", behind, str(coordinator.flow)))
     return tuple(found)
 
 
@@ -751,13 +762,18 @@ def _over_rto(coordinator: Coordinator) -> Iterator[FindingView]:
     for last in estate.store.executions()[-1:]:
         view = _listed(coordinator, last)
         took_s = (view.ended_at_ms - view.started_at_ms) / 1000
-        if estate.unit.rto_s is not None and view.kind != "fence" and view.status == "succeeded" and took_s > estate.unit.rto_s:
+        if (
+            estate.unit.rto_s is not None
+            and view.kind not in ("fence", "failback")
+            and view.status == "succeeded"
+            and took_s > estate.unit.rto_s
+        ):
             message = f"the last {view.kind}, to {view.target}, took {took_s:.1f} s; the objective rto_s is {estate.unit.rto_s:g}"
             yield FindingView("RTO_EXCEEDED", "warning", message, last)
 
 
 def _forbids(finding: FindingView, kind: MoveKind) -> FindingView:
-    return msgspec.structs.replace(finding, severity="error") if finding.code in FORBID_PLANNED and kind == "switchover" else finding
+    return msgspec.structs.replace(finding, severity="error") if finding.code in FORBID_PLANNED and kind in PLANNED else finding
 
 
 # ---------------------------------------------------------------- views of executions

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from mrc.agent import blocking, fencing, flowing, routing
+from mrc.agent import blocking, failback, fencing, flowing, routing
 from mrc.agent.estate import Estate
 from mrc.agent.leadership import leader_path
 from mrc.core.errors import InvariantViolation, MrcError
@@ -57,6 +57,9 @@ class Positions(Protocol):
 
     def obstacles(self) -> list[FindingView]:
         """Return what was noticed that forbids a planned move."""
+
+    def source_topic_ids(self) -> dict[str, str]:
+        """Return the ids of the source's topics as last seen; absent where nobody knows."""
 
     def last_mirrored(self) -> dict[TopicPartition, int]:
         """Return, per source partition, the offset of the last record known to be mirrored; absent where none is known."""
@@ -184,7 +187,7 @@ def _preflight(work: Work) -> dict[str, str]:
     found = [f for f in against if f.severity == "error"]
     if found:
         raise MrcError("PLAN_REFUSED", spelt(found))
-    if work.plan.kind == "switchover":
+    if work.plan.kind == "switchover":  # a failback looks when its flow runs: see settle-old-log
         if obstacles := work.positions.obstacles():
             raise MrcError("PLAN_REFUSED", spelt(obstacles))
         # Whatever is unread when the fence stands is read inside the write block.
@@ -456,7 +459,7 @@ def _list_own(work: Work) -> None:
         # A target that is failed back to so soon that its own tails were not listed yet: they are no copies of the source's records.
         flowing.list_divergence(work.estate, work.lead, work.positions.sights.target)
     except MrcError as error:
-        if error.retryable or work.plan.kind == "switchover":
+        if error.retryable or work.plan.planned:
             raise
         # Its log came back shorter than its mirror. That stays in its own entry, and must not keep the last region from being opened.
 
@@ -464,8 +467,10 @@ def _list_own(work: Work) -> None:
 def _write_ledger(work: Work) -> None:
     mirrored = work.positions.last_mirrored()  # first: a flow that goes on may copy more meanwhile
     mirrors = work.mirrors()
-    ends = work.estate.clusters[work.plan.target].ends(list(mirrors.values()), "read_uncommitted")
+    target, sight = work.estate.clusters[work.plan.target], work.positions.sights.target
+    ends = target.ends(list(mirrors.values()), "read_uncommitted")
     last = _last_mirrored(work, list(mirrors.values()), ends)
+    own_ends = _own_ends(work, target.starts(list(mirrors.values())), last)
     tails = []
     for tp, mirror in mirrors.items():
         seen = last[mirror]
@@ -477,6 +482,7 @@ def _write_ledger(work: Work) -> None:
                 last_source=mirrored.get(tp, -1),
                 last_fingerprint=seen.fingerprint if seen else 0,
                 last_timestamp_ms=seen.timestamp_ms if seen else 0,
+                window=flowing.last_row(mirror, target, sight, seen, own_ends[mirror]) if seen else (),
             )
         )
     ledger = Ledger(
@@ -487,9 +493,23 @@ def _write_ledger(work: Work) -> None:
         at_ms=work.plan.made_at_ms,
         state="open",
         tails=tuple(tails),
+        topic_ids=work.positions.source_topic_ids(),
     )
     version = next((v for one, v in work.estate.store.ledgers() if one.id == ledger.id), None)
     work.estate.store.put_ledger(work.lead, ledger, version)
+
+
+def _own_ends(
+    work: Work, starts: Mapping[TopicPartition, Offset], last: Mapping[TopicPartition, Seen | None]
+) -> dict[TopicPartition, Offset]:
+    """Return where the target's last own tail before the mirror's last record ends, at least the log's start."""
+    found = dict(starts)
+    for ledger, _ in work.estate.store.ledgers():
+        for tail in ledger.tails if (ledger.region, ledger.state) == (work.plan.target, "listed") else ():
+            tp = TopicPartition(tail.topic, tail.partition)
+            if (seen := last.get(tp)) is not None and tail.end <= seen.offset:
+                found[tp] = Offset(max(found[tp], tail.end))
+    return found
 
 
 def _last_mirrored(work: Work, tps: list[TopicPartition], ends: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Seen | None]:
@@ -552,8 +572,8 @@ def _forget_ends(work: Work) -> str:
 
 def _close_source(work: Work) -> dict[str, str]:
     opened, draining, closed, _ = _records(work.plan)
-    _set_record(work, (draining,) if work.plan.kind == "switchover" else (opened, draining, _never_opened(work.plan)), closed)
-    if work.plan.kind == "switchover":
+    _set_record(work, (draining,) if work.plan.planned else (opened, draining, _never_opened(work.plan)), closed)
+    if work.plan.planned:
         _reconcile_fence(work, work.plan.source)
     return {}
 
@@ -610,7 +630,7 @@ def _wanted_positions(work: Work) -> dict[GroupId, dict[TopicPartition, Position
     target = work.estate.clusters[work.plan.target]
     tps = work.estate.read_partitions(work.plan.target)
     starts, ends = target.starts(tps), target.ends(tps, "read_uncommitted")
-    planned = work.plan.kind == "switchover"
+    planned = work.plan.planned
     translated = work.positions.final_positions(source_alive=planned, deadline_s=work.deadline_s)
     if planned and (obstacles := work.positions.obstacles()):
         raise MrcError("NOT_VERIFIED", spelt(obstacles), where=str(work.forward))
@@ -642,7 +662,7 @@ def _positions_moved(work: Work) -> str:
         wrong = [str(tp) for tp, position in positions.items() if found[group].get(tp) != position]
         if wrong:
             raise MrcError("NOT_VERIFIED", f"group {group} has other positions on {', '.join(wrong)}", where=str(work.plan.target))
-    if work.plan.kind == "switchover":
+    if work.plan.planned:
         _require_nothing_new(work)
     return f"{sum(map(len, wanted.values()))} positions of {len(wanted)} groups read back, hash {_hash(wanted)}"
 
@@ -656,7 +676,7 @@ def _open_target(work: Work) -> dict[str, str]:
     blocked = fence.blocks_writers(estate.unit, bindings - ours)
     if blocked:
         raise MrcError("NOT_VERIFIED", f"ACLs would refuse {', '.join(blocked)} in {region}", where=str(region))
-    if work.plan.kind == "switchover":
+    if work.plan.planned:
         _require_nothing_new(work)
     if "blocked" in work.facts and _same(work.estate.require_record()[0], closed):
         _record_ends(work)  # anew: a broker that learnt of the block late may have let the flow write meanwhile
@@ -919,4 +939,10 @@ STEPS: Mapping[str, Step] = {
     "wait-for": Step(_nothing, _waited_for),
     "pause": Step(_pause, _paused),
     "notify": Step(_notify, _notified),
+    "await-region": Step(_nothing, failback.region_back),
+    "list-divergence": Step(failback.list_tails, failback.tails_listed),
+    "export-divergence": Step(failback.export, failback.exported),
+    "resolve-divergence": Step(failback.resolve, failback.resolved),
+    "account-divergence": Step(failback.account, failback.accounted),
+    "settle-old-log": Step(failback.settle, failback.settled, failback.finish),
 }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mrc.config import Settings
-    from mrc.core.views import CheckpointView, DivergenceView, EntryView, ExecutionView, FindingView, PlanView, StepView
+    from mrc.core.views import CheckpointView, EntryView, ExecutionView, FindingView, PlanView, StepView
 
 FOLLOW_S = 3600.0
 POSITIONS_MAX = 200
@@ -144,7 +144,7 @@ _RESTARTED = click.option(
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["switchover", "failover", "fence"]))
+@click.argument("kind", type=click.Choice(["switchover", "failover", "fence", "failback"]))
 @click.argument("region", required=False)
 @click.option("--attest-dead", is_flag=True, help="Plan as if a person had attested that the other region is dead.")
 @click.option("--allow-data-loss", is_flag=True, help="Plan a failover in the place of the move that is running.")
@@ -345,6 +345,30 @@ def switchover(
     """
     return _move(
         ctx, "switchover", region, attested=False, yes=yes, wait=wait, reason=reason, token=token, restarted=attest_producers_restarted
+    )
+
+
+@click.command()
+@click.argument("region")
+@_YES
+@_WAIT
+@_REASON
+@_TOKEN
+@_RESTARTED
+@click.pass_context
+def failback(
+    ctx: click.Context, region: str, yes: bool, wait: bool, reason: str, token: str | None, attest_producers_restarted: bool
+) -> int:
+    """Go home to REGION after a failover: recover what only REGION has, account for it, then switch over.
+
+    It may be begun while REGION is still on its way back. Exit code 4 where it goes on without the command.
+
+    \b
+    Examples:
+      mrc failback east --reason "east is back"
+    """
+    return _move(
+        ctx, "failback", region, attested=False, yes=yes, wait=wait, reason=reason, token=token, restarted=attest_producers_restarted
     )
 
 
@@ -602,43 +626,3 @@ def skip(ctx: click.Context, execution: str | None, reason: str) -> None:
       mrc skip --reason "the load balancer was changed by hand"
     """
     _ask(ctx, "Skip", execution, reason)
-
-
-@click.group()
-def divergence() -> None:
-    """Records that one region has and the other will never get by replication."""
-
-
-@divergence.command()
-@click.pass_context
-def show(ctx: click.Context) -> None:
-    """Show the divergence ledger: per failover and partition, which offsets stayed behind.
-
-    \b
-    Examples:
-      mrc divergence show -o json
-    """
-    from mrc.control.client import Client
-
-    call = invocation(ctx)
-    settings = call.settings()
-    with Client(settings) as client:
-        found = client.ask_any("ListDivergence", replication_group=call.group(settings).name)
-    emit(ctx, found, table=_divergence_table)
-
-
-def _divergence_table(found: tuple[DivergenceView, ...]) -> RenderableType:
-    rows = [
-        (
-            d.execution,
-            d.region,
-            d.state,
-            f"{r.topic}-{r.partition}",
-            r.begin,
-            r.end if r.end >= 0 else "?",
-            r.records if r.records >= 0 else "?",
-        )
-        for d in found
-        for r in d.ranges
-    ]
-    return grid(("failover", "region", "state", "partition", ">begin", ">end", ">records"), rows)

@@ -107,6 +107,7 @@ def _replication_group(key: Key, group: ReplicationGroup, settings: Settings) ->
         elif probe in group.principals.replicators:
             yield (*key, "probe", "username"), f"{probe} is the replicator too: no fence would refuse it, and so it could prove none"
     yield from _self_fence(key, group, settings)
+    yield from _divergence((*key, "divergence"), group)
     if group.routing is not None:
         regions = tuple(dict.fromkeys(end for flow in group.flows for end in (flow.source, flow.target)))
         yield from routing.findings((*key, "routing"), group.routing, regions)
@@ -137,6 +138,18 @@ def _ends(key: Key, flow: FlowSettings, settings: Settings) -> Iterator[Finding]
             yield (*key, end), f"there is no region {name}{did_you_mean(name, settings.regions)}; allowed: {allowed}"
     if flow.source == flow.target:
         yield (*key, "target"), "source and target are the same region"
+
+
+def _divergence(key: Key, group: ReplicationGroup) -> Iterator[Finding]:
+    wanted = group.divergence
+    for at, policy in ((("resolve",), wanted.resolve), *((("topics", name), one) for name, one in wanted.topics.items())):
+        if policy == "conflict_rules":
+            yield (*key, *at), "conflict_rules is not available: this version has no conflict rules; allowed: quarantine, append, untouched"
+    for name in wanted.topics:
+        if name not in group.topics:
+            yield (*key, "topics", name), f"{name} is no topic of {group.name}{did_you_mean(name, group.topics)}"
+    if wanted.old_log not in ("keep", "recreate"):
+        yield (*key, "old_log"), f"{wanted.old_log} is not available in this version; allowed: keep, recreate"
 
 
 def _self_fence(key: Key, group: ReplicationGroup, settings: Settings) -> Iterator[Finding]:

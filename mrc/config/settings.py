@@ -16,6 +16,7 @@ from mrc.config.routing import RoutingSettings as RoutingSettings
 from mrc.config.secret import Secret as Secret
 from mrc.config.secret import read_secret
 from mrc.core.errors import MrcError
+from mrc.core.failover.divergence import OldLogPolicy, ResolvePolicy
 from mrc.core.model import Flow, Policy, Region, Written
 from mrc.ports import CALL_DEADLINE_S, LEASE_SHARE, RENEW_EVERY_S
 
@@ -186,6 +187,23 @@ class Objectives(Written, frozen=True):
     rto_s: Annotated[float, Meta(gt=0)] = 15.0
 
 
+class DivergenceSettings(Written, frozen=True):
+    """What becomes, at a failback, of records that a failover left behind in the old region.
+
+    Attributes:
+        resolve: what to do with them once they are exported: leave them in the recovered topic, write all of them again, or those whose
+            key was not written since.
+        topics: the same for single topics.
+        old_log: what to do with the log that they lie in: leave it, or make the topics anew and copy them again.
+        records_per_second: how fast they are exported and written again.
+    """
+
+    resolve: ResolvePolicy = "quarantine"
+    topics: dict[TopicName, ResolvePolicy] = {}
+    old_log: OldLogPolicy = "keep"
+    records_per_second: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
+
+
 class ReplicationGroup(Written, frozen=True):
     """The topics and consumer groups that move together.
 
@@ -205,6 +223,7 @@ class ReplicationGroup(Written, frozen=True):
         routing: how clients are redirected, beside the active-region record.
         on_quorum_loss: whether agents refuse writes in their open region when they hear no ZooKeeper majority.
         self_fence_after_s: for how long they must have heard none; longer than the session time-out.
+        divergence: what becomes of records that a failover leaves behind.
     """
 
     name: Name
@@ -222,6 +241,7 @@ class ReplicationGroup(Written, frozen=True):
     live_sync: tuple[NonEmpty, ...] = ("*",)
     on_quorum_loss: Literal["keep", "fence"] = "keep"
     self_fence_after_s: Annotated[float, Meta(gt=0, le=3600)] = 15.0
+    divergence: DivergenceSettings = DivergenceSettings()
 
 
 class TlsSettings(Written, frozen=True):

@@ -30,6 +30,8 @@ from mrc.core.views import (
     GroupOffsetView,
     OffsetDiffView,
     PlanView,
+    RecoveryProgressView,
+    RecoveryView,
     StatusView,
     TranslatedView,
     TranslationView,
@@ -186,6 +188,19 @@ METHODS: dict[str, Method] = {
         pb.ListDivergenceResponse,
         tuple[DivergenceView, ...],
         lambda s, r, _a: s.divergence(r.replication_group),
+    ),
+    "RecoverDivergence": Method(
+        pb.RecoverDivergenceRequest,
+        pb.RecoverDivergenceResponse,
+        RecoveryProgressView,
+        lambda s, r, _a: s.recover(r.replication_group, r.execution_id, r.doing),
+        streams=True,
+    ),
+    "DivergenceStatus": Method(
+        pb.DivergenceStatusRequest,
+        pb.DivergenceStatusResponse,
+        tuple[RecoveryView, ...],
+        lambda s, r, _a: s.recoveries(r.replication_group),
     ),
 }
 """Name -> method."""

@@ -25,6 +25,8 @@ from mrc.core.views import (
     GroupOffsetView,
     OffsetDiffView,
     PlanView,
+    RecoveryProgressView,
+    RecoveryView,
     StatusView,
     TranslatedView,
     TranslationView,
@@ -143,3 +145,12 @@ class Service(Protocol):
 
     def divergence(self, rg: str) -> tuple[DivergenceView, ...]:
         """Return what failovers have left behind, oldest first."""
+
+    def recover(self, rg: str, execution: str, doing: str) -> Iterator[RecoveryProgressView]:
+        """Export or resolve what a failover left behind, and yield how far that has come.
+
+        The server drops the iterator between two views when its client is gone; another call goes on.
+        """
+
+    def recoveries(self, rg: str) -> tuple[RecoveryView, ...]:
+        """Return what has become of divergent records so far, oldest failover first."""

@@ -99,6 +99,26 @@ CODES: dict[str, Code] = {
         "A failover needs a person's word that the source region is dead.",
         "Say so with --attest-dead after you made sure of it; with `on_quorum_loss: fence` it is enough that nobody leads there for long.",
     ),
+    "DIVERGENCE_OPEN": Code(
+        "usage",
+        "What the failover left behind is not listed yet.",
+        "Let the old region return; `mrc divergence show` says when it is listed, the log of its leading agent why it is not.",
+    ),
+    "NOTHING_DIVERGES": Code(
+        "usage",
+        "Under the default replication policy a failover leaves nothing behind that has to be recovered: it comes late.",
+        "Go home with `mrc switchover`; `mrc divergence show` says what is still to be copied.",
+    ),
+    "NOT_EXPORTED": Code(
+        "usage",
+        "Divergent records have not been exported to the end.",
+        "`mrc divergence export`, then resolve them.",
+    ),
+    "POLICY_NOT_AVAILABLE": Code(
+        "usage",
+        "The policy for divergent records is not one that this version carries out.",
+        "Choose another one in `divergence` of the configuration; docs/failback.md says what each does.",
+    ),
     "SKIP_REFUSED": Code(
         "usage",
         "The step cannot be skipped: it does not wait, or the move cannot do without it.",
@@ -165,6 +185,26 @@ CODES: dict[str, Code] = {
         "See the message for the field and its allowed values.",
     ),
     # the world failed
+    "LOG_SHORTER": Code(
+        "world",
+        "A region has come back without records that its mirror holds.",
+        "Restore its disks, or take what it alone has by hand and rebuild the region: docs/failback.md.",
+    ),
+    "TOPIC_RECREATED": Code(
+        "world",
+        "A topic of a returned region is not the one that was mirrored.",
+        "Restore its disks, or take what it alone has by hand and rebuild the region: docs/failback.md.",
+    ),
+    "RECOVERED_COPIED": Code(
+        "world",
+        "MirrorMaker would copy the recovered topics to the other region.",
+        "Name the replicated topics in the connector's `topics`, or exclude `mrc\\.recovered\\..*`.",
+    ),
+    "SUMS_DIFFER": Code(
+        "world",
+        "What became of divergent records does not add up; the failback stops.",
+        "The message names the partitions; look at mrc.recovered.TOPIC and at the topic before anything else is done.",
+    ),
     "CLUSTER_UNREACHABLE": Code(
         "world",
         "A Kafka cluster did not answer in time.",

@@ -68,6 +68,19 @@ class FlowStatus(Value, frozen=True):
 ProbeAnswer = Literal["refused", "writable", "unverifiable"]
 
 
+class Recovery(Value, frozen=True):
+    """What becomes of divergent records; see `mrc.config.settings.DivergenceSettings`."""
+
+    resolve: str = "quarantine"
+    topics: Mapping[str, str] = {}
+    old_log: str = "keep"
+    records_per_second: int = 5_000
+
+    def policy(self, topic: str) -> str:
+        """Return how a topic's divergent records are resolved."""
+        return self.topics.get(topic, self.resolve)
+
+
 class Unit(Value, frozen=True):
     """A replication group as the core needs it.
 
@@ -80,6 +93,7 @@ class Unit(Value, frozen=True):
         live_sync: patterns of groups whose positions are kept committed in the standby.
         rpo_s: seconds of records that a failover may lose; None: nobody has said.
         rto_s: seconds that a move may take.
+        recovery: what becomes of divergent records.
         self_fence_after_s: seconds without a ZooKeeper majority after which agents refuse writes in their open region; None: never.
         carries_producers: something redirects clients that may carry a running idempotent producer to the other cluster.
     """
@@ -99,6 +113,7 @@ class Unit(Value, frozen=True):
     rpo_s: float | None = None
     rto_s: float | None = None
     self_fence_after_s: float | None = None
+    recovery: Recovery = Recovery()
     carries_producers: bool = False
     replicators: tuple[str, ...] = ()
 

@@ -486,7 +486,10 @@ class DivergenceRangeView(Value, frozen=True):
 
 
 class DivergenceView(Value, frozen=True):
-    """What one failover left behind. ``state`` is ``open`` (region not back), ``listed``, ``late`` or ``copied`` (exact)."""
+    """What one failover left behind.
+
+    ``state``: ``open`` (region not back), ``listed``, ``late`` or ``copied`` (exact), ``renewed`` (its log was made anew).
+    """
 
     id: str
     region: str
@@ -494,6 +497,44 @@ class DivergenceView(Value, frozen=True):
     state: str
     at_ms: int
     ranges: tuple[DivergenceRangeView, ...]
+
+
+class RecoveryProgressView(Value, frozen=True):
+    """How far a recovery has come; ``doing`` is ``export`` or ``resolve``."""
+
+    execution: str
+    doing: str
+    done: int
+    total: int
+
+
+class RecoveryPartitionView(Value, frozen=True):
+    """What has become of one partition's divergent records.
+
+    Attributes:
+        policy: by which its topic is, or will be, resolved.
+        overtaken: of the emitted, those whose key was written again after the stated offset; 0 until it is accounted for.
+    """
+
+    topic: str
+    partition: int
+    policy: str
+    divergent: int
+    exported: int
+    emitted: int
+    superseded: int
+    quarantined: int
+    overtaken: int
+
+
+class RecoveryView(Value, frozen=True):
+    """What has become of what one failover left behind. ``accounted``: every record has one fate, counted from the logs."""
+
+    execution: str
+    region: str
+    state: str
+    accounted: bool
+    partitions: tuple[RecoveryPartitionView, ...]
 
 
 class VersionView(Value, frozen=True):

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import msgspec
 
+from mrc.config import load
 from mrc.core.errors import MrcError
+from mrc.sandbox.explained import explain, read_copies
 from mrc.sandbox.judge import LIMITS, Limits, Move, Verdict
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
@@ -84,7 +86,7 @@ class Demo:
         self.sandbox.start_agents("east")
         self._until_ready("east")
         self._flow_for(TRAFFIC_S)
-        self._move("switchover", "west", "east")
+        self._move("failback", "west", "east")
         self._flow_for(TRAFFIC_S)
 
         self._say("the producer ends, the groups finish")
@@ -92,6 +94,7 @@ class Demo:
         drained = self.traffic.drain(READY_S)
         verdict = self.traffic.judge(self._moves, drained=drained, limits=self._limits)
         self._hold_to_the_ledger(verdict)
+        self._hold_to_the_fates(verdict)
         self._write_pages()
         return verdict
 
@@ -172,6 +175,19 @@ class Demo:
         for one in json.loads(self.mrc("offsets", "list")):
             found.setdefault(one["group"], {})[f"{one['topic']}-{one['partition']}"] = one["source_offset"]
         return found
+
+    def _hold_to_the_fates(self, verdict: Verdict) -> None:
+        """Every event that was acknowledged before the way home is in west's log, or stands in quarantine there, once."""
+        home_at_s = self._moves[-1].accepted_at_ms / 1000
+        acked = [ack for ack in self.traffic.logs().acked if ack.at_s < home_at_s]
+        topics = load(self.sandbox.config_path).replication_groups[0].topics
+        found = explain(acked, read_copies(self.sandbox.client_config("west", "admin"), topics), {}, failed_over_to="west")
+        self._say(f"{found.divergent} events stayed behind: {found.quarantined} in quarantine, {len(found.unexplained)} unexplained")
+        if not found.ok:
+            verdict.ok = False
+            verdict.reasons.append(
+                f"{len(found.unexplained)} acknowledged events are unexplained: {next(iter(found.unexplained.values()), '')}"
+            )
 
     def _hold_to_the_ledger(self, verdict: Verdict) -> None:
         """The tail that the logs show and the one that mrc lists must be the same, partition by partition."""

@@ -219,6 +219,9 @@ def _grants(layout: Layout, region: str) -> Iterator[Grant]:
     yield "mrc", cluster, "kafka-cluster", False, (does.ALTER, does.DESCRIBE, does.DESCRIBE_CONFIGS, does.CREATE)
     yield "mrc", topic, "*", False, (does.READ, does.DESCRIBE, does.DESCRIBE_CONFIGS, does.ALTER_CONFIGS)
     yield "mrc", topic, "mrc.", True, (does.ALL,)
+    for name in places.TOPICS:  # for a failback that re-emits records, or makes the old region's topics anew
+        yield "mrc", topic, name, False, (does.WRITE, does.DELETE)
+    yield "mrc", transaction, "mrc.recovery.", True, (does.WRITE, does.DESCRIBE)
     yield "mrc", group, "*", False, (does.READ, does.DESCRIBE)
     yield "mrc", transaction, "*", False, (does.DESCRIBE,)
     yield "mrc", transaction, "mrc.", True, (does.WRITE, does.DESCRIBE)

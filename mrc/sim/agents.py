@@ -40,6 +40,7 @@ def unit(world: World) -> Unit:
         probe="User:probe",
         connectors={flow: connector(flow) for flow in world.flows},
         self_fence_after_s=world.self_fence_after_s,
+        recovery=world.recovery,
         carries_producers=world.carries_producers,
     )
 

@@ -5,6 +5,7 @@ What mrc wrote (the record, journals, ledgers) they read as JSON. Each promise h
 - ``TWO_OPEN``: two regions were open in one epoch, or an epoch fell or was passed over;
 - ``LATE_ACK``: in a planned move the source acknowledged a record after the target's first acknowledgement;
 - ``LOST``: an acknowledged record is neither in the active region nor in a ledger;
+- ``UNEXPLAINED``: a record of which mrc says that it is accounted for is not exported once with one fate, or its fate is not true;
 - ``SKIPPED``: a group has not processed a record that the active region has;
 - ``STUCK``: an execution neither ended nor says what it waits for;
 - ``NOT_AS_RECORDED``: at rest a fence, a flow or the mirror is not what the record wants;
@@ -24,6 +25,7 @@ from typing import Any
 import msgspec
 
 from mrc.core.model import Flow, GroupId, Region, TopicPartition
+from mrc.sim.cluster import FakeCluster
 from mrc.sim.log import PartitionLog
 from mrc.sim.workload import Ack, Consumer, Observed
 from mrc.sim.world import CONSUMER, PROBE, PRODUCER, World, connector, other
@@ -112,8 +114,12 @@ class Evidence:
         """Return the divergence ledger."""
         return [self.json(path) for path in self.below(f"{_ROOT}/ledger")]
 
-    def reported(self, region: Region, tp: TopicPartition, offset: int) -> bool:
-        """Whether a ledger says of a record of a region that the other one lacks it; under the default policy it comes late."""
+    def reported(self, region: Region, tp: TopicPartition, offset: int, *, once: bool = False) -> bool:
+        """Whether a ledger says of a record of a region that the other one lacks it; under the default policy it comes late.
+
+        Args:
+            once: also where its log was made anew since.
+        """
         if self.world.policy == "default":
             # Where MirrorMaker finds a log that was cut and has grown past its position again, it knows nothing of what lies before.
             return region in self.truncated and any((one["region"], one["state"]) == (region, "open") for one in self.ledgers())
@@ -121,7 +127,9 @@ class Evidence:
             if ledger["region"] == region:
                 for tail in ledger["tails"]:
                     if (tail["topic"], tail["partition"]) == (tp.topic, tp.partition):
-                        if ledger["state"] == "listed":
+                        if ledger["state"] == "renewed" and not once:
+                            found = False  # that log is gone, and what has this offset now is another record
+                        elif ledger["state"] != "open":
                             found = tail["begin"] <= offset < tail["end"]
                         else:
                             # Where a region came back shorter than its mirror, what both hold is left to a person.
@@ -176,7 +184,7 @@ def _late(evidence: Evidence) -> Iterator[Violation]:
     for index in range(1, len(opens)):
         before, after = opens[index - 1], opens[index]
         until = opens[index + 1].order if index + 1 < len(opens) else float("inf")
-        if before.region == after.region or _kind(evidence, after.execution) != "switchover":
+        if before.region == after.region or _kind(evidence, after.execution) not in ("switchover", "failback"):
             continue
         first = next((a.order for a in evidence.observed.acks if a.region == after.region and a.order > after.order), None)
         if first is None:
@@ -259,20 +267,79 @@ def at_rest(evidence: Evidence, consumers: list[Consumer], at_s: float) -> list[
         return []
     present = {tp: values(_log(evidence.world, active, tp)) for tp in evidence.world.read_tps(active)}
     all_present = {value for found in present.values() for value in found}
-    found = [*_lost(evidence, all_present), *_skipped(evidence, active, consumers), *_as_recorded(evidence, active), *_archives(evidence)]
-    found += _looped(evidence.world)
+    found = [
+        *_lost(evidence, all_present),
+        *_unexplained(evidence),
+        *_skipped(evidence, active, consumers),
+        *_as_recorded(evidence, active),
+        *_archives(evidence),
+        *_looped(evidence.world),
+    ]
     return [msgspec.structs.replace(one, at_s=at_s) for one in found]
 
 
 def _lost(evidence: Evidence, present: set[bytes]) -> Iterator[Violation]:
     gone = present | evidence.trimmed | evidence.destroyed
-    lost = [a for a in evidence.observed.acks if a.value not in gone and not evidence.reported(a.region, a.tp, a.offset)]
+    lost = [a for a in evidence.observed.acks if a.value not in gone and not evidence.reported(a.region, a.tp, a.offset, once=True)]
     if lost := [a for a in lost if not evidence.in_hole(a)]:
         yield Violation(
             "LOST",
             f"{len(lost)} acknowledged: " + some([f"{a.value.decode()} ({a.region} {a.tp}@{a.offset}, {a.at_s:.2f} s)" for a in lost]),
             0.0,
         )
+
+
+def _unexplained(evidence: Evidence) -> Iterator[Violation]:
+    """Judge what mrc says of divergent records by the logs: what was acknowledged, what was exported, what stands in the topic again."""
+    for ledger in evidence.ledgers():
+        if not ledger.get("accounts"):
+            continue
+        there = evidence.world.clusters[Region(ledger["target"])]
+        fates = _fates(there, ledger["id"])
+        exported, again = _recovered(there, "mrc.recovered.", ledger["id"]), _recovered(there, "", ledger["id"])
+        wrong = []
+        for tail in ledger["tails"]:
+            tp = TopicPartition(tail["topic"], tail["partition"])
+            for ack in evidence.observed.acks:
+                if (ack.region, ack.tp) != (ledger["region"], tp) or not tail["begin"] <= ack.offset < tail["end"]:
+                    continue
+                place = (tp.topic, tp.partition, ack.offset)
+                copies, fate, written = exported.get(place, []), fates.get(place, {}), again.get(place, [])
+                if ack.value in evidence.destroyed or (ack.value in evidence.trimmed and not copies):
+                    continue
+                if copies != [ack.value] or not fate or written != ([ack.value] if fate["fate"] == "emitted" else []):
+                    wrong.append(
+                        f"{ack.value.decode()} ({tp}@{ack.offset}): exported {len(copies)} times, {fate}, written {len(written)} times"
+                    )
+        if wrong:
+            yield Violation("UNEXPLAINED", f"{ledger['id']}: {len(wrong)}: {some(wrong)}", 0.0)
+
+
+def _fates(cluster: FakeCluster, ledger: str) -> dict[tuple[str, int, int], dict[str, Any]]:
+    found: dict[tuple[str, int, int], dict[str, Any]] = {}
+    for entry in cluster.contents["mrc.divergence.internal"].logs[0].visible(0, 1 << 62):
+        record = entry.record
+        if record is not None and record.key is not None and record.value is not None:
+            key = msgspec.json.decode(record.key)
+            if key[:2] == ["fate", ledger]:
+                found[key[2], key[3], key[4]] = msgspec.json.decode(record.value)
+    return found
+
+
+def _recovered(cluster: FakeCluster, prefix: str, ledger: str) -> dict[tuple[str, int, int], list[bytes]]:
+    """Return the values of the records that say that they were recovered, by where they came from, in topics with a prefix, or in none."""
+    found: dict[tuple[str, int, int], list[bytes]] = {}
+    for name, topic in cluster.contents.items():
+        if name.startswith("mrc.") != bool(prefix) or not name.startswith(prefix):
+            continue
+        for log in topic.logs:
+            for entry in log.visible(log.start, log.end):
+                said = [value for header, value in (entry.record.headers if entry.record else ()) if header == "mrc-recovered" and value]
+                origin = msgspec.json.decode(said[-1]) if said else {}
+                if origin.get("failover") == ledger and entry.record is not None:
+                    place = (origin["topic"], origin["partition"], origin["offset"])
+                    found.setdefault(place, []).append(entry.record.value or b"")
+    return found
 
 
 def _skipped(evidence: Evidence, active: Region, consumers: list[Consumer]) -> Iterator[Violation]:

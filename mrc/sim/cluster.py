@@ -11,6 +11,7 @@ from mrc.core.model import Record as Whole
 from mrc.ports import COMMITTED, Binding, Commit, GroupInfo, Isolation, Position, ProbeAnswer, Sight, TopicInfo
 from mrc.sim.authorizer import Authorizer
 from mrc.sim.clock import FakeClock
+from mrc.sim.emitter import FakeEmitter, Holder
 from mrc.sim.kills import one_by_one
 from mrc.sim.log import Headers, PartitionLog, Record
 from mrc.sim.reader import FakeCommits, FakeReader
@@ -60,6 +61,7 @@ class FakeCluster:
         contents: topics by name.
         members_of: consumer groups by id.
         others: protocols of other groups by id.
+        emitters: the newest of each name.
         late_s: by broker, how long ACLs changed from now on take to be in force there; brokers that are not named have them at once.
             The broker of a partition is its number modulo `BROKERS`.
     """
@@ -77,6 +79,7 @@ class FakeCluster:
         self.committed: list[Commit] = []
         self.late_s: dict[int, float] = {}
         self._before: list[tuple[dict[int, float], frozenset[Binding]]] = []
+        self.emitters: dict[str, Holder] = {}
         self._made = 0
         self._transactions = 0
 
@@ -195,11 +198,33 @@ class FakeCluster:
         log = self.log(tp)
         return tuple(entry.whole() for entry in itertools.islice(log.visible(begin, log.end, sight.isolation), limit))
 
-    def ensure_topic(self, name: str, *, compacted: bool) -> None:
+    def ensure_topic(self, name: str, *, compacted: bool, partitions: int = 1) -> None:
         """See `Cluster.ensure_topic`."""
         self._reach()
         if name not in self.contents:
-            self.make_topic(name, 1, {"cleanup.policy": "compact"} if compacted else {})
+            self.make_topic(name, partitions, {"cleanup.policy": "compact"} if compacted else {"retention.ms": "-1"})
+
+    def make_topic_like(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
+        """See `Cluster.make_topic_like`."""
+        self._reach()
+        if name not in self.contents:
+            self.make_topic(name, partitions, config)
+
+    def delete_topic(self, name: str) -> None:
+        """See `Cluster.delete_topic`; as in Kafka the groups lose their positions on it."""
+        self._reach()
+        if self.contents.pop(name, None) is None:
+            return
+        for group, one in self.members_of.items():
+            gone = [tp for tp in one.positions if tp.topic == name]
+            for tp in gone:
+                del one.positions[tp]
+            self.committed += [Commit(group, tp, None) for tp in gone]
+
+    def emitter(self, name: str) -> FakeEmitter:
+        """See `Cluster.emitter`."""
+        self._reach()
+        return FakeEmitter(self, name)
 
     def topic_names(self) -> list[str]:
         """See `Cluster.topic_names`."""
@@ -243,7 +268,16 @@ class FakeCluster:
         self._reach()
         if not self._exists(tp):
             raise self._error("UNKNOWN_TOPIC", f"there is no {tp}")
+        self._break_off_late()
         return self.contents[tp.topic].logs[tp.partition]
+
+    def _break_off_late(self) -> None:
+        """End the transactions of emitters that have had their time, whoever has died with them."""
+        now_s = self.clock.monotonic_s()
+        for name, holder in self.emitters.items():
+            if holder.transaction and holder.until_s <= now_s:
+                self.emitters[name] = Holder(holder.number + 1)
+                self.finish(holder.transaction, commit=False)
 
     def produce(
         self,

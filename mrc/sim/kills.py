@@ -17,6 +17,10 @@ ACTS = frozenset(
         "create_ephemeral",
         "ensure_topic",
         "append",
+        "make_topic_like",
+        "delete_topic",
+        "emitter",
+        "send",
         "add_bindings",
         "remove_bindings",
         "commit_positions",
@@ -29,7 +33,6 @@ ACTS = frozenset(
         "delete",
         "remove_topics",
         "run",
-        "send",
     }
 )
 """Methods of ports that change something outside; all others only read."""
@@ -105,4 +108,6 @@ class _Watched:
             return lambda positions: one_by_one(self.commit_positions, positions)
         if name not in ACTS:
             return found
+        if name == "emitter":
+            return lambda name_: self._switch.watch(self._switch.act(name, found, (name_,), {}))
         return lambda *args, **kwargs: self._switch.act(name, found, args, kwargs)

@@ -168,7 +168,7 @@ def _gated(process: AgentProcess, method: Callable[..., Any], name: str, kind: s
         if link in process.cut:
             raise MrcError(_UNREACHABLE[kind], "no answer", where=str(where), retryable=True)
         result = method(*args, **kwargs)
-        if name in ("reader", "commits"):
+        if name in ("reader", "commits", "emitter"):
             return _Wired(process, result, kind, where)
         return result
 

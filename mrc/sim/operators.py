@@ -32,7 +32,7 @@ def _runbooks() -> Path:
     return installed if installed.is_dir() else package.parent / "runbooks"
 
 
-_BOOKS = {kind: load_runbook(_runbooks() / f"{kind}.yaml") for kind in ("switchover", "failover", "fence")}
+_BOOKS = {kind: load_runbook(_runbooks() / f"{kind}.yaml") for kind in ("switchover", "failover", "fence", "failback")}
 
 
 class Operators:
@@ -60,6 +60,8 @@ class Operators:
         ):
             self._simulation.trace("operator", f"no failover: {source} lives")
             return
+        if kind == "switchover" and self._left_behind(target) and self._rng.random() < 0.7:
+            kind = "failback"
         agent = self._simulation.leader(target)
         if agent is None:
             if tries:
@@ -78,6 +80,12 @@ class Operators:
                 self._simulation.trace("operator", f"{kind} to {target}: {error.code}")
 
         self._simulation.scheduler.after(0.0, start, agent.process)
+
+    def _left_behind(self, region: Region) -> bool:
+        """Whether something that a failover left behind in a region is not accounted for; what comes late is left to the flow."""
+        return self._simulation.world.policy == "identity" and any(
+            one["region"] == region and not one.get("accounts") for one in self._simulation.evidence.ledgers()
+        )
 
     def _start_move(self, agent: Incarnation, kind: MoveKind, source: Region, target: Region, *, attested: bool) -> str:
         coordinator = agent.sim.coordinator

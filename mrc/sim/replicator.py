@@ -26,6 +26,8 @@ class Connector:
         held: the same, ahead of ``stored`` by what is not flushed yet.
         tasks_until_s: when a stopped connector's tasks are gone, monotonic.
         trace: why its tasks failed; empty while they have not.
+        had_tasks, counted, unfenced: what an exactly-once worker knows of it: whether it has ever had tasks, whether they were counted,
+            and whether it was stopped since.
     """
 
     def __init__(self, source: FakeCluster, policy: Policy, state: str, config: Mapping[str, str]) -> None:
@@ -37,6 +39,8 @@ class Connector:
         self.held: dict[TopicPartition, Offset] = {}
         self.tasks_until_s = float("-inf")
         self.trace = ""
+        self.had_tasks = state == "RUNNING"
+        self.counted = self.unfenced = False
 
 
 class FakeReplicator:
@@ -126,6 +130,7 @@ class FakeReplicator:
     def stop(self, connector: str) -> None:
         """See `Replicator.stop`; tasks end `stop_takes_s` later and flush then."""
         found = self._find(connector)
+        found.unfenced = True
         if found.state != "STOPPED":
             found.state = "STOPPED"
             found.trace = ""
@@ -137,6 +142,7 @@ class FakeReplicator:
         if found.state != "RUNNING":
             self._flush(found)
             found.state = "RUNNING"
+            found.had_tasks = True
             found.trace = ""  # tasks that were ending may have failed meanwhile; these are new ones
             found.held = dict(found.stored)
 
@@ -154,6 +160,10 @@ class FakeReplicator:
             raise MrcError("CONNECT_REFUSED", "the connector is not stopped", where=connector)
         if any(position < 0 for position in positions.values()):
             raise MrcError("CONNECT_REFUSED", "a position is below 0", where=connector)
+        if self.exactly_once and found.counted and found.unfenced and not found.had_tasks:
+            found.had_tasks = True
+            raise MrcError("CONNECT_REFUSED", "it had never had tasks; it has now", where=connector, retryable=True)
+        found.counted, found.unfenced = True, False
         self._flush(found)
         found.stored |= {tp: position for tp, position in positions.items() if position > 0}
         for tp in (tp for tp, position in positions.items() if position == 0):

@@ -13,6 +13,7 @@ from functools import partial
 
 import msgspec
 
+from mrc.core.inventory import Recovery
 from mrc.core.model import ActiveRecord, Flow, GroupId, Region, decode
 from mrc.sim import checkers
 from mrc.sim.agents import REPLICATION_GROUP, write_first_record
@@ -89,12 +90,20 @@ class Simulation:
         self._hash = hashlib.sha256()
         self.rng = random.Random(f"world {seed}")
         self.scheduler = Scheduler()
+        policies = random.Random(f"recovery {seed}")
+        recovery = Recovery(
+            policies.choice(("quarantine", "append", "untouched")),
+            {},
+            policies.choice(("keep", "keep", "recreate")),
+            policies.choice((20, 5_000)),
+        )
         self.world = World(
             {"orders": 2, "payments": 1},
             policy="default" if seed % DEFAULT_POLICY_EVERY == DEFAULT_POLICY_EVERY - 1 else "identity",
             exactly_once=self.rng.random() < 0.5,
             clock=ScheduledClock(self.scheduler),
             self_fence_after_s=self_fence_after_s(seed),
+            recovery=recovery,
         )
         write_first_record(self.world)
         self.observed = Observed()

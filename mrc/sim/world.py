@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mrc.core.inventory import Recovery
 from mrc.core.model import Flow, GroupId, Policy, Region, TopicPartition, target_topic
 from mrc.ports import Binding
 from mrc.sim.clock import FakeClock, FakeHook
@@ -34,6 +35,7 @@ class World:
         active: the region that is open first.
         clock: the world's; a `FakeClock` where none is given.
         self_fence_after_s: as the replication group's configuration says; None: agents keep the open region open whatever happens.
+        recovery: what the configuration says of divergent records.
 
     Attributes:
         clock: the only time there is.
@@ -55,9 +57,11 @@ class World:
         active: Region = EAST,
         clock: FakeClock | None = None,
         self_fence_after_s: float | None = None,
+        recovery: Recovery | None = None,
     ) -> None:
         self.policy: Policy = policy
         self.self_fence_after_s = self_fence_after_s
+        self.recovery = recovery or Recovery()
         self.partitions = dict({"orders": 3, "payments": 4} if topics is None else topics)
         self.groups = tuple(GroupId(group) for group in groups)
         self.clock = clock or FakeClock()

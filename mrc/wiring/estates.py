@@ -24,7 +24,7 @@ from mrc.config.runbook import load_runbook
 from mrc.config.settings import AgentSettings, KafkaSettings, ReplicationGroup, Settings
 from mrc.core.errors import MrcError
 from mrc.core.failover.runbook import Runbook
-from mrc.core.inventory import Unit
+from mrc.core.inventory import Recovery, Unit
 from mrc.core.model import GroupId, Region
 from mrc.ports import CALL_DEADLINE_S, Hook, Route
 
@@ -89,6 +89,9 @@ def unit(group: ReplicationGroup) -> Unit:
         rpo_s=group.objectives.rpo_s,
         rto_s=group.objectives.rto_s,
         self_fence_after_s=group.self_fence_after_s if group.on_quorum_loss == "fence" else None,
+        recovery=Recovery(
+            group.divergence.resolve, dict(group.divergence.topics), group.divergence.old_log, group.divergence.records_per_second
+        ),
         carries_producers=group.routing is not None and group.routing.producers == "unknown",
     )
 

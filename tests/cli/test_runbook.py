@@ -35,7 +35,7 @@ def line_of(path: Path, part: str) -> int:
 
 def test_the_runbooks_of_the_group_are_listed_and_have_no_fault(config: str) -> None:
     listed = json.loads(run("runbook", "list", "--config", config, "-o", "json").stdout)
-    assert [row["runbook"] for row in listed] == ["failover", "fence", "switchover"]
+    assert [row["runbook"] for row in listed] == ["failback", "failover", "fence", "switchover"]
     linted = run("runbook", "lint", "--config", config, "-o", "json")
     assert (linted.returncode, json.loads(linted.stdout)) == (Exit.OK, [])
 
@@ -78,9 +78,10 @@ def test_a_page_is_made_of_a_name_or_a_file_on_stdout_or_in_a_file(config: str, 
 def test_a_page_that_cannot_be_written_and_a_runbook_that_is_not_there_are_errors(config: str, tmp_path: Path) -> None:
     nowhere = run("runbook", "render", str(SWITCHOVER), "--out", str(tmp_path / "none" / "page.md"), "-o", "json")
     assert (nowhere.returncode, json.loads(nowhere.stderr)["error"]["code"]) == (Exit.USAGE, "BAD_REQUEST")
-    unknown = run("runbook", "render", "failback", "--config", config, "-o", "json")
+    unknown = run("runbook", "render", "rollback", "--config", config, "-o", "json")
     assert unknown.returncode == Exit.USAGE
-    assert "there is no runbook 'failback'; there are: failover, fence, switchover" in json.loads(unknown.stderr)["error"]["message"]
+    there_are = "there is no runbook 'rollback'; there are: failback, failover, fence, switchover"
+    assert there_are in json.loads(unknown.stderr)["error"]["message"]
 
 
 def test_no_page_is_made_of_an_unsafe_order(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Seen, TopicPartition
-from mrc.ports import Batch, Binding, Cluster, Commit, Position, Reader, Sight
+from mrc.ports import Batch, Binding, Cluster, Commit, Emitted, Position, Reader, Sight
 from mrc.sandbox import jars
 from mrc.sandbox.world import Sandbox
 from tests.contract.cluster_stages import ClusterStage, RealStage, at, fresh_group
@@ -457,6 +457,86 @@ def test_load_returns_the_last_value_per_key_without_tombstones(stage: ClusterSt
     assert stage.cluster.topics([name])[name].config["cleanup.policy"] == "compact"
 
 
+# ---------------------------------------------------------------- writing in transactions
+
+
+def outgoing(tp: TopicPartition, value: bytes, timestamp_ms: int) -> Emitted:
+    return Emitted(tp, b"k", value, timestamp_ms, (("origin", value), ("empty", None)))
+
+
+def own_topic(stage: ClusterStage) -> TopicPartition:
+    """A topic that mrc may write."""
+    name = f"mrc.{fresh_group()}"
+    stage.cluster.ensure_topic(name, compacted=False)
+    eventually(lambda: None, lambda: name in stage.cluster.topics([name]))
+    return TopicPartition(name, 0)
+
+
+def values(stage: ClusterStage, tp: TopicPartition) -> list[bytes | None]:
+    return [record.value for record in stage.cluster.records(tp, at(0), 100)]
+
+
+def test_what_an_emitter_sends_is_seen_once_it_is_committed_with_its_time_and_headers(stage: ClusterStage) -> None:
+    one, other = own_topic(stage), own_topic(stage)
+    emitter = stage.cluster.emitter(f"mrc.recovery.{fresh_group()}")
+    now_ms = int(time.time() * 1000)
+    emitter.send([outgoing(one, b"1", now_ms), outgoing(other, b"2", now_ms)])
+    emitter.send([outgoing(one, b"3", now_ms)])
+    assert (values(stage, one), values(stage, other)) == ([], [])
+    emitter.commit()
+    assert (values(stage, one), values(stage, other)) == ([b"1", b"3"], [b"2"])
+    (first, _) = stage.cluster.records(one, at(0), 100)
+    assert (first.key, first.timestamp_ms, first.headers) == (b"k", now_ms, (("origin", b"1"), ("empty", None)))
+    emitter.commit()
+    emitter.close()
+    emitter.close()
+
+
+def test_the_next_emitter_of_a_name_breaks_off_what_the_last_one_left_open_and_ends_it(stage: ClusterStage) -> None:
+    tp, name = own_topic(stage), f"mrc.recovery.{fresh_group()}"
+    now_ms = int(time.time() * 1000)
+    sleeper = stage.cluster.emitter(name)
+    sleeper.send([outgoing(tp, b"kept", now_ms)])
+    sleeper.commit()
+    sleeper.send([outgoing(tp, b"broken off", now_ms)])
+    follower = stage.cluster.emitter(name)
+    assert stage.cluster.ends([tp], "read_committed") == stage.cluster.ends([tp], "read_uncommitted")
+    with pytest.raises(MrcError) as raised:
+        sleeper.commit()
+    assert raised.value.code == "STALE_TERM"
+    follower.send([outgoing(tp, b"next", now_ms)])
+    follower.commit()
+    assert values(stage, tp) == [b"kept", b"next"]
+    for emitter in (sleeper, follower):
+        emitter.close()
+
+
+def test_a_topic_is_made_anew_with_another_id_and_its_settings(stage: ClusterStage) -> None:
+    name = f"mrc.{fresh_group()}"
+    stage.cluster.make_topic_like(name, 2, {"retention.ms": "7200000"})
+    eventually(lambda: None, lambda: name in stage.cluster.topics([name]))
+    before = stage.cluster.topics([name])[name]
+    stage.cluster.make_topic_like(name, 5, {})
+    assert stage.cluster.topics([name])[name] == before
+    stage.cluster.delete_topic(name)
+    eventually(lambda: None, lambda: stage.cluster.topics([name]) == {})
+    stage.cluster.delete_topic(name)
+    stage.cluster.make_topic_like(name, 2, {"retention.ms": before.config["retention.ms"]})
+    eventually(lambda: None, lambda: name in stage.cluster.topics([name]))
+    after = stage.cluster.topics([name])[name]
+    assert after.topic_id != before.topic_id
+    assert (len(after.leaders), after.config["retention.ms"]) == (2, "7200000")
+
+
+def test_one_of_mrcs_own_topics_that_is_not_compacted_keeps_all_for_ever(stage: ClusterStage) -> None:
+    name = f"mrc.recovered.{fresh_group()}"
+    stage.cluster.ensure_topic(name, compacted=False, partitions=3)
+    stage.cluster.ensure_topic(name, compacted=False, partitions=3)
+    eventually(lambda: None, lambda: name in stage.cluster.topics([name]))
+    found = stage.cluster.topics([name])[name]
+    assert (len(found.leaders), found.config["retention.ms"], found.config["cleanup.policy"]) == (3, "-1", "delete")
+
+
 # ---------------------------------------------------------------- a dead cluster
 
 CALLS: list[Callable[[Cluster], object]] = [
@@ -482,6 +562,9 @@ CALLS: list[Callable[[Cluster], object]] = [
     lambda cluster: cluster.ensure_topic("mrc.test.internal", compacted=True),
     lambda cluster: cluster.append("mrc.test.internal", [(b"k", b"v")]),
     lambda cluster: cluster.load("mrc.test.internal"),
+    lambda cluster: cluster.emitter(fresh_group()),
+    lambda cluster: cluster.make_topic_like("orders", 1, {}),
+    lambda cluster: cluster.delete_topic("orders"),
 ]
 
 

@@ -161,8 +161,7 @@ def test_a_connector_is_made_stopped_keeps_its_state_when_configured_and_is_remo
     flow.replicator.create(name, settings)
     try:
         flow.replicator.create(name, {**settings, "topics": "none"})
-        eventually(flow.turn, lambda: flow.replicator.status(name) != FlowStatus("ABSENT", ()))
-        assert flow.replicator.status(name) == FlowStatus("STOPPED", ())
+        eventually(flow.turn, lambda: flow.replicator.status(name) == FlowStatus("STOPPED", ()))
         assert flow.replicator.settings(name)["topics"] == settings["topics"]
         flow.replicator.configure(name, {**settings, "topics": "other"})
         assert flow.replicator.configurations()[name]["topics"] == "other"
@@ -174,6 +173,36 @@ def test_a_connector_is_made_stopped_keeps_its_state_when_configured_and_is_remo
     with pytest.raises(MrcError) as raised:
         flow.replicator.configure(name, settings)
     assert raised.value.code == "CONNECT_REFUSED"
+
+
+def test_a_flow_that_never_ran_is_set_again_however_often_it_was_stopped_and_copies_nothing(flow: FlowStage) -> None:
+    name, tp = f"{flow.connector}.unrun", TopicPartition(flow.topic, 0)
+    _running(flow)
+    _stopped(flow)
+    flow.replicator.create(name, {**flow.replicator.settings(flow.connector), "name": name})
+    settings = flow.replicator.settings(name)
+    flow.produce(0, ["a", "b", "c"])
+
+    def is_set(position: Offset) -> bool:
+        try:
+            flow.replicator.set_positions(name, {tp: position})
+        except MrcError as error:
+            if not error.retryable:
+                raise
+            return False
+        return True
+
+    try:
+        eventually(flow.turn, lambda: flow.replicator.status(name) == FlowStatus("STOPPED", ()))
+        for position in map(Offset, (1, 2, 3)):
+            flow.replicator.stop(name)
+            eventually(flow.turn, lambda position=position: is_set(position))  # type: ignore[misc] # mypy does not infer defaults
+            assert flow.replicator.positions(name) == {tp: position}
+        assert flow.replicator.settings(name) == settings
+        assert _visible(flow, 0) == []
+        eventually(flow.turn, lambda: flow.replicator.status(name) == FlowStatus("STOPPED", ()))
+    finally:
+        flow.replicator.delete(name)
 
 
 def test_a_topic_that_is_left_out_is_copied_no_more_and_the_connector_goes_on(flow: FlowStage) -> None:

@@ -40,6 +40,9 @@ from mrc.core.views import (
     PartitionLossView,
     PlanView,
     RecordView,
+    RecoveryPartitionView,
+    RecoveryProgressView,
+    RecoveryView,
     RegionView,
     SideView,
     StatusView,
@@ -86,6 +89,7 @@ class World:
         self.approved: set[str] = set()
         self.committed: dict[tuple[str, str, int], int] = {}
         self.with_members: set[str] = set()
+        self.accounted = False
 
     def put(self, execution: ExecutionView) -> ExecutionView:
         with self.changed:
@@ -411,6 +415,18 @@ class Agent:
     def divergence(self, rg: str) -> tuple[DivergenceView, ...]:
         ranges = (DivergenceRangeView("orders", 0, 100, 120, 20), DivergenceRangeView("orders", 1, 90, -1, -1))
         return (DivergenceView("1", "east", "0000-abc", "open", NOW_MS, ranges),)
+
+    def recover(self, rg: str, execution: str, doing: str) -> Iterator[RecoveryProgressView]:
+        self._lead()
+        if execution != "0000-abc":
+            raise MrcError("UNKNOWN_EXECUTION", f"no failover {execution!r}")
+        for done in (0, 500, 620):
+            yield RecoveryProgressView(execution, doing, done, 620)
+
+    def recoveries(self, rg: str) -> tuple[RecoveryView, ...]:
+        self._lead()
+        first = RecoveryPartitionView("orders", 0, "untouched", 620, 620, 600, 18, 2, 1)
+        return (RecoveryView("0000-abc", "east", "listed", self.world.accounted, (first,)),)
 
 
 class Estate:

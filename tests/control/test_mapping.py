@@ -62,6 +62,7 @@ def _answers() -> list[tuple[str, Any]]:
     answers += [("TranslateMany", agent.translate_many("", [Place("east", "orders", 0, 5), Place("east", "orders", 1, 20_000)]))]
     answers += [("ApplyOffsets", agent.apply_offsets("", "billing", True)), ("ApplyOffsets", agent.apply_offsets("", "billing", False))]
     answers += [("Plan", plan), ("Verify", verified), ("StartMove", execution), ("ListExecutions", (execution,))]
+    answers += [("RecoverDivergence", next(agent.recover("", "0000-abc", "export"))), ("DivergenceStatus", agent.recoveries(""))]
     return [*answers, ("GetHistory", agent.history(execution.id)), ("ListDivergence", agent.divergence(""))]
 
 

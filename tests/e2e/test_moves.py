@@ -31,13 +31,13 @@ DEMOS = (True, False) if os.environ.get("MRC_DEMOS") == "all" else (True,)
 def promises(verdict: Verdict) -> None:
     """The demo's promises, written down once more, apart from the judge's own verdict."""
     assert verdict.ok, verdict.reasons
-    assert [move.kind for move in verdict.moves] == ["switchover", "switchover", "failover", "switchover"]
+    assert [move.kind for move in verdict.moves] == ["switchover", "switchover", "failover", "failback"]
     for move in verdict.moves:
         assert move.skipped == 0
         assert move.acked > 1000
         assert move.write_block_s is not None
         assert move.rto_s is not None
-        if move.kind == "switchover":
+        if move.kind != "failover":
             assert (move.lost, set(move.reread_per_group.values())) == (0, {0})
         else:
             assert move.lost_per_partition == move.unreplicated_tail_per_partition

@@ -9,6 +9,7 @@ from mrc.config.runbook import load_runbook
 from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Run, replay
 from mrc.core.failover.plan import make_plan
 from mrc.core.failover.runbook import MoveKind
+from mrc.core.inventory import Recovery
 from mrc.core.model import GroupId, Policy, Region
 from mrc.sim.agents import Applications, SimAgent, contents, write_first_record
 from mrc.sim.world import EAST, WEST, World, other
@@ -28,8 +29,9 @@ class Estate:
         policy: Policy = "identity",
         exactly_once: bool = False,
         self_fence_after_s: float | None = None,
+        recovery: Recovery | None = None,
     ) -> None:
-        self.world = World(topics, policy=policy, exactly_once=exactly_once, self_fence_after_s=self_fence_after_s)
+        self.world = World(topics, policy=policy, exactly_once=exactly_once, self_fence_after_s=self_fence_after_s, recovery=recovery)
         write_first_record(self.world)
         self.agents = {name: self._agent(name) for name in ("east-a", "east-b", "west-a", "west-b")}
         self.asleep: set[str] = set()

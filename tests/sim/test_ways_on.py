@@ -76,7 +76,7 @@ def test_a_move_goes_on_without_a_canary_whose_groups_do_not_come(tmp_path: Path
     assert run.evidence["canary"].startswith("the move went on without it: AUTHORIZATION_FAILED")
 
 
-def _refuse(name: str, *, compacted: bool) -> None:
+def _refuse(name: str, *, compacted: bool, partitions: int = 1) -> None:
     raise MrcError("AUTHORIZATION_FAILED", "may not make topics", where=name)
 
 

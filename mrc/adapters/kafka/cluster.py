@@ -20,6 +20,7 @@ from mrc.adapters.kafka.admin import DRIVER_TIMEOUT_S, Admin
 from mrc.adapters.kafka.appending import Appender
 from mrc.adapters.kafka.commits import TOPIC as COMMITS_TOPIC
 from mrc.adapters.kafka.commits import CommitTail
+from mrc.adapters.kafka.emitting import KafkaEmitter
 from mrc.adapters.kafka.positions import GroupPositions
 from mrc.adapters.kafka.probing import Probe
 from mrc.adapters.kafka.reading import KafkaReader
@@ -228,9 +229,27 @@ class KafkaCluster:
         span = (Offset(max(begin, self.starts([tp])[tp])), self.ends([tp], sight.isolation)[tp])
         return tails.first_records(self._access, self._region, tp, span, limit, self._deadline_s, sight)
 
-    def ensure_topic(self, name: str, *, compacted: bool) -> None:
+    def ensure_topic(self, name: str, *, compacted: bool, partitions: int = 1) -> None:
         """See `Cluster.ensure_topic`."""
-        topic = NewTopic(name, 1, -1, config={"cleanup.policy": "compact" if compacted else "delete"})
+        kept = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+        self._make_topic(name, partitions, {"cleanup.policy": "compact"} if compacted else kept)
+
+    def make_topic_like(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
+        """See `Cluster.make_topic_like`."""
+        self._make_topic(name, partitions, config)
+
+    def delete_topic(self, name: str) -> None:
+        """See `Cluster.delete_topic`."""
+        answer = self._admin.ask(f"delete topic {name}", lambda c: c.delete_topics([name], request_timeout=DRIVER_TIMEOUT_S))[name]
+        if isinstance(answer, KafkaError) and answer.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise self._admin.error(answer, f"delete topic {name}")
+
+    def emitter(self, name: str) -> KafkaEmitter:
+        """See `Cluster.emitter`."""
+        return KafkaEmitter(self._access, self._region, name, self._deadline_s)
+
+    def _make_topic(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
+        topic = NewTopic(name, partitions, -1, config=dict(config))
         answer = self._admin.ask(f"make topic {name}", lambda c: c.create_topics([topic], request_timeout=DRIVER_TIMEOUT_S))[name]
         if isinstance(answer, KafkaError) and answer.code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise self._admin.error(answer, f"make topic {name}")

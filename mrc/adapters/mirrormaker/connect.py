@@ -21,6 +21,21 @@ from mrc.ports import FlowStatus
 
 _REBALANCING: Final = 409
 _RETRY_S: Final = 0.2
+_SOURCE_CONNECTOR: Final = "MirrorSourceConnector"
+
+_NEVER_BEGAN: Final = "taskConfigGeneration"
+"""What an exactly-once worker's 500 names when it is to fence a flow's old tasks and has never known any.
+
+`DistributedHerder.doFenceZombieSourceTasks` (Kafka 4.3) unboxes the generation of a connector's tasks, which is null until some were
+written. It gets there once positions were set before, which counts the tasks, 0, and the connector was stopped again since. Neither a
+new worker nor a connector made anew gets out of there: the count outlives both. Tasks do.
+"""
+
+_FAILING: Final = ("source.consumer.metrics.recording.level", "no-task-begins")
+"""A setting with which a source connector has tasks and none of them copies: their consumers refuse it before they ask anybody."""
+
+_BEGINS_S: Final = 10.0
+"""How long such tasks may take to be written."""
 
 
 class ConnectReplicator:
@@ -80,6 +95,7 @@ class ConnectReplicator:
 
     def resume(self, connector: str) -> None:
         """See `Replicator.resume`."""
+        self._restored(connector)
         self._call("PUT", f"{_path(connector)}/resume")
 
     def positions(self, connector: str) -> dict[TopicPartition, Offset]:
@@ -103,7 +119,8 @@ class ConnectReplicator:
             raise MrcError("CONNECT_REFUSED", "a position is below 0", where=f"{connector} {negative[0]}")
         if not positions:
             return
-        alias = self.settings(connector).get("source.cluster.alias", "")
+        settings = self._restored(connector)
+        alias = settings.get("source.cluster.alias", "")
         if not alias:
             raise MrcError("CONNECT_REFUSED", "the connector has no source.cluster.alias", where=connector)
         offsets = [
@@ -113,7 +130,41 @@ class ConnectReplicator:
             }
             for tp, position in sorted(positions.items())
         ]
-        self._call("PATCH", f"{_path(connector)}/offsets", {"offsets": offsets})
+        try:
+            self._call("PATCH", f"{_path(connector)}/offsets", {"offsets": offsets})
+        except MrcError as error:
+            able = settings.get("connector.class", "").endswith(_SOURCE_CONNECTOR) and _FAILING[0] not in settings
+            if _NEVER_BEGAN not in error.message or not able:
+                raise
+            self._begin(connector, settings)
+            message = "Connect takes positions of a flow that had never run only once it has had tasks; it has now, and they copied nothing"
+            raise MrcError("CONNECT_REFUSED", message, where=connector, retryable=True) from error
+
+    def _begin(self, connector: str, settings: Mapping[str, str]) -> None:
+        """Let a STOPPED connector have tasks that fail before they copy, and stop it.
+
+        The setting that makes them fail is taken away only from a stopped connector. Whoever is killed before that leaves it there, and
+        the next call that sets positions or resumes takes it away first.
+        """
+        until_s = time.monotonic() + _BEGINS_S
+        self.configure(connector, {**settings, _FAILING[0]: _FAILING[1]})
+        self._call("PUT", f"{_path(connector)}/resume")
+        while not self._call("GET", _path(connector))["tasks"]:
+            if time.monotonic() > until_s:
+                self._restored(connector)
+                raise MrcError("CONNECT_REFUSED", f"it has no tasks after {_BEGINS_S:.0f} s", where=connector, retryable=True)
+            time.sleep(_RETRY_S)
+        self._restored(connector)
+
+    def _restored(self, connector: str) -> dict[str, str]:
+        """Return the connector's settings, without the one that makes its tasks fail; where that was there, it is stopped first."""
+        settings = self.settings(connector)
+        if settings.get(_FAILING[0]) != _FAILING[1]:
+            return settings
+        self.stop(connector)
+        without = {key: value for key, value in settings.items() if key != _FAILING[0]}
+        self.configure(connector, without)
+        return without
 
     def _call(self, method: str, path: str, body: object = None, *, absent_ok: bool = False) -> Any:  # JSON of Connect's own shapes
         """Return the decoded answer, or None for a permitted 404. A rebalance (409) is waited for, up to the deadline."""

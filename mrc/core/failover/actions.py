@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import Value
 
@@ -59,15 +61,71 @@ _BOTH: frozenset[MoveKind] = frozenset({"switchover", "failover"})
 _PLANNED: frozenset[MoveKind] = frozenset({"switchover"})
 _UNPLANNED: frozenset[MoveKind] = frozenset({"failover"})
 _FENCES: frozenset[MoveKind] = frozenset({"fence"})
-_ANYWHERE: Mapping[MoveKind, frozenset[str]] = {"switchover": _facts(), "failover": _facts(), "fence": _facts()}
+_HOME: frozenset[MoveKind] = frozenset({"failback"})
+_ANYWHERE: Mapping[MoveKind, frozenset[str]] = {"switchover": _facts(), "failover": _facts(), "fence": _facts(), "failback": _facts()}
 
-ACTIONS: Mapping[str, Action] = {
+
+def _going_home(actions: Mapping[str, Action]) -> dict[str, Action]:
+    """Return the table with the rows of a switchover for failbacks too: its last part is one."""
+    found = {}
+    for name, action in actions.items():
+        needs = action.needs
+        if "switchover" in needs and "failback" not in needs:
+            needs = {**needs, "failback": needs["switchover"]}
+        required = action.required | _HOME if "switchover" in action.required else action.required
+        found[name] = msgspec.structs.replace(action, needs=needs, required=required)
+    return found
+
+
+_ROWS: Mapping[str, Action] = {
     "preflight": Action(
         does="observe both regions anew and refuse on any finding that forbids the move",
         needs=_ANYWHERE,
         gives=_facts("checked"),
         why_no_undo="it only reads",
         required=_BOTH | _FENCES,
+    ),
+    "await-region": Action(
+        does="wait until Kafka and Connect of the region to which the move leads answer, and every leader there refuses applications",
+        needs={"failback": _facts("checked")},
+        gives=_facts("region-back"),
+        why_no_undo="it only waits",
+        required=_HOME,
+    ),
+    "list-divergence": Action(
+        does="list what failovers have left behind there; a log that is shorter than its mirror, or was made anew, is refused",
+        needs={"failback": _facts("region-back")},
+        gives=_facts("divergence-listed"),
+        why_no_undo="it only reads",
+        required=_HOME,
+    ),
+    "export-divergence": Action(
+        does="copy every divergent record with its origin to mrc.recovered.TOPIC in the source, once",
+        needs={"failback": _facts("divergence-listed")},
+        gives=_facts("divergence-exported"),
+        why_no_undo="copies harm nobody, and a later failback goes on with them",
+        required=_HOME,
+    ),
+    "resolve-divergence": Action(
+        does="give every exported record its fate by its topic's policy: written again in the source, superseded, or in quarantine",
+        needs={"failback": _facts("divergence-exported")},
+        gives=_facts("divergence-resolved"),
+        why_no_undo="what applications have read cannot be taken back; a later failback goes on with it",
+        required=_HOME,
+    ),
+    "account-divergence": Action(
+        does="count anew, from the logs, what became of every divergent record; where a sum does not match the move stops",
+        needs={"failback": _facts("divergence-resolved")},
+        gives=_facts("accounted"),
+        why_no_undo="it only counts",
+        required=_HOME,
+    ),
+    "settle-old-log": Action(
+        does="leave the old log as it is, or make its topics anew and copy them again; then the flow into it must run and be caught up",
+        needs={"failback": _facts("accounted")},
+        gives=_facts("old-log-settled"),
+        undo="finish making topics anew where that was begun",
+        required=_HOME,
     ),
     "attest": Action(
         does="record who attests that the source is dead, or why its agents must have fenced it; that stays unverified until it returns",
@@ -78,7 +136,7 @@ ACTIONS: Mapping[str, Action] = {
     ),
     "fence-source": Action(
         does="set the record to draining (to move: once no partition leader of the source refuses); each must refuse, no transaction open",
-        needs={"switchover": _facts("checked"), "fence": _facts("checked")},
+        needs={"switchover": _facts("checked"), "fence": _facts("checked"), "failback": _facts("old-log-settled")},
         gives=_facts("source-settled"),
         proof=True,
         undo="open the source again",
@@ -212,6 +270,8 @@ ACTIONS: Mapping[str, Action] = {
         custom=True,
     ),
 }
+
+ACTIONS: Mapping[str, Action] = _going_home(_ROWS)
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """Methods of `http` steps."""

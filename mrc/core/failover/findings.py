@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from mrc.core.errors import CODES
 from mrc.core.failover import fence, routes
 from mrc.core.failover.flows import differs
-from mrc.core.failover.runbook import MoveKind
+from mrc.core.failover.runbook import PLANNED, MoveKind
 from mrc.core.inventory import Inventory, RegionInventory, Unit
-from mrc.core.model import Known, Region, Unknown
+from mrc.core.model import Flow, Known, Region, Unknown
 from mrc.core.views import FindingView
 
 
@@ -39,8 +39,18 @@ def findings(
             found += _target(inventory, kind, target)
         found += _source(inventory, kind, source)
         found += routes.findings(inventory, kind, target, restarted=restarted)
+        if kind == "failback":
+            found = [_waited_for(one, target) for one in found]
     order = {"error": 0, "warning": 1, "info": 2}
     return tuple(sorted(found, key=lambda f: order[f.severity]))
+
+
+def _waited_for(finding: FindingView, target: Region) -> FindingView:
+    """Return what a failback finds; what it waits for itself, the region's return, keeps nobody from beginning it."""
+    away = finding.code in ("CLUSTER_UNREACHABLE", "CONNECT_UNREACHABLE") and finding.where == target
+    if finding.severity == "error" and (away or finding.code == "FLOW_NOT_RUNNING"):
+        return FindingView(finding.code, "warning", f"{finding.message}; the failback waits for it", finding.where)
+    return finding
 
 
 def _unattested(unit: Unit, source: Region, absence_s: float | None) -> FindingView:
@@ -60,6 +70,10 @@ def _request(inventory: Inventory, kind: MoveKind, target: Region, *, supersedin
     unit, record = inventory.unit, inventory.record
     if unit.mode != "active-passive":
         yield _error("MODE_NOT_SUPPORTED", f"{unit.name} is {unit.mode}")
+    if kind == "failback" and unit.policy == "default":
+        flow = Flow(target, unit.other(target))
+        message = f"under the default policy {flow} copies late what a failover left behind, so there is nothing to recover: switch over"
+        yield _error("NOTHING_DIVERGES", message, str(target))
     for flow, connector in unit.connectors.items():
         settings = inventory.regions[flow.target].inbound_settings
         if kind != "fence" and isinstance(settings, Known) and (told := differs(unit.policy, settings.value)):
@@ -126,11 +140,11 @@ def _blocking(unit: Unit, seen: RegionInventory, unreachable: FindingView) -> Fi
 
 def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[FindingView]:
     seen = inventory.regions[source]
-    severity = {"switchover": "error", "failover": "info", "fence": "warning"}[kind]
+    severity = {"switchover": "error", "failback": "error", "failover": "info", "fence": "warning"}[kind]
     if not inventory.unit.probe:
-        # A switchover would refuse the applications and then wait for ever: nothing else gives it that proof, and it cannot do without.
-        told = "no switchover is begun without that proof; a fence waits for it, a failover rests on a person's word"
-        unproved = "error" if kind == "switchover" else "warning"
+        # A planned move would refuse the applications and then wait for ever: nothing else gives it that proof, and it cannot do without.
+        told = f"no {kind} is begun without that proof; a fence waits for it, a failover rests on a person's word"
+        unproved = "error" if kind in PLANNED else "warning"
         yield FindingView("PROBE_MISSING", unproved, f"without a probe the fence of {source} cannot be proved: {told}", str(source))
     yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", severity, "Kafka", source)
     if kind != "fence":  # which copies nothing

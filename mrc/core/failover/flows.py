@@ -8,18 +8,31 @@ from typing import Literal
 from mrc.core.model import ActiveRecord, Epoch, Flow, Offset, Policy, Written
 
 
+class OldTopic(Written, frozen=True):
+    """A topic that is being made anew: what it was like, and the id by which it is told from the new one."""
+
+    topic_id: str
+    partitions: int
+    config: dict[str, str]
+
+
 class FlowStart(Written, frozen=True):
     """One ZooKeeper node per flow: from where the flow has to copy since the epoch in which its source was opened.
 
     Attributes:
         epoch: the epoch whose opening made this flow the running one.
         positions: next source offset to copy, per topic, index = partition.
+        held: the flow has to stand still: the logs that it copies into are being made anew. ``positions`` are those then that it was
+            not set to before, empty where it was.
+        renewing: which ones; empty once they are.
         applied: the connector was set to these positions, they were read back, and it was resumed.
     """
 
     epoch: Epoch
     positions: dict[str, tuple[Offset, ...]]
     applied: bool = False
+    held: bool = False
+    renewing: dict[str, OldTopic] = {}
     version: Literal[1] = 1
 
 

@@ -23,6 +23,7 @@ class Tail(Written, frozen=True):
         last_source: offset in the source of the last record that is known to be mirrored; -1 when none is known.
         last_fingerprint: of the last visible record of the mirror, 0 when the mirror is empty.
         last_timestamp_ms: of the same record; 0 when the mirror is empty.
+        window: fingerprints of the last visible records of the mirror, the last one at the end; empty in entries of older agents.
         begin: first divergent, or late, offset in the source; -1 while open.
         end: the source's log end when it had been fenced again; -1 while open.
         records: visible records in between; -1 while open.
@@ -37,6 +38,45 @@ class Tail(Written, frozen=True):
     begin: int = -1
     end: int = -1
     records: int = -1
+    window: tuple[int, ...] = ()
+
+
+WINDOW = 16
+"""How many of the mirror's last records are looked for in the returned log: more than any run of identical ones that is likely."""
+
+
+class Account(Written, frozen=True):
+    """What became of one partition's divergent records; see `mrc.core.failover.divergence`.
+
+    Attributes:
+        divergent: as listed.
+        exported: as counted in the recovered topic.
+        emitted: written again to the topic.
+        found: of the emitted, as counted in the active region's topic.
+        superseded: left behind newer writes of their entities, each with the record that stands in its place.
+        quarantined: in the recovered topic only.
+        overtaken: of the emitted, those whose entity was written again after the stated offset.
+    """
+
+    topic: str
+    partition: int
+    divergent: int
+    exported: int
+    emitted: int
+    superseded: int
+    quarantined: int
+    found: int
+    overtaken: int = 0
+
+    @property
+    def unexplained(self) -> int:
+        """Records of which nobody knows what became of them; less than 0: more was done than there was."""
+        return self.divergent - self.emitted - self.superseded - self.quarantined
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every record was exported once and has one fate, and every re-emitted one is in the topic once."""
+        return self.exported == self.divergent and self.unexplained == 0 and self.found == self.emitted
 
 
 class Ledger(Written, frozen=True):
@@ -45,7 +85,10 @@ class Ledger(Written, frozen=True):
     Attributes:
         region: the old region, whose tails these are.
         execution: the failover.
-        state: ``open`` until the region is back, then ``listed``; under the default policy ``late``, then ``copied``.
+        state: ``open`` until the region is back, then ``listed``; ``renewed`` when the old log was made anew, with no tail in it. Under the
+            default policy ``late``, then ``copied``.
+        topic_ids: of the source's topics, as last seen; a topic that has another one was made anew. Empty where nobody knows.
+        accounts: per partition with divergent records, what became of them, once every one has a fate; the sums match.
     """
 
     id: str
@@ -53,6 +96,18 @@ class Ledger(Written, frozen=True):
     target: Region
     execution: str
     at_ms: int
-    state: Literal["open", "listed", "late", "copied"]
+    state: Literal["open", "listed", "renewed", "late", "copied"]
     tails: tuple[Tail, ...]
+    topic_ids: dict[str, str] = {}
+    accounts: tuple[Account, ...] = ()
     version: Literal[1] = 1
+
+    @property
+    def divergent(self) -> int:
+        """How many records stayed behind, or come late; 0 while nobody knows."""
+        return sum(max(0, tail.records) for tail in self.tails)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every divergent record is accounted for; late ones diverge from nothing."""
+        return self.state in ("late", "copied") or (self.state != "open" and (self.divergent == 0 or bool(self.accounts)))

@@ -14,7 +14,7 @@ import msgspec
 
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.failover.actions import ACTIONS, METHODS, Action
-from mrc.core.failover.runbook import Approval, MoveKind, OnFailure, Parameter, Runbook, RunbookStep, approval_of
+from mrc.core.failover.runbook import PLANNED, Approval, MoveKind, OnFailure, Parameter, Runbook, RunbookStep, approval_of
 from mrc.core.model import Epoch, Region, Written
 from mrc.core.views import FindingView
 
@@ -71,6 +71,11 @@ class Plan(Written, frozen=True):
     self_imposed: str = ""
     restarted: bool = False
     version: Literal[1] = 1
+
+    @property
+    def planned(self) -> bool:
+        """Whether the source is alive and nothing may be lost: all that a switchover promises."""
+        return self.kind in PLANNED
 
 
 TEXTS = ("why", "by_hand", "check", "risks")

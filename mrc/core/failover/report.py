@@ -249,7 +249,7 @@ def _rpo(run: Run, measured: Measured | None, ledger: Reading[Ledger], as_of_ms:
         return _unknown("rpo", wanted_s, "moves-nothing", "a fence moves nothing", as_of_ms)
     if not run.opened:
         return _unknown("rpo", wanted_s, "not-opened", f"{plan.target} was not opened", as_of_ms)
-    if plan.kind == "switchover":
+    if plan.planned:
         detail = f"every record of {plan.source} was seen in {plan.target} before it was opened"
         return _known("rpo", wanted_s, Known(0.0, as_of_ms), detail, at_least=False)
     if isinstance(ledger, Known) and ledger.value.state == "listed" and all(tail.records == 0 for tail in ledger.value.tails):

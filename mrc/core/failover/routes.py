@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from mrc.core.failover.runbook import MoveKind, Runbook
+from mrc.core.failover.runbook import PLANNED, MoveKind, Runbook
 from mrc.core.inventory import Inventory, Unit
 from mrc.core.model import ActiveRecord, Epoch, Region, Unknown, Written
 from mrc.core.views import FindingView
@@ -59,7 +59,7 @@ def findings(inventory: Inventory, kind: MoveKind, target: Region, *, restarted:
     if inventory.unit.carries_producers and kind != "fence":
         yield _producers(target, restarted=restarted)
     # An unplanned move cannot wait for a name server; a fence sends nobody anywhere.
-    severity: Literal["error", "warning"] = "error" if kind == "switchover" else "warning"
+    severity: Literal["error", "warning"] = "error" if kind in PLANNED else "warning"
     source = inventory.unit.other(target)
     for name, reading in inventory.routes.items():
         if isinstance(reading, Unknown):

@@ -18,8 +18,14 @@ Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
 
 Parameter = str | int | bool | tuple[str, ...]
 
-MoveKind = Literal["switchover", "failover", "fence"]
-"""A fence moves nothing: it closes the source to writers until a person lets it open again; its target only carries it out."""
+MoveKind = Literal["switchover", "failover", "fence", "failback"]
+"""A fence moves nothing: it closes the source to writers until a person lets it open again; its target only carries it out.
+
+A failback first recovers what only the region to which it leads has, then is a switchover.
+"""
+
+PLANNED: frozenset[MoveKind] = frozenset({"switchover", "failback"})
+"""Kinds of move whose source is alive, and of which nothing is lost."""
 
 OnFailure = Literal["ask", "undo", "go-on"]
 """What becomes of a move whose step has failed as often as it may: a person is asked; it is undone; it goes on without the step."""

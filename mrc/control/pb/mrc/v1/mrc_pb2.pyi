@@ -1340,6 +1340,106 @@ class ListDivergenceResponse(_message.Message):
 Global___ListDivergenceResponse: _TypeAlias = ListDivergenceResponse  # noqa: Y015
 
 @_typing.final
+class RecoverDivergenceRequest(_message.Message):
+    """Asks to export or resolve what a failover left behind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICATION_GROUP_FIELD_NUMBER: _builtins.int
+    EXECUTION_ID_FIELD_NUMBER: _builtins.int
+    DOING_FIELD_NUMBER: _builtins.int
+    replication_group: _builtins.str
+    """Name of the replication group."""
+    execution_id: _builtins.str
+    """The failover's execution."""
+    doing: _builtins.str
+    """"export" or "resolve"."""
+    def __init__(
+        self,
+        *,
+        replication_group: _builtins.str = ...,
+        execution_id: _builtins.str = ...,
+        doing: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["doing", b"doing", "execution_id", b"execution_id", "replication_group", b"replication_group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoverDivergenceRequest: _TypeAlias = RecoverDivergenceRequest  # noqa: Y015
+
+@_typing.final
+class RecoverDivergenceResponse(_message.Message):
+    """One message of RecoverDivergence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___RecoveryProgress:
+        """How far it has come."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___RecoveryProgress | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoverDivergenceResponse: _TypeAlias = RecoverDivergenceResponse  # noqa: Y015
+
+@_typing.final
+class DivergenceStatusRequest(_message.Message):
+    """Asks what has become of divergent records."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLICATION_GROUP_FIELD_NUMBER: _builtins.int
+    replication_group: _builtins.str
+    """Name of the replication group."""
+    def __init__(
+        self,
+        *,
+        replication_group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replication_group", b"replication_group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DivergenceStatusRequest: _TypeAlias = DivergenceStatusRequest  # noqa: Y015
+
+@_typing.final
+class DivergenceStatusResponse(_message.Message):
+    """Answer to DivergenceStatus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECOVERY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recovery(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recovery]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        recovery: _abc.Iterable[Global___Recovery] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recovery", b"recovery"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DivergenceStatusResponse: _TypeAlias = DivergenceStatusResponse  # noqa: Y015
+
+@_typing.final
 class Reading(_message.Message):
     """---------------------------------------------------------------- values
 
@@ -3007,7 +3107,9 @@ class Divergence(_message.Message):
     execution: _builtins.str
     """The failover's execution."""
     state: _builtins.str
-    """"open" (the region is not back) or "listed" (exact); under the default policy "late" (exact, still to be copied), then "copied"."""
+    """"open" (the region is not back), "listed" (exact), or "renewed" (the log that held them was made anew); under the default policy
+    "late" (exact, still to be copied), then "copied".
+    """
     at_ms: _builtins.int
     """When it was written."""
     @_builtins.property
@@ -3031,3 +3133,131 @@ class Divergence(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Divergence: _TypeAlias = Divergence  # noqa: Y015
+
+@_typing.final
+class RecoveryProgress(_message.Message):
+    """How far a recovery has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    DOING_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    execution: _builtins.str
+    """The failover's execution."""
+    doing: _builtins.str
+    """"export" or "resolve"."""
+    done: _builtins.int
+    """Records so far."""
+    total: _builtins.int
+    """Records in all."""
+    def __init__(
+        self,
+        *,
+        execution: _builtins.str = ...,
+        doing: _builtins.str = ...,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["doing", b"doing", "done", b"done", "execution", b"execution", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoveryProgress: _TypeAlias = RecoveryProgress  # noqa: Y015
+
+@_typing.final
+class RecoveryPartition(_message.Message):
+    """What has become of one partition's divergent records."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    DIVERGENT_FIELD_NUMBER: _builtins.int
+    EXPORTED_FIELD_NUMBER: _builtins.int
+    EMITTED_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_FIELD_NUMBER: _builtins.int
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    OVERTAKEN_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    """The topic."""
+    partition: _builtins.int
+    """The partition."""
+    policy: _builtins.str
+    """By which policy its topic is resolved."""
+    divergent: _builtins.int
+    """How many records stayed behind; -1 while unknown."""
+    exported: _builtins.int
+    """How many stand in the recovered topic."""
+    emitted: _builtins.int
+    """How many were written again to the topic."""
+    superseded: _builtins.int
+    """How many were left behind newer writes of their keys."""
+    quarantined: _builtins.int
+    """How many stay in the recovered topic only."""
+    overtaken: _builtins.int
+    """Of the re-emitted, how many had their key written again after the stated offset; 0 until it is accounted for."""
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+        policy: _builtins.str = ...,
+        divergent: _builtins.int = ...,
+        exported: _builtins.int = ...,
+        emitted: _builtins.int = ...,
+        superseded: _builtins.int = ...,
+        quarantined: _builtins.int = ...,
+        overtaken: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["divergent", b"divergent", "emitted", b"emitted", "exported", b"exported", "overtaken", b"overtaken", "partition", b"partition", "policy", b"policy", "quarantined", b"quarantined", "superseded", b"superseded", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoveryPartition: _TypeAlias = RecoveryPartition  # noqa: Y015
+
+@_typing.final
+class Recovery(_message.Message):
+    """What has become of what one failover left behind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ACCOUNTED_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    execution: _builtins.str
+    """The failover's execution."""
+    region: _builtins.str
+    """The region that has, or had, the records."""
+    state: _builtins.str
+    """As in Divergence."""
+    accounted: _builtins.bool
+    """Every record has one fate, counted from the logs."""
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecoveryPartition]:
+        """Per partition with divergent records."""
+
+    def __init__(
+        self,
+        *,
+        execution: _builtins.str = ...,
+        region: _builtins.str = ...,
+        state: _builtins.str = ...,
+        accounted: _builtins.bool = ...,
+        partitions: _abc.Iterable[Global___RecoveryPartition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounted", b"accounted", "execution", b"execution", "partitions", b"partitions", "region", b"region", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Recovery: _TypeAlias = Recovery  # noqa: Y015

@@ -160,6 +160,16 @@ class CoordinatorServiceStub:
                 request_serializer=mrc_dot_v1_dot_mrc__pb2.ListDivergenceRequest.SerializeToString,
                 response_deserializer=mrc_dot_v1_dot_mrc__pb2.ListDivergenceResponse.FromString,
                 _registered_method=True)
+        self.RecoverDivergence = channel.unary_stream(
+                '/mrc.v1.CoordinatorService/RecoverDivergence',
+                request_serializer=mrc_dot_v1_dot_mrc__pb2.RecoverDivergenceRequest.SerializeToString,
+                response_deserializer=mrc_dot_v1_dot_mrc__pb2.RecoverDivergenceResponse.FromString,
+                _registered_method=True)
+        self.DivergenceStatus = channel.unary_unary(
+                '/mrc.v1.CoordinatorService/DivergenceStatus',
+                request_serializer=mrc_dot_v1_dot_mrc__pb2.DivergenceStatusRequest.SerializeToString,
+                response_deserializer=mrc_dot_v1_dot_mrc__pb2.DivergenceStatusResponse.FromString,
+                _registered_method=True)
 
 
 class CoordinatorServiceServicer:
@@ -358,6 +368,22 @@ class CoordinatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecoverDivergence(self, request, context):
+        """RecoverDivergence exports what one failover left behind, or resolves it, and streams how far that has come. A stream that breaks
+        stops it between two transactions; asked again, it goes on from there. Leader of the region that has the records only.
+        UNKNOWN_EXECUTION, MOVE_IN_PROGRESS, DIVERGENCE_OPEN, NOT_EXPORTED, POLICY_NOT_AVAILABLE, RECOVERED_COPIED, SUMS_DIFFER.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DivergenceStatus(self, request, context):
+        """DivergenceStatus says per partition what has become of divergent records so far, oldest failover first. Leader only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -485,6 +511,16 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     servicer.ListDivergence,
                     request_deserializer=mrc_dot_v1_dot_mrc__pb2.ListDivergenceRequest.FromString,
                     response_serializer=mrc_dot_v1_dot_mrc__pb2.ListDivergenceResponse.SerializeToString,
+            ),
+            'RecoverDivergence': grpc.unary_stream_rpc_method_handler(
+                    servicer.RecoverDivergence,
+                    request_deserializer=mrc_dot_v1_dot_mrc__pb2.RecoverDivergenceRequest.FromString,
+                    response_serializer=mrc_dot_v1_dot_mrc__pb2.RecoverDivergenceResponse.SerializeToString,
+            ),
+            'DivergenceStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.DivergenceStatus,
+                    request_deserializer=mrc_dot_v1_dot_mrc__pb2.DivergenceStatusRequest.FromString,
+                    response_serializer=mrc_dot_v1_dot_mrc__pb2.DivergenceStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1163,6 +1199,60 @@ class CoordinatorService:
             '/mrc.v1.CoordinatorService/ListDivergence',
             mrc_dot_v1_dot_mrc__pb2.ListDivergenceRequest.SerializeToString,
             mrc_dot_v1_dot_mrc__pb2.ListDivergenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecoverDivergence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/mrc.v1.CoordinatorService/RecoverDivergence',
+            mrc_dot_v1_dot_mrc__pb2.RecoverDivergenceRequest.SerializeToString,
+            mrc_dot_v1_dot_mrc__pb2.RecoverDivergenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DivergenceStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mrc.v1.CoordinatorService/DivergenceStatus',
+            mrc_dot_v1_dot_mrc__pb2.DivergenceStatusRequest.SerializeToString,
+            mrc_dot_v1_dot_mrc__pb2.DivergenceStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -135,6 +135,13 @@ class CoordinatorServiceStub:
     """
     ListDivergence: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.ListDivergenceRequest, _mrc_pb2.ListDivergenceResponse]
     """ListDivergence lists what failovers have left behind, oldest first."""
+    RecoverDivergence: _grpc.UnaryStreamMultiCallable[_mrc_pb2.RecoverDivergenceRequest, _mrc_pb2.RecoverDivergenceResponse]
+    """RecoverDivergence exports what one failover left behind, or resolves it, and streams how far that has come. A stream that breaks
+    stops it between two transactions; asked again, it goes on from there. Leader of the region that has the records only.
+    UNKNOWN_EXECUTION, MOVE_IN_PROGRESS, DIVERGENCE_OPEN, NOT_EXPORTED, POLICY_NOT_AVAILABLE, RECOVERED_COPIED, SUMS_DIFFER.
+    """
+    DivergenceStatus: _grpc.UnaryUnaryMultiCallable[_mrc_pb2.DivergenceStatusRequest, _mrc_pb2.DivergenceStatusResponse]
+    """DivergenceStatus says per partition what has become of divergent records so far, oldest failover first. Leader only."""
 
 @_typing.type_check_only
 class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
@@ -222,6 +229,13 @@ class CoordinatorServiceAsyncStub(CoordinatorServiceStub):
     """
     ListDivergence: _aio.UnaryUnaryMultiCallable[_mrc_pb2.ListDivergenceRequest, _mrc_pb2.ListDivergenceResponse]  # type: ignore[assignment]
     """ListDivergence lists what failovers have left behind, oldest first."""
+    RecoverDivergence: _aio.UnaryStreamMultiCallable[_mrc_pb2.RecoverDivergenceRequest, _mrc_pb2.RecoverDivergenceResponse]  # type: ignore[assignment]
+    """RecoverDivergence exports what one failover left behind, or resolves it, and streams how far that has come. A stream that breaks
+    stops it between two transactions; asked again, it goes on from there. Leader of the region that has the records only.
+    UNKNOWN_EXECUTION, MOVE_IN_PROGRESS, DIVERGENCE_OPEN, NOT_EXPORTED, POLICY_NOT_AVAILABLE, RECOVERED_COPIED, SUMS_DIFFER.
+    """
+    DivergenceStatus: _aio.UnaryUnaryMultiCallable[_mrc_pb2.DivergenceStatusRequest, _mrc_pb2.DivergenceStatusResponse]  # type: ignore[assignment]
+    """DivergenceStatus says per partition what has become of divergent records so far, oldest failover first. Leader only."""
 
 class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """What an agent does for its replication groups. `replication_group` may be empty where the agent has only one."""
@@ -456,5 +470,24 @@ class CoordinatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mrc_pb2.ListDivergenceResponse, _abc.Awaitable[_mrc_pb2.ListDivergenceResponse]]:
         """ListDivergence lists what failovers have left behind, oldest first."""
+
+    @_abc_1.abstractmethod
+    def RecoverDivergence(
+        self,
+        request: _mrc_pb2.RecoverDivergenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_mrc_pb2.RecoverDivergenceResponse], _abc.AsyncIterator[_mrc_pb2.RecoverDivergenceResponse]]:
+        """RecoverDivergence exports what one failover left behind, or resolves it, and streams how far that has come. A stream that breaks
+        stops it between two transactions; asked again, it goes on from there. Leader of the region that has the records only.
+        UNKNOWN_EXECUTION, MOVE_IN_PROGRESS, DIVERGENCE_OPEN, NOT_EXPORTED, POLICY_NOT_AVAILABLE, RECOVERED_COPIED, SUMS_DIFFER.
+        """
+
+    @_abc_1.abstractmethod
+    def DivergenceStatus(
+        self,
+        request: _mrc_pb2.DivergenceStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mrc_pb2.DivergenceStatusResponse, _abc.Awaitable[_mrc_pb2.DivergenceStatusResponse]]:
+        """DivergenceStatus says per partition what has become of divergent records so far, oldest failover first. Leader only."""
 
 def add_CoordinatorServiceServicer_to_server(servicer: CoordinatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,184 @@
+"""East dies in full traffic, west is written to, east comes back and home: what became of each acknowledged event is counted by the
+traffic's own logs.
+
+The tests share one sandbox, whose MirrorMaker copies in transactions; the demo's way home does not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import yaml
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from mrc.sandbox.explained import Explained, explain, read_copies
+from mrc.sandbox.layout import Options
+from mrc.sandbox.traffic import Traffic
+from mrc.sandbox.world import Sandbox
+from tests.e2e.running import IN_TIME_S, begun, eventually, leader, mrc, ready, said, state
+
+pytestmark = pytest.mark.server
+
+TOPICS = ("orders", "payments")
+LEFT_BEHIND = 600
+"""Events that east acknowledges at least while nothing is copied."""
+
+
+def configure(sandbox: Sandbox, divergence: Mapping[str, Any]) -> None:
+    settings = yaml.safe_load(sandbox.config_path.read_text())
+    settings["replication_groups"][0]["divergence"] = dict(divergence)
+    sandbox.config_path.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def estate() -> Iterator[tuple[Sandbox, Traffic]]:
+    folder = state("failback")
+    sandbox, traffic = Sandbox(folder), Traffic(folder, folder / "traffic")
+    try:
+        sandbox.up(Options(mm2_exactly_once=True))
+        configure(sandbox, {"resolve": "untouched", "topics": {"payments": "append"}, "records_per_second": 100})
+        sandbox.start_agents()
+        traffic.start(300.0, groups={"billing": 0.0, "shipping": 1.0})
+        ready(sandbox, "west")
+        yield sandbox, traffic
+    finally:
+        sandbox.down()
+
+
+def fail_over(sandbox: Sandbox, traffic: Traffic) -> None:
+    """East dies in full traffic while MirrorMaker is behind, and west is written to for a while."""
+    url = f"{sandbox.layout.connect_url('west')}/connectors/mrc.orders.east-west/pause"
+    urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=20).close()
+    assert traffic.wait_acked(LEFT_BEHIND, IN_TIME_S, region="east")
+    sandbox.kill("east")
+    done = mrc(sandbox, "failover", "west", "--attest-dead", "--yes", "--reason", "east died")
+    assert done.returncode == 0, done.stderr
+    assert traffic.wait_acked(LEFT_BEHIND, IN_TIME_S, region="west")
+
+
+def recovery(sandbox: Sandbox) -> dict[str, int]:
+    """The sums of the last failover, as mrc says them."""
+    done = mrc(sandbox, "divergence", "status")
+    found = json.loads(done.stdout)[-1] if done.returncode in (0, 3) else {"partitions": ()}
+    names = ("divergent", "exported", "emitted", "superseded", "quarantined", "overtaken")
+    return {name: sum(one[name] for one in found["partitions"]) for name in names}
+
+
+def judged(sandbox: Sandbox, traffic: Traffic, policies: Mapping[str, str], before_s: float) -> Explained:
+    acked = [ack for ack in traffic.logs().acked if ack.at_s < before_s]
+    return explain(acked, read_copies(sandbox.client_config("west", "admin"), TOPICS), policies, failed_over_to="west")
+
+
+def kill_while(sandbox: Sandbox, what: str, others: tuple[str, ...]) -> str:
+    """Kill the agent that leads in east while some, and not all, records are ``what``; return it."""
+
+    def in_the_middle() -> bool:
+        sums = recovery(sandbox)
+        some = sum(sums[name] for name in (what, *others))
+        assert some < sums["divergent"] or not sums["divergent"], f"too late: {sums}"
+        return some > 0
+
+    eventually(in_the_middle, lambda: recovery(sandbox))
+    victim = leader(sandbox, "east")
+    sandbox.kill_agent(victim)
+    return victim
+
+
+def test_an_agent_killed_in_the_export_and_one_in_the_re_emission_leave_every_event_with_one_fate(estate: tuple[Sandbox, Traffic]) -> None:
+    sandbox, traffic = estate
+    fail_over(sandbox, traffic)
+    sandbox.start("east")
+    sandbox.start_agents("east")
+    eventually(lambda: {one["state"] for one in said(sandbox, "divergence", "show")} == {"listed"})
+    before_s = time.time()
+    id = begun(sandbox, "failback", "east")
+    victim = kill_while(sandbox, "exported", ())
+    sandbox.start_agent(victim)
+    kill_while(sandbox, "emitted", ("superseded", "quarantined"))
+    watched = mrc(sandbox, "watch", id)
+    assert watched.returncode == 0, watched.stderr
+    sandbox.start_agents("east")
+    found = judged(sandbox, traffic, {"orders": "untouched", "payments": "append"}, before_s)
+    assert found.unexplained == {}
+    assert found.ok
+    assert found.emitted > 0
+    assert found.superseded > 0
+    sums = recovery(sandbox)
+    assert sums["divergent"] == sums["exported"] == sums["emitted"] + sums["superseded"] + sums["quarantined"]
+    # The log may also hold events whose acknowledgement never reached the producer.
+    assert sums["divergent"] >= found.divergent >= LEFT_BEHIND / 2
+    assert traffic.wait_acked(200, IN_TIME_S, region="east")
+    ready(sandbox, "west")
+
+
+def test_the_old_log_is_made_anew_and_what_it_alone_had_stays_in_quarantine(estate: tuple[Sandbox, Traffic]) -> None:
+    sandbox, traffic = estate
+    sandbox.stop_agents()
+    configure(sandbox, {"resolve": "quarantine", "old_log": "recreate"})
+    sandbox.start_agents()
+    ready(sandbox, "west")
+    began_s = time.time()
+    fail_over(sandbox, traffic)
+    sandbox.start("east")
+    sandbox.start_agents("east")
+    eventually(lambda: {one["state"] for one in said(sandbox, "divergence", "show")} <= {"listed", "renewed"})
+    before_s = time.time()
+    watched = mrc(sandbox, "watch", begun(sandbox, "failback", "east"))
+    assert watched.returncode == 0, watched.stderr
+    acked = [ack for ack in traffic.logs().acked if began_s < ack.at_s < before_s]
+    copies = read_copies(sandbox.client_config("west", "admin"), TOPICS)
+    found = explain(acked, copies, {}, failed_over_to="west")
+    assert found.unexplained == {}
+    assert (found.emitted, found.superseded) == (0, 0)
+    assert found.quarantined >= LEFT_BEHIND / 2
+    # East's log was copied again from west's: what was left behind is in no topic of the applications' any more.
+    home = {one.id for one in read_copies(sandbox.client_config("east", "admin"), TOPICS)}
+    behind = {one.id for one in copies if one.topic.startswith("mrc.recovered.")} - {one.id for one in copies if one.topic in TOPICS}
+    assert behind
+    assert not behind & home
+    assert traffic.wait_acked(200, IN_TIME_S, region="east")
+    ready(sandbox, "west")
+
+
+def test_a_region_that_returns_shorter_or_with_a_topic_made_anew_is_refused_and_west_stays_open(estate: tuple[Sandbox, Traffic]) -> None:
+    sandbox, traffic = estate
+    fail_over(sandbox, traffic)
+    (log,) = (sandbox.state.folder / "data").glob("east-*/orders-0/*.log")
+    os.truncate(log, log.stat().st_size // 2)
+    sandbox.start("east")
+    sandbox.start_agents("east")
+    assert refused(sandbox) == "LOG_SHORTER"
+
+    admin = AdminClient({**sandbox.client_config("east", "admin")})
+    admin.delete_topics(["payments"], request_timeout=IN_TIME_S)["payments"].result(IN_TIME_S)
+    eventually(lambda: "payments" not in admin.list_topics(timeout=IN_TIME_S).topics)
+    admin.create_topics([NewTopic("payments", 4, 1)], request_timeout=IN_TIME_S)["payments"].result(IN_TIME_S)
+    assert refused(sandbox) == "TOPIC_RECREATED"
+
+    before_s = time.time()
+    assert traffic.wait_acked(200, IN_TIME_S, region="west")
+    copied = {one.id for one in read_copies(sandbox.client_config("west", "admin"), TOPICS)}
+    assert {ack.id for ack in traffic.logs().acked if ack.region == "west" and ack.at_s < before_s} <= copied
+
+
+def refused(sandbox: Sandbox) -> str:
+    """Begin a failback, return the code with which it waits, and end it; west is open all the while."""
+    id = begun(sandbox, "failback", "east")
+
+    def view() -> dict[str, Any]:
+        found: dict[str, Any] = next(one for one in said(sandbox, "history") if one["id"] == id)
+        return found
+
+    eventually(lambda: view()["status"] == "waiting", view)
+    why = str(view()["waits_for"])
+    assert mrc(sandbox, "abort", id).returncode == 0
+    eventually(lambda: view()["status"] == "aborted", view)
+    record = said(sandbox, "status")["record"]
+    assert (record["region"], record["state"]) == ("west", "open")
+    return why.partition(":")[0]
