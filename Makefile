@@ -1,7 +1,7 @@
 # make setup   everything that the rest needs: .venv, Java, Maven, Chromium, the sandbox's jars, HAProxy and a name server for tests
 # make check   format, lint, types, imports, API, generated code and the tests that need no server and no browser
 # make test    setup, then all of check and the tests on real servers and in Chromium
-# make test-full  the same with a million random histories, translation judged and the demo run with MirrorMaker of both kinds, and ten kills
+# make test-full  the same with a million random histories, translation judged and the demo run with MirrorMaker of both kinds, regions of three brokers, and ten kills
 # make e2e     the tests on real servers only; K=expression chooses some
 # make demo    a region dies, the other takes over, everything comes home; REPORT=file writes JSON
 # make fmt, make proto, make docs, make lock, make clean
@@ -44,7 +44,7 @@ test: setup lint
 	@exec scripts/test-all
 
 test-full: setup lint
-	@MRC_HISTORIES=1000000 MRC_CONFLICT_HISTORIES=1000000 MRC_CONFORMANCE=all MRC_DEMOS=all MRC_KILLS=10 exec scripts/test-all
+	@MRC_HISTORIES=1000000 MRC_CONFLICT_HISTORIES=1000000 MRC_CONFORMANCE=all MRC_DEMOS=all MRC_KILLS=10 MRC_LONG=' ' exec scripts/test-all
 
 e2e: setup
 	@exec scripts/test -v -m server $(if $(K),-k "$(K)")

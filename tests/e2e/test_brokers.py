@@ -30,7 +30,7 @@ from tests.e2e.running import (
     values,
 )
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.long]
 
 PARTITIONS = 7
 
