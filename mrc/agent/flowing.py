@@ -107,12 +107,26 @@ def list_divergence(estate: Estate, lead: LeaderCheck, sight: Sight | None = Non
     """
     for ledger, version in estate.store.ledgers():
         if ledger.region == estate.region and ledger.state == "open":
-            fencing.require_fenced(estate, estate.region, still=True)
+            _require_still(estate, ledger)
             sight = sight or estate.sights(Flow(ledger.region, ledger.target)).source
             listed = list_tails(ledger, estate.clusters[estate.region], sight)
             if estate.unit.policy == "default":
                 listed = msgspec.structs.replace(listed, state="late")
             estate.store.put_ledger(lead, listed, version)
+
+
+def _require_still(estate: Estate, ledger: Ledger) -> None:
+    """See that nobody writes in this region any more. A transaction whose end a shorter log has lost is told as what it is."""
+    try:
+        fencing.require_fenced(estate, estate.region, still=True)
+    except MrcError as error:
+        if error.code == "OPEN_TRANSACTION":
+            cluster = estate.clusters[estate.region]
+            _require_same_topics(ledger, cluster)
+            ends = cluster.ends([TopicPartition(tail.topic, tail.partition) for tail in ledger.tails], "read_uncommitted")
+            for tail in ledger.tails:
+                _require_long_enough(tail, ends[TopicPartition(tail.topic, tail.partition)])
+        raise
 
 
 def list_tails(ledger: Ledger, cluster: Cluster, sight: Sight) -> Ledger:
@@ -137,6 +151,13 @@ def _require_same_topics(ledger: Ledger, cluster: Cluster) -> None:
         raise MrcError("TOPIC_RECREATED", message, where=str(ledger.region))
 
 
+def _require_long_enough(tail: Tail, end: Offset) -> None:
+    if end <= tail.last_source:
+        tp = TopicPartition(tail.topic, tail.partition)
+        message = f"{tp} ends at {end}, and record {tail.last_source} of it was mirrored: the log is shorter than its mirror"
+        raise MrcError("LOG_SHORTER", message, where=str(tp))
+
+
 def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, sight: Sight, start: Offset, end: Offset) -> Tail:
     """Find the mirror's last record and count what comes after it.
 
@@ -144,9 +165,7 @@ def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, sight: Sight, s
     where the position that is known trails. Where there is no such row (MirrorMaker has copied some twice) the last record alone is looked
     for from the position that is known, the earliest match taken: more may be listed than is divergent, never less.
     """
-    if end <= tail.last_source:
-        message = f"{tp} ends at {end}, and record {tail.last_source} of it was mirrored: the log is shorter than its mirror"
-        raise MrcError("LOG_SHORTER", message, where=str(tp))
+    _require_long_enough(tail, end)
     if start == end:
         return msgspec.structs.replace(tail, begin=start, end=end, records=0)
     known = Offset(max(start, tail.last_source))

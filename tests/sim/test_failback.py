@@ -10,6 +10,7 @@ from mrc.core.failover.ledger import Ledger
 from mrc.core.inventory import Recovery
 from mrc.core.model import Flow, TopicPartition
 from mrc.sim.agents import contents
+from mrc.sim.log import Record as Stored
 from mrc.sim.world import EAST, PRODUCER, WEST
 from tests.sim.estate import BILLING, Estate
 from tests.sim.test_accidents import lose, regain
@@ -190,12 +191,15 @@ def test_what_is_not_made_anew_is_copied_from_its_recorded_ends_though_the_flow_
         assert contents(estate.world, EAST, tp) == contents(estate.world, WEST, tp)
 
 
-def test_a_region_that_returns_shorter_than_its_mirror_is_refused_and_nothing_is_copied() -> None:
+@pytest.mark.parametrize("in_a_transaction", [False, True])
+def test_a_region_that_returns_shorter_than_its_mirror_is_refused_and_nothing_is_copied(in_a_transaction: bool) -> None:
     estate = failed_over()
     estate.world.clusters[EAST].reachable = True
     west_before = {tp: contents(estate.world, WEST, tp) for tp in estate.world.tps()}
     log = estate.world.clusters[EAST].log(ORDERS)
     log.cut(log.end // 2)
+    if in_a_transaction:  # whose end is among what was cut
+        log.append(Stored(b"k", b"half", 0), estate.world.clusters[EAST].begin())
     regain(estate, EAST)
     estate.settle(30)
     estate.begin("failback", EAST)
