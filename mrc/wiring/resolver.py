@@ -61,24 +61,25 @@ class Process:
         self._log = structlog.get_logger().bind(region=here, group=group.name, instance=instance)
         self.ended = threading.Event()
         self.resolver: Resolver | None = None
+        self._failures = 0
 
     def run(self) -> None:
         """Run until `ended` is set. Raises what does not pass by itself."""
-        failures, last = 0, ""
+        last = ""
         while not self.ended.is_set():
             try:
-                self._live(self._said_well(failures))
+                self._live()
                 return
             except MrcError as error:
                 if not error.retryable:
                     raise
-                failures += 1
-                if str(error) != last:  # the same failure is said once, not with every try
+                if str(error) != last or not self._failures:  # the same failure is said once, not with every try
                     self._log.warning("begins anew", code=error.code, error=error.message, where=error.where)
                 last = str(error)
-            self.ended.wait(min(PAUSE_MAX_S, PAUSE_S * failures))
+                self._failures += 1
+            self.ended.wait(min(PAUSE_MAX_S, PAUSE_S * self._failures))
 
-    def _live(self, works: Callable[[], None]) -> None:
+    def _live(self) -> None:
         """Make everything anew, and work until the end or an error."""
         known = StreamTopics(self._access, self._here, CALL_S)
         resolver: Resolver | None = None
@@ -89,22 +90,14 @@ class Process:
             counts: Callable[[Iterable[str]], Mapping[str, int]] = known.counts
             self.resolver = resolver = Resolver(log, self._shelves, self._kinds, self._here, counts, SystemClock(), self._log.info)
             while not self.ended.is_set():
-                if resolver.tick(POLL_S):
-                    works()
+                if resolver.tick(POLL_S) and self._failures:
+                    self._log.info("goes on", failures=self._failures)
+                    self._failures = 0
         finally:
             self.resolver = None
             if resolver is not None:
                 resolver.close()
             known.close()
-
-    def _said_well(self, failures: int) -> Callable[[], None]:
-        left = [failures]
-
-        def works() -> None:
-            if left.pop() if left else 0:
-                self._log.info("goes on", failures=failures)
-
-        return works
 
     def _prepare(self, known: StreamTopics) -> None:
         """Make the resolver's own topics, and check that all that are read are there."""

@@ -34,6 +34,7 @@ WORK_MS_MAX = 1_800_000
 
 SETTLE_TRY_S = 0.5
 REPLAY_RECORDS_MAX = 5_000
+LEAVE_TRIES_MAX = 100
 RECORD_BYTES_MAX = 16 << 20
 
 _FENCED = frozenset(
@@ -179,10 +180,21 @@ class KafkaStreamLog:
         """See `StreamLog.close`. An open transaction is aborted by whoever takes this name next, or by Kafka."""
         if not self._closed:
             self._closed = True
+            self._leave()
             self._consumer.close()
             for producer in (self._producer, self._appender):
                 producer.purge()
             self._cluster.close()
+
+    def _leave(self) -> None:
+        """Take no share any more. One that is on its way must not come while the consumer closes: the driver (2.16) then waits for ever."""
+        try:
+            self._consumer.unsubscribe()
+            for _ in range(LEAVE_TRIES_MAX):
+                if not self._consumer.consume(REPLAY_RECORDS_MAX, 0):
+                    return
+        except KafkaException as error:
+            DRIVER_LOG.debug("%s: leaves in disorder: %s", self._region, error)
 
     # ---------------------------------------------------------------- reading
 
