@@ -98,9 +98,25 @@ class _Course:
             raise MrcError("EFFECT_TIMED_OUT", message, where=connector, retryable=True)
 
     def set_to(self, connector: str, positions: Mapping[TopicPartition, Offset]) -> None:
-        """Set a STOPPED connector and read it back: Connect takes anything with a 200."""
+        """Set a STOPPED connector and read it back: Connect takes anything with a 200.
+
+        A connector that was made to run first, so that Connect takes its positions, may not have stopped again when it is asked next.
+        """
         replicator = self.estate.replicators[self.flow.target]
-        replicator.set_positions(connector, positions)
+        refused: list[MrcError] = []
+
+        def taken() -> bool:
+            try:
+                replicator.set_positions(connector, positions)
+            except MrcError as error:
+                if error.code != "CONNECT_REFUSED" or not (error.retryable or refused):
+                    raise
+                refused.append(error)
+                return False
+            return True
+
+        if not self.estate.wait_until(taken, self.estate.clock.monotonic_s() + STOPS_WITHIN_S):
+            raise refused[-1]
         back = replicator.positions(connector)
         wrong = [str(tp) for tp, offset in positions.items() if back.get(tp, 0) != offset]
         if wrong:

@@ -135,7 +135,7 @@ def test_a_region_that_came_back_shorter_than_its_mirror_is_not_opened_by_a_swit
     estate.begin("switchover", EAST)
     run = estate.until("waiting", target=EAST)
     assert run.waiting is not None
-    assert (run.step.name, run.waiting.code) == ("record-ends", "NOT_VERIFIED")
+    assert (run.step.name, run.waiting.code) == ("record-ends", "LOG_SHORTER")
     assert estate.finish(EAST, AbortAsked("test")).phase == "aborted"
     estate.settle()
     assert (estate.applications.record().region, estate.applications.record().state) == (WEST, "open")
