@@ -86,7 +86,9 @@ class Demo:
         self.sandbox.start_agents("east")
         self._until_ready("east")
         self._flow_for(TRAFFIC_S)
-        self._move("failback", "west", "east")
+        # Under the default policy nothing diverges: the flow copies what stayed behind, and the way home is a switchover like any other.
+        diverges = self._options.policy == "identity"
+        self._move("failback" if diverges else "switchover", "west", "east")
         self._flow_for(TRAFFIC_S)
 
         self._say("the producer ends, the groups finish")
@@ -94,7 +96,8 @@ class Demo:
         drained = self.traffic.drain(READY_S)
         verdict = self.traffic.judge(self._moves, drained=drained, limits=self._limits)
         self._hold_to_the_ledger(verdict)
-        self._hold_to_the_fates(verdict)
+        if diverges:
+            self._hold_to_the_fates(verdict)
         self._write_pages()
         return verdict
 
