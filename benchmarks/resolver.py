@@ -28,8 +28,7 @@ import yaml
 from confluent_kafka import Producer
 
 from benchmarks.setting import RESULTS, ROOT, circumstances
-from mrc.adapters.kafka.access import Access
-from mrc.adapters.kafka.streaming import StreamTopics
+from mrc.adapters.kafka import Access, KafkaCluster
 from mrc.config.conflicts import load_conflicts
 from mrc.core.conflict.events import Hlc
 from mrc.core.conflict.headers import Stamp, headers
@@ -139,10 +138,10 @@ def prepared(sandbox: Sandbox, events: int) -> Path:
     config.write_text(yaml.safe_dump(settings))
     login = sandbox.client_config(EAST, "admin")
     access = Access(login["bootstrap.servers"], "SASL_PLAINTEXT", login["sasl.mechanism"], "admin", login["sasl.password"])
-    topics = StreamTopics(access, EAST, 20.0)
+    cluster = KafkaCluster(EAST, access, None, 20.0)
     for name in ("west.orders", "west.mrc.watermarks.orders"):
-        topics.ensure(name, PARTITIONS, {})
-    topics.close()
+        cluster.make_topic_like(name, PARTITIONS, {})
+    cluster.close()
     load(sandbox, load_conflicts(rules)[0].rules.hash, events)
     return config
 

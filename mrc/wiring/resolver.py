@@ -10,15 +10,16 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from mrc import __version__
 from mrc.adapters.clock import SystemClock
-from mrc.adapters.kafka.access import Access
-from mrc.adapters.kafka.streaming import KafkaStreamLog, StreamTopics
+from mrc.adapters.kafka import Access, KafkaCluster
+from mrc.adapters.kafka.streaming import KafkaStreamLog
 from mrc.adapters.rocks import RocksShelves
 from mrc.config.conflicts import EntityRules, load_resolvable
 from mrc.config.settings import ReplicationGroup, Settings
@@ -81,13 +82,13 @@ class Process:
 
     def _live(self) -> None:
         """Make everything anew, and work until the end or an error."""
-        known = StreamTopics(self._access, self._here, CALL_S)
+        cluster = KafkaCluster(self._here, self._access, None, CALL_S)
         resolver: Resolver | None = None
         try:
-            self._prepare(known)
+            self._prepare(cluster)
             inputs = [name for names in self._names for name in names.inputs]
             log = KafkaStreamLog(self._access, self._here, self._consumer_group, self._instance, inputs, CALL_S)
-            counts: Callable[[Iterable[str]], Mapping[str, int]] = known.counts
+            counts = partial(_counts, cluster)
             self.resolver = resolver = Resolver(log, self._shelves, self._kinds, self._here, counts, SystemClock(), self._log.info)
             while not self.ended.is_set():
                 if resolver.tick(POLL_S) and self._failures:
@@ -97,22 +98,27 @@ class Process:
             self.resolver = None
             if resolver is not None:
                 resolver.close()
-            known.close()
+            cluster.close()
 
-    def _prepare(self, known: StreamTopics) -> None:
+    def _prepare(self, cluster: KafkaCluster) -> None:
         """Make the resolver's own topics, and check that all that are read are there."""
         for kind, names in zip(self._kinds, self._names, strict=True):
-            counts = known.counts([*names.inputs, *names.made])
+            counts = _counts(cluster, [*names.inputs, *names.made])
             if kind.topic not in counts:
                 raise MrcError("TOPICS_MISSING", f"there is no {kind.topic} yet", where=self._here, retryable=True)
-            self._make(known, names, counts)
+            self._make(cluster, names, counts)
             check_partitions(kind, names, {**dict.fromkeys(names.made, counts[kind.topic]), **counts})
 
-    def _make(self, known: StreamTopics, names: Topics, counts: Mapping[str, int]) -> None:
+    def _make(self, cluster: KafkaCluster, names: Topics, counts: Mapping[str, int]) -> None:
         for name, settings in names.made.items():
             if name not in counts:
-                known.ensure(name, counts[names.topic], settings)
+                cluster.make_topic_like(name, counts[names.topic], settings)
                 self._log.info("made", topic=name)
+
+
+def _counts(cluster: KafkaCluster, names: Iterable[str]) -> dict[str, int]:
+    """Return the number of partitions of those topics that exist."""
+    return {name: len(info.leaders) for name, info in cluster.topics(list(names)).items()}
 
 
 def kinds_of(settings: Settings, group: ReplicationGroup) -> list[Kind]:

@@ -11,8 +11,8 @@ from typing import Protocol
 import pytest
 from confluent_kafka import Producer
 
-from mrc.adapters.kafka.access import Access
-from mrc.adapters.kafka.streaming import KafkaStreamLog, StreamTopics
+from mrc.adapters.kafka import Access, KafkaCluster
+from mrc.adapters.kafka.streaming import KafkaStreamLog
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, TopicPartition
 from mrc.ports import Arrived, Outgoing, StreamLog
@@ -58,17 +58,16 @@ class RealStreams:
         self._group = f"mrc.resolver.{mark}"
         self._producer = Producer({**sandbox.client_config("east", "admin")})
         self._open: list[KafkaStreamLog] = []
-        topics = StreamTopics(self._access, "east", 10.0)
+        cluster = KafkaCluster("east", self._access, None, 10.0)
         for topic in (self.read_from, self.written_to):
-            topics.ensure(topic, PARTITIONS, {"cleanup.policy": "compact"})
-            topics.ensure(topic, PARTITIONS, {"cleanup.policy": "compact"})
+            cluster.make_topic_like(topic, PARTITIONS, {"cleanup.policy": "compact"})
+            cluster.make_topic_like(topic, PARTITIONS, {"cleanup.policy": "compact"})
         until_s = time.monotonic() + 60
-        while topics.counts([self.read_from, self.written_to, self.read_from, "mrc.nowhere"]) != {
-            self.read_from: PARTITIONS,
-            self.written_to: PARTITIONS,
-        }:
+        wanted = {self.read_from: PARTITIONS, self.written_to: PARTITIONS}
+        names = [self.read_from, self.written_to, self.read_from, "mrc.nowhere"]
+        while {name: len(info.leaders) for name, info in cluster.topics(names).items()} != wanted:
             assert time.monotonic() < until_s
-        topics.close()
+        cluster.close()
 
     def join(self, name: str) -> StreamLog:
         self._open.append(KafkaStreamLog(self._access, "east", self._group, name, [self.read_from], 20.0))

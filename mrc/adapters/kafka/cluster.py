@@ -74,7 +74,7 @@ class KafkaCluster:
 
     def topics(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         """See `Cluster.topics`."""
-        described = self._describe(names)
+        described = self._describe(list(dict.fromkeys(names)))
         configs = self._configs(ResourceType.TOPIC, list(described))
         return {
             name: TopicInfo(topic_id=str(described[name].topic_id), leaders=_leaders(described[name]), config=config)

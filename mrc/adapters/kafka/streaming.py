@@ -7,15 +7,13 @@ Offsets are committed all the same, for with them Kafka refuses a process whose 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Wire
-from confluent_kafka.admin import NewTopic
 
 from mrc.adapters.kafka.access import DRIVER_LOG, Access
-from mrc.adapters.kafka.admin import DRIVER_TIMEOUT_S, Admin
 from mrc.adapters.kafka.cluster import KafkaCluster
 from mrc.adapters.kafka.errors import Complaints, unreachable, world_error
 from mrc.adapters.kafka.reading import is_end, open_consumer
@@ -335,27 +333,3 @@ class KafkaStreamLog:
             },
             logger=DRIVER_LOG,
         )
-
-
-class StreamTopics:
-    """The topics of a stream log: which there are, and making those that are missing."""
-
-    def __init__(self, access: Access, region: str, deadline_s: float) -> None:
-        self._admin = Admin(access, region, deadline_s)
-        self._cluster = KafkaCluster(region, access, None, deadline_s)
-
-    def counts(self, names: Iterable[str]) -> dict[str, int]:
-        """Return the number of partitions of those topics that exist."""
-        return {name: len(info.leaders) for name, info in self._cluster.topics(list(dict.fromkeys(names))).items()}
-
-    def ensure(self, name: str, partitions: int, settings: Mapping[str, str]) -> None:
-        """Make a topic where it is missing, with the cluster's default replication; one that is there stays as it is."""
-        topic = NewTopic(name, partitions, -1, config=dict(settings))
-        answer = self._admin.ask(f"make topic {name}", lambda c: c.create_topics([topic], request_timeout=DRIVER_TIMEOUT_S))[name]
-        if isinstance(answer, KafkaError) and answer.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise self._admin.error(answer, f"make topic {name}")
-
-    def close(self) -> None:
-        """Drop the connections."""
-        self._admin.close()
-        self._cluster.close()
