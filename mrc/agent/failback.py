@@ -48,19 +48,13 @@ _SHAPE = (
 """Settings that a topic keeps when it is made anew: those that say what it takes, keeps and gives up."""
 
 
-# ---------------------------------------------------------------- the region returns
-
-
-def region_back(work: Work) -> str:
-    """Wait until the region answers and is seen to refuse applications; its own leading agent, this one, sets the fence."""
-    estate, region = work.estate, work.plan.target
+def _wait_until(work: Work, require: Callable[[], object], *, every_s: float = 0.05) -> None:
+    """Return as soon as ``require`` raises nothing; at the step's deadline raise what it did last."""
     last: list[MrcError] = []
 
-    def back() -> bool:
+    def done() -> bool:
         try:
-            estate.partitions(region)
-            estate.replicators[region].status(estate.connector(estate.inbound(region)))
-            fencing.require_fenced(estate, region, still=False)
+            require()
         except MrcError as error:
             if error.kind == "bug":
                 raise
@@ -68,7 +62,22 @@ def region_back(work: Work) -> str:
             return False
         return True
 
-    work.wait(back, lambda: last[0])
+    work.wait(done, lambda: last[0], every_s=every_s)
+
+
+# ---------------------------------------------------------------- the region returns
+
+
+def region_back(work: Work) -> str:
+    """Wait until the region answers and is seen to refuse applications; its own leading agent, this one, sets the fence."""
+    estate, region = work.estate, work.plan.target
+
+    def require_back() -> None:
+        estate.partitions(region)
+        estate.replicators[region].status(estate.connector(estate.inbound(region)))
+        fencing.require_fenced(estate, region, still=False)
+
+    _wait_until(work, require_back)
     return f"{region} answers and refuses applications"
 
 
@@ -275,19 +284,7 @@ def finish(work: Work) -> str:
 
 def settled(work: Work) -> str:
     """Wait until a switchover would find nothing against it: the flow runs, and both logs are read nearly to their ends."""
-    last: list[MrcError] = []
-
-    def ready() -> bool:
-        try:
-            _require_ready(work)
-        except MrcError as error:
-            if error.kind == "bug":
-                raise
-            last[:] = [error]
-            return False
-        return True
-
-    work.wait(ready, lambda: last[0], every_s=0.2)
+    _wait_until(work, lambda: _require_ready(work), every_s=0.2)
     policy = work.estate.unit.recovery.old_log
     return f"the old log is {'as it was' if policy == 'keep' else 'made anew'}; the flow into it runs"
 

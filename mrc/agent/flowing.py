@@ -7,7 +7,7 @@ else has just started would copy again what it has copied. A flow that a failove
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -18,7 +18,7 @@ from mrc.core.errors import MrcError
 from mrc.core.failover.flows import FlowStart, differs, should_run
 from mrc.core.failover.ledger import WINDOW, Ledger, Tail
 from mrc.core.model import Flow, Offset, Seen, TopicPartition
-from mrc.ports import Cluster, Sight
+from mrc.ports import Cluster, Replicator, Sight
 
 
 def reconcile(estate: Estate, lead: LeaderCheck) -> str:
@@ -82,15 +82,20 @@ def _apply(estate: Estate, flow: Flow, start: FlowStart, version: int, lead: Lea
         # Connect would answer 200 and then copy everything again.
         raise MrcError("NOT_VERIFIED", f"the flow would start beyond the end of {', '.join(beyond)}", where=connector)
     lead()
+    set_positions(replicator, connector, positions)
+    estate.store.put_flow_start(lead, flow, msgspec.structs.replace(start, applied=True), version)
+    lead()
+    replicator.resume(connector)
+    return f"{connector} starts at the recorded ends"
+
+
+def set_positions(replicator: Replicator, connector: str, positions: Mapping[TopicPartition, Offset]) -> None:
+    """Set where a STOPPED connector starts, and read it back: Connect takes anything with a 200. Raises ``NOT_VERIFIED``."""
     replicator.set_positions(connector, positions)
     back = replicator.positions(connector)
     wrong = [str(tp) for tp, offset in positions.items() if back.get(tp, 0) != offset]
     if wrong:
         raise MrcError("NOT_VERIFIED", f"Connect has other positions for {', '.join(wrong)}", where=connector, retryable=True)
-    estate.store.put_flow_start(lead, flow, msgspec.structs.replace(start, applied=True), version)
-    lead()
-    replicator.resume(connector)
-    return f"{connector} starts at the recorded ends"
 
 
 # ---------------------------------------------------------------- a region's return
@@ -171,9 +176,9 @@ def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, sight: Sight, s
     known = Offset(max(start, tail.last_source))
     if tail.last_fingerprint == 0:
         begin = max(start, tail.last_source + 1)
-        seen = _read(tp, cluster, sight, known, end)
+        seen = _read(cluster, sight, {tp: (known, end)})[tp]
     else:
-        seen = _read(tp, cluster, sight, Offset(max(start, known - WINDOW * _LOOK_BACK)), end)
+        seen = _read(cluster, sight, {tp: (Offset(max(start, known - WINDOW * _LOOK_BACK)), end)})[tp]
         begin = _after(tail, seen, known)
     if begin < 0 and start > tail.last_source >= 0:
         begin = start  # what was mirrored last is so old that the region has deleted it
@@ -198,25 +203,37 @@ def _after(tail: Tail, seen: Sequence[Seen], known: Offset) -> int:
     return next((one.offset + 1 for one in seen if one.offset >= known and one.fingerprint == tail.last_fingerprint), -1)
 
 
-def _read(tp: TopicPartition, cluster: Cluster, sight: Sight, begin: Offset, end: Offset) -> list[Seen]:
-    """Return the visible records in ``[begin, end)``."""
-    found: list[Seen] = []
-    position = begin
-    reader = cluster.reader({tp: begin}, sight)
+def _read(cluster: Cluster, sight: Sight, spans: Mapping[TopicPartition, tuple[Offset, Offset]]) -> dict[TopicPartition, list[Seen]]:
+    """Return the visible records in ``[begin, end)`` of each partition, read side by side."""
+    found: dict[TopicPartition, list[Seen]] = {tp: [] for tp in spans}
+    left = {tp: begin for tp, (begin, end) in spans.items() if begin < end}
+    if not left:
+        return found
+    reader = cluster.reader(left, sight)
     try:
-        while position < end:
+        while left:
             batches = reader.poll(10_000, 5.0)
             if not batches:
+                tp, position = next(iter(left.items()))
                 raise MrcError("CLUSTER_UNREACHABLE", f"reading {tp} stands still at {position}", where=str(tp), retryable=True)
-            for batch in batches:
-                position = batch.position
-                found += [one for one in batch.records if one.offset < end]
+            for batch in (one for one in batches if one.tp in left):
+                end = spans[batch.tp][1]
+                found[batch.tp] += [one for one in batch.records if one.offset < end]
+                left[batch.tp] = batch.position
+                if batch.position >= end:
+                    reader.pause([batch.tp])
+                    del left[batch.tp]
     finally:
         reader.close()
     return found
 
 
-def last_row(tp: TopicPartition, cluster: Cluster, sight: Sight, last: Seen, begin: Offset) -> tuple[int, ...]:
-    """Return the fingerprints of the last visible records from ``begin`` up to ``last``, at most `WINDOW`."""
-    seen = _read(tp, cluster, sight, Offset(max(begin, last.offset + 1 - WINDOW * _LOOK_BACK)), Offset(last.offset + 1))
-    return tuple(one.fingerprint for one in seen[-WINDOW:])
+def last_rows(
+    cluster: Cluster, sight: Sight, last: Mapping[TopicPartition, Seen | None], begins: Mapping[TopicPartition, Offset]
+) -> dict[TopicPartition, tuple[int, ...]]:
+    """Return, per partition, the fingerprints of the last visible records from its begin up to ``last``, at most `WINDOW`."""
+    spans = {
+        tp: (Offset(max(begins[tp], one.offset + 1 - WINDOW * _LOOK_BACK)), Offset(one.offset + 1)) if one else (Offset(0), Offset(0))
+        for tp, one in last.items()
+    }
+    return {tp: tuple(one.fingerprint for one in seen[-WINDOW:]) for tp, seen in _read(cluster, sight, spans).items()}

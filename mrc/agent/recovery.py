@@ -106,7 +106,7 @@ class Recovery:
 
     def notes(self) -> Notes:
         """Return what has been done of the entry so far."""
-        return read_notes(self._ledger.id, self._there.load(NOTES_TOPIC))
+        return status(self._estate, self._ledger)
 
     def _commit(self, emitter: Emitter, records: Sequence[Emitted], notes: Mapping[bytes, Note]) -> None:
         """Write records and what is noted of them, all or nothing, no faster than the settings say."""

@@ -470,7 +470,7 @@ def _write_ledger(work: Work) -> None:
     target, sight = work.estate.clusters[work.plan.target], work.positions.sights.target
     ends = target.ends(list(mirrors.values()), "read_uncommitted")
     last = _last_mirrored(work, list(mirrors.values()), ends)
-    own_ends = _own_ends(work, target.starts(list(mirrors.values())), last)
+    rows = flowing.last_rows(target, sight, last, _own_ends(work, target.starts(list(mirrors.values())), last))
     tails = []
     for tp, mirror in mirrors.items():
         seen = last[mirror]
@@ -482,7 +482,7 @@ def _write_ledger(work: Work) -> None:
                 last_source=mirrored.get(tp, -1),
                 last_fingerprint=seen.fingerprint if seen else 0,
                 last_timestamp_ms=seen.timestamp_ms if seen else 0,
-                window=flowing.last_row(mirror, target, sight, seen, own_ends[mirror]) if seen else (),
+                window=rows[mirror],
             )
         )
     ledger = Ledger(
