@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import queue
+import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -30,6 +31,10 @@ CALL_S = 10.0
 
 OBSERVE_S = 45.0
 """Deadline of a call that looks at clusters anew: `Plan` and `StartMove`."""
+
+ELECTION_EVERY_S = 0.25
+ELECTION_MORE_S = 2.0
+"""How often a region without a leader is asked again, and for how much longer than a dead leader's session lasts."""
 
 VERIFY_S = 600.0
 WATCH_S = 3600.0
@@ -53,7 +58,11 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """Asks the agents of one configuration. A context manager, for one thread."""
+    """Asks the agents of one configuration. A context manager, for one thread.
+
+    Attributes:
+        election_s: how long a region whose agents answer may be without a leader before that is an error.
+    """
 
     def __init__(self, settings: Settings, user: str | None = None) -> None:
         """Connect to nothing yet.
@@ -65,6 +74,7 @@ class Client:
         self.agents = tuple(
             Address(region, agent.id, agent.grpc) for region, written in settings.regions.items() for agent in written.agents
         )
+        self.election_s = settings.zookeeper.session_timeout_ms / 1000 + ELECTION_MORE_S
         self._tls = settings.grpc.tls
         self._metadata = (("mrc-user", user or _user()),)
         self._channels: dict[str, grpc.Channel] = {}
@@ -126,38 +136,37 @@ class Client:
     # -- one region's leader
 
     def ask_leader(self, region: str, method: str, *, deadline_s: float = CALL_S, **fields: Any) -> Any:
-        """Ask the agent that leads in ``region``: any agent of it first, then once where that one points to, then the others.
+        """Ask the agent that leads in ``region``: any agent of it first, then where that one points to, then the others.
 
+        Where an agent is there and none leads, or the one that led is gone, the election is waited for, for `election_s` at most.
         Asking again must be harmless, for an agent may die after it did what was asked: a move carries a token.
 
         Raises:
             MrcError: ``UNKNOWN_REGION``; what the leader refused the request with; ``NOT_LEADER`` where nobody leads;
                 ``AGENT_UNREACHABLE`` with the addresses where nobody answers, or the leader does not in time.
         """
-        there = self._of(region)
-        failed: list[Answer] = []
-        tried: set[str] = set()
-        for one in there:
-            if one.address in tried:
-                continue
-            tried.add(one.address)
-            try:
-                return self._ask(one.address, method, deadline_s, fields)
-            except MrcError as error:
-                if error.code not in ("NOT_LEADER", "AGENT_UNREACHABLE"):
-                    raise
-                failed.append(Answer(one, None, error))
-                leader = error.where if error.code == "NOT_LEADER" else ""
-            if not leader or leader in tried:
-                continue
-            tried.add(leader)
-            try:
-                return self._ask(leader, method, deadline_s, fields)
-            except MrcError as error:
-                if error.code not in ("NOT_LEADER", "AGENT_UNREACHABLE"):
-                    raise
-                failed.append(Answer(Address(region, "", leader), None, error))
-        raise worst(failed)
+        until_s = time.monotonic() + min(deadline_s, self.election_s)
+        while True:
+            failed: list[Answer] = []
+            tried: set[str] = set()
+            ahead = self._of(region)
+            while ahead:
+                one = ahead.pop(0)
+                if one.address in tried:
+                    continue
+                tried.add(one.address)
+                try:
+                    return self._ask(one.address, method, deadline_s, fields)
+                except MrcError as error:
+                    if error.code not in ("NOT_LEADER", "AGENT_UNREACHABLE"):
+                        raise
+                    failed.append(Answer(one, None, error))
+                    if error.code == "NOT_LEADER" and error.where and one.agent:
+                        ahead.insert(0, Address(region, "", error.where))
+            answered = any(answer.error is not None and answer.error.code == "NOT_LEADER" for answer in failed)
+            if not answered or time.monotonic() >= until_s:
+                raise worst(failed)
+            time.sleep(ELECTION_EVERY_S)
 
     def _ask(self, address: str, method: str, deadline_s: float, fields: Mapping[str, Any]) -> Any:
         self._greet(address)
@@ -200,15 +209,23 @@ class Client:
         yield from self._stream(best.asked.address, "WatchExecution", WATCH_S, {"execution_id": execution})
 
     def leader(self, region: str) -> Address:
-        """Return the agent that leads in ``region``. Raises ``UNKNOWN_REGION``, ``NOT_LEADER``, ``AGENT_UNREACHABLE``."""
+        """Return the agent that leads in ``region``; an election is waited for.
+
+        Raises:
+            MrcError: ``UNKNOWN_REGION``, ``NOT_LEADER``, ``AGENT_UNREACHABLE``.
+        """
         there = self._of(region)
-        answers = [a for a in self.ask_all("Version", agents=there) if isinstance(a.view, VersionView)]
-        if not answers:
-            raise _nobody(there)
-        for answer in answers:
-            if answer.view.leads:
-                return answer.asked
-        raise MrcError("NOT_LEADER", f"no agent leads in {region} now", where=region, retryable=True)
+        until_s = time.monotonic() + self.election_s
+        while True:
+            answers = [a for a in self.ask_all("Version", agents=there) if isinstance(a.view, VersionView)]
+            if not answers:
+                raise _nobody(there)
+            for answer in answers:
+                if answer.view.leads:
+                    return answer.asked
+            if time.monotonic() >= until_s:
+                raise MrcError("NOT_LEADER", f"no agent leads in {region} now", where=region, retryable=True)
+            time.sleep(ELECTION_EVERY_S)
 
     def _stream(self, address: str, method: str, deadline_s: float, fields: Mapping[str, Any]) -> Iterator[Any]:
         self._greet(address)

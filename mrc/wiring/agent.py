@@ -39,6 +39,8 @@ ARCHIVE_EVERY_S = 2.0
 RECORD_EVERY_S = EVERY_MS / 1000
 IDLE_S = 0.05
 PAUSE_MAX_S = 5.0
+STOP_S = 5.0
+"""How long an agent that ends waits for its threads; longer than any one call that acts on the world (`CALL_DEADLINE_S`)."""
 
 Pump = Callable[[], bool]
 """Does a piece of work; returns whether there may be more at once."""
@@ -86,12 +88,16 @@ class Agent:
             self._thread(f"move {name}", coordinator.move_tick, IDLE_S)
 
     def stop(self) -> None:
-        """End the threads between two pieces of work, then leave ZooKeeper, so that the other agent leads at once."""
+        """End the threads between two pieces of work, then leave ZooKeeper, so that the other agent leads at once.
+
+        A thread that waits for a cluster for longer than ``STOP_S`` is left behind: without the lease it begins nothing more.
+        """
         self._stop.set()
         for wake in self._wakes:
             wake.set()
+        until_s = time.monotonic() + STOP_S
         for thread in self._threads:
-            thread.join(timeout=10)
+            thread.join(timeout=max(0.0, until_s - time.monotonic()))
         for coordinator in self.coordinators.values():
             coordinator.capture.close()
         self.reach.close()

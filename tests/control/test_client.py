@@ -40,11 +40,39 @@ def test_the_leader_is_found_through_an_agent_that_does_not_lead(client: Client,
 
 
 def test_not_leader_is_followed_once_and_not_in_circles(client: Client, estate: Estate) -> None:
+    client.election_s = 0.0
     estate.world.leaders["west"] = "east-a"
     with pytest.raises(MrcError) as caught:
         client.ask_leader("west", "Lag")
     assert caught.value.code == "NOT_LEADER"
     assert sum(len(agent.calls) for agent in estate.agents.values()) == 3
+
+
+@pytest.mark.parametrize("dead", [True, False], ids=["dead-leader", "no-leader"])
+def test_an_election_is_waited_for(client: Client, estate: Estate, dead: bool) -> None:
+    if dead:
+        estate.stop("west-b")
+    else:
+        estate.world.leaders["west"] = ""
+    later = threading.Timer(0.5, estate.world.leaders.__setitem__, ("west", "west-a"))
+    later.start()
+    try:
+        assert client.ask_leader("west", "Lag")[0].target == "west"
+        assert client.leader("west").agent == "west-a"
+    finally:
+        later.join()
+    assert len(estate.agents["west-a"].calls) > 1
+
+
+def test_an_election_that_does_not_end_is_an_error_in_time(client: Client, estate: Estate) -> None:
+    client.election_s = 0.6
+    estate.world.leaders["west"] = ""
+    for ask in (lambda: client.ask_leader("west", "Lag"), lambda: client.leader("west")):
+        began_s = time.monotonic()
+        with pytest.raises(MrcError) as caught:
+            ask()
+        assert caught.value.code == "NOT_LEADER"
+        assert 0.6 <= time.monotonic() - began_s < 3
 
 
 def test_the_other_agent_is_asked_when_one_is_dead(client: Client, estate: Estate) -> None:
