@@ -318,8 +318,10 @@ class Capture:
                 # Nobody can answer for these, however long is waited.
                 raise MrcError("NOT_VERIFIED", spelt(deleted), where=str(self._flow))
             else:
+                with self._alignment.lock:  # once for all: taken for each it would be waited for thousands of times
+                    answers = {at: self._final(at[1], known, final=not source_alive) for at, known in positions.items()}
                 for (group, tp), known in positions.items():
-                    answer = self._final(tp, known, final=not source_alive)
+                    answer = answers[group, tp]
                     if answer is None:
                         pending.append(f"{group} on {tp} at {known.position.offset}")
                         continue
@@ -373,14 +375,13 @@ class Capture:
     def _final(self, tp: TopicPartition, known: _Committed, *, final: bool) -> tuple[TopicPartition, int, int | None] | None:
         """Return the target partition, the offset (-1: begin at the log's start) and how many records repeat at most (None: nobody knows).
 
-        None while there is no answer yet.
+        None while there is no answer yet. The caller holds the alignment's lock.
         """
-        with self._alignment.lock:
-            pair = self._alignment.pairs.get(tp)
-            target_id = self._alignment.target_ids.get(tp.topic, "")
-            answer = pair.to_target(known.position.offset, final=final) if pair else None
+        pair = self._alignment.pairs.get(tp)
+        target_id = self._alignment.target_ids.get(tp.topic, "")
         if pair is None:
             return (TopicPartition(self._names[tp.topic], tp.partition), known.floor(target_id), None) if final else None
+        answer = pair.to_target(known.position.offset, final=final)
         if isinstance(answer, Exact | Bounded):
             return pair.target, answer.offset, answer.repeats_max if isinstance(answer, Bounded) else 0
         return (pair.target, known.floor(target_id), None) if final else None
@@ -509,12 +510,13 @@ class Capture:
             starts: of the source's logs and of the target's. What the source has deleted too, a group has lost there as well.
         """
         flow, found = self._flow, []
-        for (group, tp), position in sorted(positions.items()):
-            with self._alignment.lock:
-                pair = self._alignment.pairs.get(tp)
-                if pair is None or pair.target not in starts[1]:
-                    continue
-                deleted = pair.deleted(max(position, starts[0].get(tp, 0)), starts[1][pair.target])
+        with self._alignment.lock:
+            missed = [
+                (group, tp, position, pair.deleted(max(position, starts[0].get(tp, 0)), starts[1][pair.target]))
+                for (group, tp), position in positions.items()
+                if (pair := self._alignment.pairs.get(tp)) is not None and pair.target in starts[1]
+            ]
+        for group, tp, position, deleted in sorted(missed):
             if deleted.records:
                 message = (
                     f"{group} on {tp} at {position} would skip up to {deleted.records:,} records that {flow.source} holds and "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from mrc.config.runbook import load_runbook
 from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Run, replay
 from mrc.core.failover.plan import make_plan
@@ -87,8 +89,14 @@ class Estate:
         """Return the agent that leads in a region."""
         return next(a for a in self.agents.values() if a.alive and a.name.startswith(region) and a.leadership.leads)
 
-    def begin(self, kind: MoveKind, target: Region, *, attested: bool = False, runbook: Path | None = None) -> None:
-        """Start a move, as the service does."""
+    def begin(
+        self, kind: MoveKind, target: Region, *, attested: bool = False, runbook: Path | None = None, patience_s: float | None = None
+    ) -> None:
+        """Start a move, as the service does.
+
+        Args:
+            patience_s: what a step may take at most, whatever its runbook says; it is tried twice at most then.
+        """
         agent = self.leader(target)
         coordinator = agent.coordinator
         book, digest = load_runbook(runbook or RUNBOOKS / f"{kind}.yaml")
@@ -106,6 +114,9 @@ class Estate:
             actor="test",
             reason="",
         )
+        if patience_s is not None:
+            hasty = (replace(step, timeout_s=min(step.timeout_s, patience_s), retries=min(step.retries, 1)) for step in plan.steps)
+            plan = replace(plan, steps=tuple(hasty))
         coordinator.mover.begin(plan)
 
     def run_of(self, target: Region) -> Run | None:

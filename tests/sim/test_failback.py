@@ -175,7 +175,7 @@ def test_the_agent_may_be_killed_after_any_act_of_the_recovery(at: int) -> None:
 
 def test_what_is_not_made_anew_is_copied_from_its_recorded_ends_though_the_flow_was_never_set_to_them() -> None:
     estate = about_to_go_home(("orders",), flow_hangs=True)
-    estate.begin("failback", EAST)
+    estate.begin("failback", EAST, patience_s=20.0)
     estate.until("waiting", target=EAST)
     store, connector = estate.leader(EAST).coordinator.estate.store, estate.world.replicators[EAST].connectors["mrc.orders.west-east"]
     found = store.flow_start(Flow(WEST, EAST))

@@ -60,7 +60,7 @@ def kept_from_writing(estate: Estate) -> Binding:
 def test_a_leader_that_refuses_before_the_fence_keeps_it_from_being_begun() -> None:
     estate = settled()
     deny = kept_from_writing(estate)
-    estate.begin("switchover", WEST)
+    estate.begin("switchover", WEST, patience_s=10.0)
     run = estate.until("waiting")
     assert run.waiting is not None
     assert (run.step.name, run.waiting.code) == ("fence-source", "NOT_VERIFIED")
