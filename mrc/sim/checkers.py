@@ -8,6 +8,7 @@ What mrc wrote (the record, journals, ledgers) they read as JSON. Each promise h
 - ``UNEXPLAINED``: a record of which mrc says that it is accounted for is not exported once with one fate, or its fate is not true;
 - ``SKIPPED``: a group has not processed a record that the active region has;
 - ``STUCK``: an execution neither ended nor says what it waits for;
+- ``OLD_FLOW``: under the identity policy a record was copied into a region that was open (`mrc.sim.run`);
 - ``NOT_AS_RECORDED``: at rest a fence, a flow or the mirror is not what the record wants;
 - ``LOOPED``: under the default policy a record was copied back to where it was written;
 - ``JOURNAL``: an older term wrote after a newer one, two agents wrote in one term, entries are missing, or a resumed

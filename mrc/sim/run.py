@@ -271,7 +271,16 @@ class Simulation:
     def _copy(self, flow: Flow, rng: random.Random) -> int:
         if self.mischief.cut(EAST) or self.mischief.cut(WEST):
             return 0
-        return self.world.replicators[flow.target].copy(connector(flow), rng.randint(2, 40), flush=rng.random() < 0.5)
+        copied = self.world.replicators[flow.target].copy(connector(flow), rng.randint(2, 40), flush=rng.random() < 0.5)
+        record = self.record()
+        if copied and self.world.policy == "identity" and (record.region, record.state) == (flow.target, "open"):
+            self._judge_late_copies(flow.target, copied)
+        return copied
+
+    def _judge_late_copies(self, target: Region, copied: int) -> None:
+        # Where somebody has removed every DENY since the opening, the block of a flow that could not be stopped went with them.
+        if self.evidence.opened_s.get(target, -1.0) < self.evidence.openings[-1].at_s:
+            self.violate("OLD_FLOW", f"{copied} records were copied into {target}, which is open")
 
     # -- operators
 

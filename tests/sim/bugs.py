@@ -69,6 +69,9 @@ BUGS: dict[str, Bug] = {
         5,
         "JOURNAL",
     ),
+    "the tasks of a stopped flow are not waited for": Bug(
+        steps, "_without_tasks", "lambda: not replicator.status(connector).tasks", "lambda: True", 218, "OLD_FLOW"
+    ),
     "positions are not clamped to the target's log": Bug(
         steps, "_wanted_positions", "Offset(max(starts[tp], min(position.offset, ends[tp])))", "position.offset", 388, "SKIPPED"
     ),
