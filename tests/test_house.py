@@ -78,3 +78,13 @@ def test_every_link_between_documents_leads_somewhere() -> None:
         if "://" not in target and not target.startswith("mailto:")
     ]
     assert [f"{path.relative_to(ROOT)}: {target}" for path, target in links if not (path.parent / target).exists()] == []
+
+
+def test_only_one_place_builds_decoders_of_structs() -> None:
+    """Two threads that build one at once kill the process: see `mrc.core.model.decoder`. On import there is one thread."""
+    builds = re.compile(r"msgspec\.(?:json\.decode\([^\n]*type=|convert\(|(?:json|yaml|msgpack)\.Decoder\()")
+    found = {path: [line for line in text.splitlines() if builds.search(line)] for path, text in code_of("mrc").items()}
+    del found["mrc/core/model.py"]
+    scalars = "msgspec.convert(value, Any if kind is Path and isinstance(value, str) else wanted)"
+    inside = [(path, line) for path, lines in found.items() for line in lines if line.startswith(" ") and scalars not in line]
+    assert inside == []

@@ -76,11 +76,12 @@ def _read(path: Path | None) -> list[Move]:
     import msgspec
 
     from mrc.core.errors import MrcError
+    from mrc.core.model import decode
     from mrc.sandbox.judge import Move
 
     if path is None:
         return []
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Move])
+        return decode(path.read_bytes(), list[Move])
     except msgspec.DecodeError as error:
         raise MrcError("BAD_REQUEST", f"not a list of moves: {error}", where=str(path)) from error

@@ -16,7 +16,7 @@ import msgspec
 import yaml
 
 from mrc.core.errors import MrcError
-from mrc.core.model import Value
+from mrc.core.model import Value, convert
 
 T = TypeVar("T")
 
@@ -209,7 +209,7 @@ def read(path: Path, missing: str, invalid: str) -> Document:
 
 def build(data: Mapping[str, Any], kind: type[T], base: Path) -> T:
     """Return examined ``data`` as ``kind``; every Path is made absolute, relative ones against ``base``."""
-    return msgspec.convert(data, kind, dec_hook=_path_hook(base))
+    return convert(data, kind, dec_hook=_path_hook(base))
 
 
 def refuse(code: str, problems: tuple[Problem, ...]) -> MrcError:

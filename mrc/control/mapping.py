@@ -16,6 +16,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from mrc.core.errors import CODES, MrcError
+from mrc.core.model import convert
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ def read(response: Message, kind: type[T]) -> T:
     if isinstance(answer, dict):
         _say_none(answer, field.message_type)
     try:
-        return msgspec.convert(answer, kind, strict=False)
+        return convert(answer, kind, strict=False)
     except msgspec.ValidationError as error:
         raise MrcError("VERSION_MISMATCH", f"{response.DESCRIPTOR.name} cannot be read: {error}") from None
 

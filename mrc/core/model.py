@@ -6,7 +6,8 @@ read is an `Unknown` with its reason, never -1, 0 or None.
 
 from __future__ import annotations
 
-from typing import Generic, Literal, NewType, TypeVar
+import threading
+from typing import Any, Generic, Literal, NewType, TypeVar
 
 import msgspec
 
@@ -159,7 +160,33 @@ def decode(data: bytes, kind: type[T]) -> T:
     Raises:
         msgspec.DecodeError, msgspec.ValidationError: it is not one; callers name where it was read.
     """
-    return msgspec.json.decode(data, type=kind)
+    return decoder(kind).decode(data)
 
 
+def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:
+    """Return the decoder of ``kind``, the same for all who ask.
+
+    Two threads that meet a struct for the first time kill the process: one reads what the other has built by half (msgspec 0.22). So
+    every decoder is built here, one at a time, and nobody else asks msgspec for a struct.
+    """
+    found = _DECODERS.get(kind)
+    if found is None:
+        with _BUILDING:
+            found = _DECODERS.setdefault(kind, msgspec.json.Decoder(kind))
+    return found
+
+
+def convert(value: object, kind: type[T], **how: Any) -> T:
+    """Return plain data as ``kind``; ``how`` as `msgspec.convert` has it.
+
+    Raises:
+        msgspec.ValidationError: it is not one.
+    """
+    decoder(kind)  # for what it has built by now
+    found: T = msgspec.convert(value, kind, **how)
+    return found
+
+
+_BUILDING = threading.Lock()
+_DECODERS: dict[Any, msgspec.json.Decoder[Any]] = {}
 _ENCODER = msgspec.json.Encoder(order="sorted")

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from mrc.core.errors import MrcError
+from mrc.core.model import decode
 from mrc.sandbox import layout as places
 from mrc.sandbox.layout import Layout, State
 
@@ -227,7 +228,7 @@ def _call(method: str, url: str, kind: type[T], body: bytes | None = None, timeo
         answer = link.getresponse()
         said = answer.read()
         if answer.status < http.HTTPStatus.BAD_REQUEST:
-            return msgspec.json.decode(said, type=kind)
+            return decode(said, kind)
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
         raise MrcError("SANDBOX_FAILED", f"Connect did not answer {method}: {error}", where=url, retryable=True) from error
     finally:

@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from mrc.core.errors import MrcError
-from mrc.core.model import Policy, Region, Written
+from mrc.core.model import Policy, Region, Written, decode
 
 REGIONS = (Region("east"), Region("west"))
 USERS = ("admin", "mm2", "mrc", "producer", "consumer", "probe")
@@ -279,7 +279,7 @@ class State:
         """Return what was chosen when the sandbox was made; None where there is none. Raises ``SANDBOX_FAILED`` when unreadable."""
         path = self.folder / "sandbox.json"
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Layout)
+            return decode(path.read_bytes(), Layout)
         except FileNotFoundError:
             return None
         except msgspec.MsgspecError as error:

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 import msgspec
 
+from mrc.core.model import decoder
+
 
 class Event(msgspec.Struct, frozen=True):
     """An order event: the value of every record of the traffic.
@@ -88,8 +90,8 @@ class Turn(msgspec.Struct, frozen=True, array_like=True, tag="turn"):
 Line = Acked | InDoubt | Processed | Turn
 
 _EVENT_ENCODER = msgspec.json.Encoder()
-_EVENT_DECODER = msgspec.json.Decoder(Event)
-_LINE_DECODER = msgspec.json.Decoder(Line)
+_EVENT_DECODER = decoder(Event)
+_LINE_DECODER: msgspec.json.Decoder[Line] = decoder(Line)  # type: ignore[arg-type]
 
 
 def encode_event(event: Event) -> bytes:

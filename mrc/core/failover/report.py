@@ -30,7 +30,7 @@ from mrc.core.failover.execution import (
 from mrc.core.failover.ledger import Ledger, Tail
 from mrc.core.failover.measured import Measured, Rereads, Sample
 from mrc.core.failover.measured import Reading as Number
-from mrc.core.model import Known, Reading, Unknown, Written, decode, encode
+from mrc.core.model import Known, Reading, Unknown, Written, decode, decoder, encode
 from mrc.core.views import ExecutionView, FindingView
 
 Verdict = Literal["met", "missed", "not-exceeded", "unknown", "not-set"]
@@ -220,7 +220,7 @@ def encode_report(report: Report) -> bytes:
 def decode_report(document: str | bytes) -> Report:
     """Return the report in a document. Raises ``VERSION_MISMATCH``."""
     try:
-        return msgspec.json.decode(document, type=Report)
+        return decoder(Report).decode(document)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise MrcError("VERSION_MISMATCH", f"the report cannot be read: {error}") from None
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from mrc.core.errors import MrcError
-from mrc.core.model import GroupId, Region, TopicPartition, Written
+from mrc.core.model import GroupId, Region, TopicPartition, Written, decoder
 from mrc.core.translation.checkpoint import Checkpoint
 from mrc.core.translation.offset_map import Bounded, Exact
 
@@ -46,7 +46,7 @@ class _Line(Written, frozen=True):
     offset: Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
-_LINES = msgspec.json.Decoder(_Line)
+_LINES = decoder(_Line)
 
 
 def decode_place(line: bytes, where: str) -> Place:
@@ -153,7 +153,7 @@ def decode_positions(data: bytes, where: str) -> PositionsFile:
     if len(data) > BYTES_MAX:
         raise MrcError("POSITIONS_INVALID", f"the file has {len(data):,} bytes; at most {BYTES_MAX:,} are read", where=where)
     try:
-        file = msgspec.json.decode(data, type=PositionsFile)
+        file = decoder(PositionsFile).decode(data)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise MrcError("POSITIONS_INVALID", str(error), where=where) from None
     seen: set[tuple[GroupId, TopicPartition]] = set()
