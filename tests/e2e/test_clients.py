@@ -24,7 +24,7 @@ from mrc.sandbox.layout import Options
 from mrc.sandbox.world import Sandbox
 from tests.contract.route_stages import EAST, WEST, DnsStage, HaproxyStage, haproxy, knot
 from tests.docs.reading import ROOT, blocks
-from tests.e2e.running import IN_TIME_S, begun, eventually, mrc, ready, refusal, said, state
+from tests.e2e.running import IN_TIME_S, begun, eventually, mrc, ready, record, refusal, said, state, status
 
 pytestmark = pytest.mark.server
 
@@ -213,8 +213,7 @@ def moved(estate: Estate, target: str) -> list[str]:
         return any(step["name"] == "route" and step["state"] == "waiting" for step in last[0]["steps"])
 
     eventually(waits, lambda: last)
-    record = said(sandbox, "status")["record"]
-    assert (record["region"], record["state"]) == (target, "open")
+    assert record(sandbox) == (target, "open")
     assert estate.lead() == before, "nobody was redirected before it was approved"
     assert mrc(sandbox, "approve", execution, "--reason", "all stopped").returncode == 0
     watched = mrc(sandbox, "watch", execution)
@@ -229,7 +228,7 @@ def test_what_was_acknowledged_is_there_and_all_of_it_was_read_whatever_is_redir
     decoys(sandbox, "east", 10)  # so that the program's producer id is one that west comes to as well
     producer, consumer = estate.run(producing, "producer"), estate.run(consuming, "consumer")
     feed = Feed(producer)
-    assert [one for one in said(sandbox, "status")["findings"] if one["code"] == "ROUTE_ELSEWHERE"] == []
+    assert [one for one in status(sandbox)["findings"] if one["code"] == "ROUTE_ELSEWHERE"] == []
 
     def acked(region: str) -> int:
         return sum(line.split()[1] == region for line in list(producer.lines))

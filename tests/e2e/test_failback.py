@@ -21,7 +21,7 @@ from mrc.sandbox.explained import Explained, explain, read_copies
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import IN_TIME_S, begun, eventually, leader, mrc, ready, said, state
+from tests.e2e.running import IN_TIME_S, begun, eventually, leader, mrc, ready, record, said, state
 
 pytestmark = pytest.mark.server
 
@@ -179,6 +179,5 @@ def refused(sandbox: Sandbox) -> str:
     why = str(view()["waits_for"])
     assert mrc(sandbox, "abort", id).returncode == 0
     eventually(lambda: view()["status"] == "aborted", view)
-    record = said(sandbox, "status")["record"]
-    assert (record["region"], record["state"]) == ("west", "open")
+    assert record(sandbox) == ("west", "open")
     return why.partition(":")[0]

@@ -29,7 +29,21 @@ from mrc.sandbox import processes
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import IN_TIME_S, begun, command, environment, eventually, leader, mrc, ready, refusal, said, state, written_to
+from tests.e2e.running import (
+    IN_TIME_S,
+    begun,
+    command,
+    environment,
+    eventually,
+    leader,
+    mrc,
+    ready,
+    refusal,
+    said,
+    state,
+    status,
+    written_to,
+)
 
 pytestmark = pytest.mark.server
 
@@ -382,6 +396,7 @@ def test_a_garbled_active_region_record_is_named_and_left_alone(world: World) ->
     garbled = before[:-5]
     world.ground.write(RECORD, garbled)
     try:
+        eventually(lambda: "GARBLED_RECORD" in findings(world.sandbox), lambda: findings(world.sandbox))
         finding = findings(world.sandbox)["GARBLED_RECORD"]
         assert (finding["severity"], finding["where"]) == ("error", "ZooKeeper /mrc/groups/orders/record")
         error = refused(mrc(world.sandbox, "switchover", "west", "--yes"), "GARBLED_RECORD", 1)
@@ -463,7 +478,7 @@ def test_garbled_records_of_its_own_are_named_and_cost_no_position(world: World)
         assert producer.flush(10) == 0
         world.sandbox.start_agents("west")
         ready(world.sandbox, "west")
-        shown = [f"{one['code']} {one['message']} {one['where']}" for one in said(world.sandbox, "status")["findings"]]
+        shown = [f"{one['code']} {one['message']} {one['where']}" for one in status(world.sandbox)["findings"]]
         assert any(line.startswith("GARBLED_RECORD") and "no key of mrc" in line and CHECKPOINTS in line for line in shown), shown
         assert any(line.startswith("GARBLED_RECORD") and "retired" in line for line in shown), shown
         assert any(line.startswith("OFFSET_MAP") and line.endswith("orders-0") for line in shown), shown
@@ -525,6 +540,7 @@ def test_a_wrong_password_is_called_one_everywhere(world: World) -> None:
 
     with world.ground.unchanged(), configured(world, mistake):
         eventually(lambda: west().get("reason") == "authentication-failed", west)
+        eventually(lambda: "AUTHENTICATION_FAILED" in findings(world.sandbox), lambda: findings(world.sandbox))
         finding = findings(world.sandbox)["AUTHENTICATION_FAILED"]
         assert (finding["severity"], finding["where"]) == ("error", "west")
         refused(mrc(world.sandbox, "switchover", "west", "--yes"), "AUTHENTICATION_FAILED", 1)
