@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 
 from mrc.agent.estate import Estate
-from mrc.agent.steps import STEPS, Positions, Work
+from mrc.agent.steps import STEPS, Positions, Recent, Work
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.failover.execution import (
     ENDED,
@@ -67,6 +67,7 @@ class Mover:
         self._asked: collections.deque[Asked] = collections.deque(maxlen=16)
         self._effects: collections.deque[Effect] = collections.deque()
         self._taking = threading.Lock()
+        self._recent = Recent()
         self.run: Run | None = None
 
     # -- called by the service, from any thread: they enqueue or write one transaction
@@ -96,6 +97,7 @@ class Mover:
             now_ms = self._estate.clock.now_ms()
             run, effects = handle(Run(plan), Started(), now_ms)
             self._estate.store.begin(self._estate.leadership.check, plan, self._entry(0, Started(), now_ms), version)
+            self._recent = Recent()
             self._take(run, effects)
         return run
 
@@ -114,6 +116,7 @@ class Mover:
             last, first = self._entry(before.number, event, now_ms), self._entry(0, Started(), now_ms)
             store.supersede(self._estate.leadership.check, before.plan, last, plan, first)
             self._asked.clear()
+            self._recent = Recent()
             self._take(run, effects)
         return run
 
@@ -164,6 +167,7 @@ class Mover:
 
     def _take_up(self, run: Run, event: Event) -> None:
         """Go on with a replayed execution, once the journal holds that and why; else carry none, so that it is tried again."""
+        self._recent = Recent()
         self._take(run, ())
         try:
             self._accept(event)
@@ -231,6 +235,7 @@ class Mover:
             positions=self._positions,
             observe=self._observe,
             interrupted=lambda: bool(self._asked) or self.run is not run,  # asked for, or in another execution's place by now
+            recent=self._recent,
         )
         name, attempt = effect.step.name, effect.attempt
         try:

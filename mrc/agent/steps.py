@@ -31,6 +31,9 @@ from mrc.ports import Check, Seen
 
 CANARY_TOPIC = "mrc.canary.internal"
 
+STILL_FOR_S = 2.0
+"""How old the proof of the source's fence may be when the target is opened; an older one is made anew."""
+
 COMMITTED_AT_ONCE = 25
 """Groups whose positions are committed between two looks at the lease."""
 
@@ -65,6 +68,19 @@ class Positions(Protocol):
         """Return, per source partition, the offset of the last record known to be mirrored; absent where none is known."""
 
 
+@dataclass
+class Recent:
+    """What an agent has seen in the execution that it carries, so that it need not ask twice. Another one begins with nothing.
+
+    Attributes:
+        tail: where the source's logs ended, and the last records to copy then; None while nobody has looked.
+        still_since_s: when the look began that last found the source fenced and still; monotonic.
+    """
+
+    tail: tuple[dict[TopicPartition, Offset], dict[TopicPartition, Seen | None]] | None = None
+    still_since_s: float = float("-inf")
+
+
 @dataclass(frozen=True)
 class Work:
     """One effect's surroundings.
@@ -82,6 +98,7 @@ class Work:
     positions: Positions
     observe: Callable[[], Inventory]
     interrupted: Callable[[], bool]
+    recent: Recent
 
     def lead(self) -> Check:
         """Check the lease; see `Leadership.check`."""
@@ -305,9 +322,14 @@ def _to_copy(work: Work) -> dict[TopicPartition, Seen | None]:
     """Return the source's last visible record per partition, None where the flow has nothing to copy."""
     source = work.estate.clusters[work.plan.source]
     tps = work.estate.partitions(work.plan.source)
-    last = source.last_records(tps, source.ends(tps, "read_uncommitted"), work.estate.sights(work.forward).source)
-    begins = _begins(work)
-    return {tp: seen if seen is not None and seen.offset >= begins.get(tp, 0) else None for tp, seen in last.items()}
+    ends = source.ends(tps, "read_uncommitted")
+    if work.recent.tail is None or work.recent.tail[0] != ends:
+        last, begins = source.last_records(tps, ends, work.estate.sights(work.forward).source), _begins(work)
+        work.recent.tail = (
+            ends,
+            {tp: seen if seen is not None and seen.offset >= begins.get(tp, 0) else None for tp, seen in last.items()},
+        )
+    return work.recent.tail[1]
 
 
 def _drained(work: Work) -> str:
@@ -676,7 +698,7 @@ def _open_target(work: Work) -> dict[str, str]:
     blocked = fence.blocks_writers(estate.unit, bindings - ours)
     if blocked:
         raise MrcError("NOT_VERIFIED", f"ACLs would refuse {', '.join(blocked)} in {region}", where=str(region))
-    if work.plan.planned:
+    if work.plan.planned and work.estate.clock.monotonic_s() - work.recent.still_since_s > STILL_FOR_S:
         _require_nothing_new(work)
     if "blocked" in work.facts and _same(work.estate.require_record()[0], closed):
         _record_ends(work)  # anew: a broker that learnt of the block late may have let the flow write meanwhile
@@ -690,6 +712,7 @@ def _require_nothing_new(work: Work) -> None:
 
     Nobody writes in the source now, MirrorMaker neither, so its log must stand still and no transaction be open.
     """
+    began_s = work.estate.clock.monotonic_s()
     record, _ = work.estate.require_record()
     if not _same(record, _records(work.plan)[2]):
         # Opened already, by this effect's first try: the reversed flow may write in the source by now.
@@ -699,11 +722,13 @@ def _require_nothing_new(work: Work) -> None:
     if work.flows_stay:
         if _source_ends(work) != work.facts.get("source_ends"):
             raise MrcError("NOT_VERIFIED", "records have come in since its fence was proved", where=str(work.plan.source))
+        work.recent.still_since_s = began_s
         return
     positions = work.estate.replicators[work.plan.target].positions(work.estate.connector(work.forward))
     new = [str(tp) for tp, seen in _to_copy(work).items() if seen is not None and positions.get(tp) != seen.offset + 1]
     if new:
         raise MrcError("NOT_VERIFIED", f"records came into {', '.join(new)} behind the stopped flow", where=str(work.plan.source))
+    work.recent.still_since_s = began_s
 
 
 def _target_open(work: Work) -> str:

@@ -42,6 +42,7 @@ class Options(Written, frozen=True):
         mm2_exactly_once: whether Connect copies in transactions.
         active: the region that the first active-region record names.
         links: whether sites reach one another through processes that `mrc sandbox cut` silences.
+        mm2_checkpoints_every_s: how often MirrorMaker emits checkpoints; mrc does without, they are compared with.
     """
 
     brokers: Literal[1, 3] = 1
@@ -49,6 +50,7 @@ class Options(Written, frozen=True):
     mm2_exactly_once: bool = False
     active: Literal["east", "west"] = "east"
     links: bool = False
+    mm2_checkpoints_every_s: int = 1
 
 
 class Part(msgspec.Struct, frozen=True):

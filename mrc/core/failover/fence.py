@@ -106,13 +106,11 @@ def denies(unit: Unit, bindings: frozenset[Binding], want: Wanted) -> frozenset[
     """Return the DENY bindings that the fence consists of; empty where nothing is refused."""
     found: set[Binding] = set()
     if want.writes:
-        found |= {
-            Binding("topic", topic, "literal", principal, "write", "deny") for topic in unit.topics for principal in writers(unit, bindings)
-        }
+        names = writers(unit, bindings)  # once: there are as many bindings as topics and groups
+        found |= {Binding("topic", topic, "literal", principal, "write", "deny") for topic in unit.topics for principal in names}
     if want.reads:
-        found |= {
-            Binding("group", group, "literal", principal, "read", "deny") for group in unit.groups for principal in readers(unit, bindings)
-        }
+        names = readers(unit, bindings)
+        found |= {Binding("group", group, "literal", principal, "read", "deny") for group in unit.groups for principal in names}
     return frozenset(found)
 
 
