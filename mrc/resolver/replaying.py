@@ -210,13 +210,14 @@ class _Window:
 class _Replay:
     """One partition, resolved by some rules into memory and a scratch shelf."""
 
-    def __init__(self, kind: Kind, names: Topics, partition: int, partitions: int, shelves: Shelves, wanted: Mapping[bytes, bytes]) -> None:
+    def __init__(
+        self, kind: Kind, names: Topics, partition: int, partitions: int, shelves: Shelves, scratch: str, wanted: Mapping[bytes, bytes]
+    ) -> None:
         self._names = names
         self._wanted = wanted
         self._shelves = shelves
         self._hash = kind.rules.hash
-        self._scratch = f"dry-run-{names.topic}-{partition}-{self._hash}"
-        shelves.wipe(self._scratch)
+        self._scratch = scratch
         self._task = Task(kind, names, partition, partitions, shelves.open(self._scratch, self._scratch))
         self._written = 0
         self.told = _Told()
@@ -300,7 +301,10 @@ def dry_run(
             was = _resolved(logs, names, {tp: span for tp, span in said.items() if tp.partition == number}, since_ms)
             window = _Window(names, mine)
             wanted = {key: stood.vector for key, stood in was.standings.items()}
-            replays = [_Replay(kind, names, number, count, shelves, wanted) for kind in (now, other)]
+            scratch = f"{names.topic}-{number}"
+            replays = [
+                _Replay(kind, names, number, count, shelves, f"{side}-{scratch}", wanted) for side, kind in (("now", now), ("other", other))
+            ]
             try:
                 for read in _replayed(logs, mine, window, replays, found):
                     progress(began + read, total)
