@@ -13,7 +13,7 @@ import msgspec
 
 from mrc.core.conflict.entity import Candidate, Conflict, Rules
 from mrc.core.conflict.events import EntityEvent, Json
-from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR, Stamp, headers, vector_text
+from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR, Stamp, clock_text, headers, vector_text
 from mrc.core.conflict.partition import Pending, Standing
 from mrc.core.model import Region, Value, encode
 from mrc.ports import Arrived, Outgoing
@@ -88,7 +88,7 @@ def resolved(kind: Kind, topics: Topics, partition: int, key: bytes, standing: S
     outcome = standing.outcome
     made: list[tuple[str, bytes | None]] = [
         (VECTOR, vector_text(standing.vector)),
-        (CLOCK, str(standing.hlc).encode()),
+        (CLOCK, clock_text(standing.hlc)),
         (ORIGIN, outcome.winner.origin.encode()),
         (ID, outcome.winner.id.encode()),
         (FINAL, b"true" if standing.final else b"false"),
