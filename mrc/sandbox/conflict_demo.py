@@ -135,16 +135,16 @@ class ConflictDemo:
         self._event(scene, "east", "Placed", Seen())
         east, west = (self._seen(scene, region) for region in REGIONS)
         self._event(scene, "west", "Shipped", west)
-        time.sleep(0.01)  # on one machine both clocks are the same one: the cancellation is the later event
+        time.sleep(1.0)  # the cancellation is the later event, also where the other one has come late into its log
         self._event(scene, "east", "Cancelled", east)
         self._say(f"{scene.name}: {ORDER} was placed in east and seen in both; then Shipped in west, and Cancelled in east")
 
     def _event(self, scene: Scene, region: str, type: str, seen: Seen) -> None:
         failures: list[KafkaError] = []
+        settings = {"enable.idempotence": True, "message.timeout.ms": int(IN_TIME_S * 1000)}
+        producer = Producer({**self.sandbox.client_config(region, "admin"), **settings})
+        producer.list_topics(scene.topic, timeout=IN_TIME_S)  # connected before the event gets its clock, it is not late
         headers: Any = Stamper(region).stamp(seen, f"{ORDER}/{type}")
-        producer = Producer(
-            {**self.sandbox.client_config(region, "admin"), "enable.idempotence": True, "message.timeout.ms": int(IN_TIME_S * 1000)}
-        )
         body = json.dumps({"event": type}).encode()
         producer.produce(
             scene.topic, body, ORDER.encode(), headers=headers, on_delivery=lambda error, _: failures.append(error) if error else None
