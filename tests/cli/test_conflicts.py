@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ import pytest
 from mrc.cli.main import run
 from mrc.config import load
 from mrc.core.conflict.story import Told
+from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition
-from mrc.ports import Arrived
+from mrc.ports import Arrived, Span
 from mrc.sim.streams import FakeLogs
 from mrc.wiring import conflicts as wiring
 from mrc.wiring.resolver import kinds_of
@@ -121,6 +122,26 @@ def test_a_region_that_has_decided_otherwise_is_a_finding_and_one_that_has_not_i
     estate.pair.tell("19", CANCELLED_AND_SHIPPED)
     assert estate.run("conflicts", "show", "nothing") == 2
     assert "UNKNOWN_CONFLICT" in capsys.readouterr().err
+
+
+class Gone(FakeLogs):
+    """Logs of a cluster that does not answer."""
+
+    def spans(self, topics: Sequence[str], since_ms: int | None = None) -> dict[TopicPartition, Span]:
+        raise MrcError("CLUSTER_UNREACHABLE", "no answer", retryable=True)
+
+
+def test_a_region_that_does_not_answer_is_named_and_the_other_one_explains(
+    estate: Estate, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = conflict_of(estate, capsys, "17")["id"]
+    logs = {"east": FakeLogs(estate.pair.sites[Region("east")].cluster), "west": Gone(estate.pair.sites[Region("west")].cluster)}
+    monkeypatch.setattr(wiring, "KafkaLogs", lambda region, *_: logs[region])
+    assert estate.run("-o", "json", "conflicts", "show", id) == 0
+    assert {name: said["state"] for name, said in answer(capsys)["regions"].items()} == {"east": "the same", "west": "not asked"}
+    for words in (("conflicts", "show", id, "--region", "west"), ("conflicts", "show", "nothing"), ("conflicts", "compare")):
+        assert estate.run(*words) == 1
+        assert "CLUSTER_UNREACHABLE" in capsys.readouterr().err
 
 
 def test_stats_count_conflicts_compensations_and_dead_letters(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,10 +25,10 @@ def tamper(world: World, value: bytes | None = b'{"event": "Other"}') -> str:
 
 
 def test_regions_that_are_done_agree_however_many_passes_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for passes_of in (250_000, 3, 1):
-        monkeypatch.setattr(comparing, "PASS_RECORDS", passes_of)
-        for seed in range(6):
-            world = lived(seed)
+    for seed in range(4):
+        world = lived(seed)
+        for passes_of in (250_000, 3, 1):
+            monkeypatch.setattr(comparing, "PASS_RECORDS", passes_of)
             found = compared(world)
             assert (found.agrees, found.provisional) == (True, 0)
             assert found.entities == len(next(iter(world.sites.values())).resolved())
