@@ -4,6 +4,7 @@
 # make test-full  the same with a million random histories, translation judged and the demo run with MirrorMaker of both kinds, regions of three brokers, and ten kills
 # make e2e     the tests on real servers only; K=expression chooses some
 # make demo    a region dies, the other takes over, everything comes home; REPORT=file writes JSON
+# make demo-conflicts  Cancelled in one region against Shipped in the other, resolved by three rules files
 # make fmt, make proto, make docs, make lock, make clean
 
 PYTHON ?= python3.11
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := pip --disable-pip-version-check --quiet
 
-.PHONY: setup python check lint test test-full e2e demo fmt proto docs lock clean
+.PHONY: setup python check lint test test-full e2e demo demo-conflicts fmt proto docs lock clean
 .DEFAULT_GOAL := check
 
 # Where a recipe says exec, a signal to make alone reaches what tidies up instead of a shell in between.
@@ -51,6 +52,9 @@ e2e: setup
 
 demo: setup
 	@exec scripts/demo $(if $(REPORT),--report "$(REPORT)")
+
+demo-conflicts: setup
+	@exec scripts/demo-conflicts
 
 fmt: python
 	@$(BIN)/ruff format --quiet .

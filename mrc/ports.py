@@ -356,7 +356,7 @@ class Replicator(Protocol):
 
 
 class Arrived(msgspec.Struct, frozen=True, gc=False):
-    """A record that was read."""
+    """A record that was read; ``timestamp_ms`` is its own, -1 where whoever read it did not ask for it (`StreamLog`)."""
 
     topic: str
     partition: int
@@ -364,6 +364,7 @@ class Arrived(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    timestamp_ms: int = -1
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
@@ -419,6 +420,35 @@ class StreamLog(Protocol):
 
     def close(self) -> None:
         """Leave the group and release the connections; harmless when repeated."""
+
+
+class Span(msgspec.Struct, frozen=True):
+    """Offsets of one partition, from ``begin`` to below ``end``."""
+
+    begin: Offset
+    end: Offset
+
+
+class Logs(Protocol):
+    """One region's logs as they stand: whole, committed records, read without a group. Nothing is written, nothing committed.
+
+    One thread only; several readings may be open at a time.
+    """
+
+    def spans(self, topics: Sequence[str], since_ms: int | None = None) -> dict[TopicPartition, Span]:
+        """Return what the topics hold now, per partition, from the first record on whose timestamp is ``since_ms`` or later.
+
+        Raises world errors; ``TOPICS_MISSING`` where a topic does not exist.
+        """
+
+    def read(self, spans: Mapping[TopicPartition, Span]) -> Iterator[list[Arrived]]:
+        """Yield the records of these spans: each partition's in order, those of different partitions as they come."""
+
+    def follow(self, begin: Mapping[TopicPartition, Offset]) -> Iterator[list[Arrived]]:
+        """Yield what stands there and what comes, for ever; an empty list where nothing has come for a moment (half a second)."""
+
+    def close(self) -> None:
+        """Release the connections; harmless when repeated."""
 
 
 class Shelf(Protocol):

@@ -380,18 +380,45 @@ def demo(ctx: click.Context, rate: float, report_file: Path | None, pages: Path 
 
     options = Options(mm2_exactly_once=mm2_exactly_once)
     run = Demo(ctx.obj, lambda line: click.echo(line, err=True), rate=rate, options=options, pages=pages)
-    for one in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(one, signal.default_int_handler)
-    try:
+    with _left_clean(run.sandbox, keep=keep):
         verdict = run.run()
-    finally:
-        if not keep:
-            for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(one, signal.SIG_IGN)  # whoever asks twice is to find nothing left either
-            run.sandbox.down()
     if report_file is not None:
         report_file.write_bytes(report(verdict))
     emit(ctx, verdict, table=verdict_table)
     for reason in verdict.reasons:
         click.echo(f"broken: {reason}", err=True)
     return Exit.OK if verdict.ok else Exit.FINDINGS
+
+
+@sandbox.command("demo-conflicts")
+@click.option("--keep", is_flag=True, help="Leave the sandbox up afterwards.")
+@click.pass_obj
+def demo_conflicts(state: Path, /, keep: bool) -> None:
+    """Watch two regions write about one order: Cancelled in east, Shipped in west, resolved by three rules files.
+
+    Each conflict is explained, with what every region has decided. Exit code 1 where the regions do not agree; no process is left.
+
+    \b
+    Examples:
+      mrc sandbox demo-conflicts
+      mrc sandbox --state /tmp/conflicts demo-conflicts --keep
+    """
+    from mrc.sandbox.conflict_demo import ConflictDemo
+
+    run = ConflictDemo(state, lambda line: click.echo(line, err=True), click.echo)
+    with _left_clean(run.sandbox, keep=keep):
+        run.run()
+
+
+@contextlib.contextmanager
+def _left_clean(world: Sandbox, *, keep: bool) -> Iterator[None]:
+    """End on the signals that a terminal and a supervisor send, and leave no process of the sandbox unless it is to be kept."""
+    for one in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if not keep:
+            for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(one, signal.SIG_IGN)  # whoever asks twice is to find nothing left either
+            world.down()

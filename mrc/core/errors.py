@@ -64,6 +64,11 @@ CODES: dict[str, Code] = {
         "Name one with --replication-group.",
     ),
     "UNKNOWN_EXECUTION": Code("usage", "No such execution in the history.", "`mrc history` lists them."),
+    "UNKNOWN_CONFLICT": Code(
+        "usage",
+        "No such conflict: no region that was asked has written it.",
+        "`mrc conflicts list` shows those that are final; they are kept for 30 days.",
+    ),
     "ALREADY_ACTIVE": Code(
         "usage",
         "That region is the active region already.",

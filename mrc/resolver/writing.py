@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from mrc.core.conflict.entity import Candidate, Conflict, Rules
 from mrc.core.conflict.events import EntityEvent, Json
-from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR, Stamp, headers, vector_text
+from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR, Stamp, clock_text, headers, vector_text
 from mrc.core.conflict.partition import Pending, Standing
-from mrc.core.model import Region, encode
+from mrc.core.model import Region, Value, encode
 from mrc.ports import Arrived, Outgoing
 from mrc.resolver.kinds import Kind, Topics
 
@@ -28,12 +28,67 @@ LETTER_BYTES_MAX = 1 << 20
 _HEADERS_BYTES_MAX = 64 * 1024
 
 
+class CandidateRecord(Value, frozen=True):
+    """One side of a conflict as it is written, see `mrc.core.conflict.entity.Candidate`; ``hlc`` is ``MILLISECONDS.COUNTER``."""
+
+    id: str
+    origin: Region
+    number: int
+    hlc: str
+    type: str
+    deleted: bool
+    value: Json
+    competes_as: str
+    types: tuple[str, ...]
+    unseen_since: int
+    seen: Mapping[Region, int]
+    fields: Mapping[str, Json]
+
+    @property
+    def at_ms(self) -> int:
+        """Milliseconds of its clock."""
+        return int(self.hlc.partition(".")[0])
+
+
+class ConflictRecord(Value, frozen=True):
+    """A final conflict as it is written; byte for byte the same in every region.
+
+    Attributes:
+        key: the entity's record key.
+        winner: id of the event that stands.
+        open: a person is asked; the winner is provisional.
+    """
+
+    id: str
+    entity: str
+    key: str
+    topic: str
+    type: str
+    rule: str
+    rules_hash: str
+    steps: tuple[str, ...]
+    winner: str
+    open: bool
+    candidates: tuple[CandidateRecord, ...]
+    version: Literal[1] = 1
+
+    @property
+    def at_ms(self) -> int:
+        """When it arose: the clock of the latest event in it."""
+        return max(one.at_ms for one in self.candidates)
+
+    @property
+    def outcome(self) -> str:
+        """The region whose event stands, or ``open``."""
+        return "open" if self.open else next(one.origin for one in self.candidates if one.id == self.winner)
+
+
 def resolved(kind: Kind, topics: Topics, partition: int, key: bytes, standing: Standing) -> Outgoing:
     """Return what stands for an entity now: the winner's value, with the fields that the rules merged in their places."""
     outcome = standing.outcome
     made: list[tuple[str, bytes | None]] = [
         (VECTOR, vector_text(standing.vector)),
-        (CLOCK, str(standing.hlc).encode()),
+        (CLOCK, clock_text(standing.hlc)),
         (ORIGIN, outcome.winner.origin.encode()),
         (ID, outcome.winner.id.encode()),
         (FINAL, b"true" if standing.final else b"false"),
@@ -49,20 +104,19 @@ def resolved(kind: Kind, topics: Topics, partition: int, key: bytes, standing: S
 
 def conflict_record(topics: Topics, partition: int, key: bytes, conflict: Conflict, bodies: Mapping[str, bytes | None]) -> Outgoing:
     """Return a final conflict, with everything that was decided and the values of all who took part."""
-    told = {
-        "version": 1,
-        "id": conflict.id,
-        "entity": conflict.entity,
-        "key": key.decode(),
-        "topic": topics.topic,
-        "type": conflict.type,
-        "rule": conflict.rule,
-        "rules_hash": conflict.rules_hash,
-        "steps": conflict.steps,
-        "winner": conflict.winner,
-        "open": conflict.open,
-        "candidates": [_candidate(one, bodies) for one in conflict.candidates],
-    }
+    told = ConflictRecord(
+        id=conflict.id,
+        entity=conflict.entity,
+        key=key.decode(),
+        topic=topics.topic,
+        type=conflict.type,
+        rule=conflict.rule,
+        rules_hash=conflict.rules_hash,
+        steps=conflict.steps,
+        winner=conflict.winner,
+        open=conflict.open,
+        candidates=tuple(_candidate(one, bodies) for one in conflict.candidates),
+    )
     return Outgoing(topics.conflicts, partition, conflict.id.encode(), encode(told))
 
 
@@ -121,15 +175,15 @@ def dead_event(topics: Topics, partition: int, one: Pending, reason: str, detail
     return Outgoing(topics.dead_letters, partition, one.key, one.body, made)
 
 
-def _candidate(one: Candidate, bodies: Mapping[str, bytes | None]) -> dict[str, Any]:
-    return {
+def _candidate(one: Candidate, bodies: Mapping[str, bytes | None]) -> CandidateRecord:
+    return CandidateRecord(
         **_event(one.event, bodies),
-        "competes_as": one.type,
-        "types": one.types,
-        "unseen_since": one.unseen_since,
-        "seen": one.seen,
-        "fields": {name: write.value for name, write in one.fields.items()},
-    }
+        competes_as=one.type,
+        types=one.types,
+        unseen_since=one.unseen_since,
+        seen=one.seen,
+        fields={name: write.value for name, write in one.fields.items()},
+    )
 
 
 def _event(event: EntityEvent, bodies: Mapping[str, bytes | None]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import msgspec
 
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, TopicPartition
-from mrc.ports import Arrived, Outgoing, Shares
+from mrc.ports import Arrived, Outgoing, Shares, Span
 
 REPLAY_RECORDS_MAX = 100
 
@@ -27,6 +27,7 @@ class _Entry(msgspec.Struct, eq=False):
 
     record: Outgoing | None
     transaction: _Transaction
+    timestamp_ms: int = 0
 
 
 _DONE = _Transaction("committed")
@@ -41,9 +42,13 @@ class StreamCluster:
 
     Attributes:
         before, after: told each effect's name before and after it happens: ``produce``, ``commit``, ``append``, ``disk``.
+
+    Args:
+        now_ms: the clock of those who write.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now_ms: Callable[[], int] = lambda: 0) -> None:
+        self._now_ms = now_ms
         self.before: Callable[[str], None] = nothing
         self.after: Callable[[str], None] = nothing
         self.positions: dict[TopicPartition, Offset] = {}
@@ -75,10 +80,17 @@ class StreamCluster:
         return {name: self._partitions[name] for name in names if name in self._partitions}
 
     def write(
-        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]],
+        timestamp_ms: int | None = None,
     ) -> None:
-        """Append a record as somebody else would."""
-        self._logs[TopicPartition(topic, partition)].append(_Entry(Outgoing(topic, partition, key, value, headers), _DONE))
+        """Append a record as somebody else would; a replicator keeps its timestamp."""
+        made = self._now_ms() if timestamp_ms is None else timestamp_ms
+        self._logs[TopicPartition(topic, partition)].append(_Entry(Outgoing(topic, partition, key, value, headers), _DONE, made))
 
     def trim(self, tp: TopicPartition, start: Offset) -> None:
         """Remove what is below ``start``, as retention does."""
@@ -102,9 +114,21 @@ class StreamCluster:
             entry = log[at]
             if entry.record is not None and entry.transaction.state == "committed":
                 one = entry.record
-                found.append(Arrived(tp.topic, tp.partition, at, one.key, one.value, tuple(one.headers)))
+                found.append(Arrived(tp.topic, tp.partition, at, one.key, one.value, tuple(one.headers), entry.timestamp_ms))
             at += 1
         return found, Offset(at)
+
+    def tps(self, topic: str) -> list[TopicPartition]:
+        """Return a topic's partitions."""
+        return [TopicPartition(topic, number) for number in range(self._partitions[topic])]
+
+    def span(self, tp: TopicPartition, since_ms: int | None) -> Span:
+        """Return what a partition holds, see `Logs.spans`."""
+        log, start = self._logs[tp], self._starts.get(tp, Offset(0))
+        end = next((at for at, entry in enumerate(log) if entry.transaction.state == "open"), len(log))
+        wanted = (at for at, entry in enumerate(log) if at >= start and entry.record and entry.timestamp_ms >= (since_ms or 0))
+        begin = start if since_ms is None else min(next(wanted, end), end)
+        return Span(Offset(begin), Offset(end))
 
     def join(self, name: str, topics: Sequence[str]) -> FakeStreamLog:
         """Return a new process of the group; one of the same name before it is fenced, and its open transaction aborted."""
@@ -142,7 +166,7 @@ class StreamCluster:
         transaction = self._open[name] = _Transaction()
         for one in records:
             self.before("produce")
-            self._logs[TopicPartition(one.topic, one.partition)].append(_Entry(one, transaction))
+            self._logs[TopicPartition(one.topic, one.partition)].append(_Entry(one, transaction, self._now_ms()))
         return transaction
 
     def commit(self, name: str, transaction: _Transaction, positions: Mapping[TopicPartition, Offset]) -> None:
@@ -157,7 +181,7 @@ class StreamCluster:
         """Write records outside of any transaction."""
         self.before("append")
         for one in records:
-            self._logs[TopicPartition(one.topic, one.partition)].append(_Entry(one, _DONE))
+            self._logs[TopicPartition(one.topic, one.partition)].append(_Entry(one, _DONE, self._now_ms()))
         self.after("append")
 
     def identity(self, topic: str) -> str:
@@ -240,6 +264,40 @@ class FakeStreamLog:
     def _require_membership(self) -> None:
         if not self._cluster.is_member(self):
             raise MrcError("RESOLVER_FENCED", "another process has this name", where=self.name)
+
+
+class FakeLogs:
+    """See `Logs`: what stands in a cluster."""
+
+    def __init__(self, cluster: StreamCluster) -> None:
+        self._cluster = cluster
+
+    def spans(self, topics: Sequence[str], since_ms: int | None = None) -> dict[TopicPartition, Span]:
+        """See `Logs.spans`."""
+        if missing := [name for name in topics if not self._cluster.counts([name])]:
+            raise MrcError("TOPICS_MISSING", f"there is no {', '.join(missing)}")
+        return {tp: self._cluster.span(tp, since_ms) for name in topics for tp in self._cluster.tps(name)}
+
+    def read(self, spans: Mapping[TopicPartition, Span]) -> Iterator[list[Arrived]]:
+        """See `Logs.read`."""
+        for tp, span in spans.items():
+            at = span.begin
+            while at < span.end:
+                records, at = self._cluster.visible(tp, at, REPLAY_RECORDS_MAX)
+                yield [one for one in records if one.offset < span.end]
+
+    def follow(self, begin: Mapping[TopicPartition, Offset]) -> Iterator[list[Arrived]]:
+        """See `Logs.follow`."""
+        positions = dict(begin)
+        while True:
+            found: list[Arrived] = []
+            for tp, at in positions.items():
+                records, positions[tp] = self._cluster.visible(tp, at, REPLAY_RECORDS_MAX)
+                found += records
+            yield found
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class FakeShelf:

@@ -129,7 +129,12 @@ def kinds_of(settings: Settings, group: ReplicationGroup) -> list[Kind]:
     """
     if group.rules is None:
         raise MrcError("CONFIG_INVALID", f"replication group {group.name} names no conflict rules: `rules: conflicts.yaml`")
-    return [_kind(one) for one in load_resolvable(settings.base / group.rules, unit(group).regions, group.topics)]
+    return kinds_written(settings.base / group.rules, group)
+
+
+def kinds_written(rules: Path, group: ReplicationGroup) -> list[Kind]:
+    """Return what the file ``rules`` resolves in a replication group. Raises ``RULES_INVALID``."""
+    return [_kind(one) for one in load_resolvable(rules, unit(group).regions, group.topics)]
 
 
 def _kind(one: EntityRules) -> Kind:

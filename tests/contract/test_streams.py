@@ -12,15 +12,17 @@ import pytest
 from confluent_kafka import Producer
 
 from mrc.adapters.kafka import Access, KafkaCluster
+from mrc.adapters.kafka.logs import KafkaLogs
 from mrc.adapters.kafka.streaming import KafkaStreamLog
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, TopicPartition
-from mrc.ports import Arrived, Outgoing, StreamLog
+from mrc.ports import Arrived, Logs, Outgoing, Span, StreamLog
 from mrc.sandbox.world import Sandbox
-from mrc.sim.streams import StreamCluster
+from mrc.sim.streams import FakeLogs, StreamCluster
 from tests.contract.conftest import BOTH
 
 PARTITIONS = 2
+BEGAN_MS = 1_700_000_000_000
 
 
 class Streams(Protocol):
@@ -31,7 +33,9 @@ class Streams(Protocol):
 
     def join(self, name: str) -> StreamLog: ...
 
-    def write(self, partition: int, value: bytes) -> None: ...
+    def write(self, partition: int, value: bytes, timestamp_ms: int = BEGAN_MS) -> None: ...
+
+    def logs(self) -> Logs: ...
 
 
 class FakeStreams:
@@ -45,8 +49,11 @@ class FakeStreams:
     def join(self, name: str) -> StreamLog:
         return self._cluster.join(name, [self.read_from])
 
-    def write(self, partition: int, value: bytes) -> None:
-        self._cluster.write(self.read_from, partition, b"k", value, [("h", b"1")])
+    def write(self, partition: int, value: bytes, timestamp_ms: int = BEGAN_MS) -> None:
+        self._cluster.write(self.read_from, partition, b"k", value, [("h", b"1")], timestamp_ms)
+
+    def logs(self) -> Logs:
+        return FakeLogs(self._cluster)
 
 
 class RealStreams:
@@ -57,7 +64,7 @@ class RealStreams:
         self._access = Access(login["bootstrap.servers"], "SASL_PLAINTEXT", login["sasl.mechanism"], "mrc", login["sasl.password"])
         self._group = f"mrc.resolver.{mark}"
         self._producer = Producer({**sandbox.client_config("east", "admin")})
-        self._open: list[KafkaStreamLog] = []
+        self._open: list[KafkaStreamLog | KafkaLogs] = []
         cluster = KafkaCluster("east", self._access, None, 10.0)
         for topic in (self.read_from, self.written_to):
             cluster.make_topic_like(topic, PARTITIONS, {"cleanup.policy": "compact"})
@@ -70,11 +77,17 @@ class RealStreams:
         cluster.close()
 
     def join(self, name: str) -> StreamLog:
-        self._open.append(KafkaStreamLog(self._access, "east", self._group, name, [self.read_from], 20.0))
-        return self._open[-1]
+        made = KafkaStreamLog(self._access, "east", self._group, name, [self.read_from], 20.0)
+        self._open.append(made)
+        return made
 
-    def write(self, partition: int, value: bytes) -> None:
-        self._producer.produce(self.read_from, value, b"k", partition, headers=[("h", b"1")])
+    def logs(self) -> Logs:
+        made = KafkaLogs("east", self._access, 20.0)
+        self._open.append(made)
+        return made
+
+    def write(self, partition: int, value: bytes, timestamp_ms: int = BEGAN_MS) -> None:
+        self._producer.produce(self.read_from, value, b"k", partition, headers=[("h", b"1")], timestamp=timestamp_ms)
         assert self._producer.flush(60) == 0
 
     def close(self) -> None:
@@ -201,3 +214,47 @@ def test_processes_share_and_what_one_has_is_nobody_else_s(streams: Streams) -> 
 def test_a_topic_has_an_identity_of_its_own(streams: Streams) -> None:
     log = streams.join("a")
     assert log.identity(streams.read_from) == log.identity(streams.read_from) != log.identity(streams.written_to)
+
+
+def test_logs_are_read_within_spans_and_their_records_have_timestamps(streams: Streams) -> None:
+    for number in range(3):
+        streams.write(number % PARTITIONS, str(number).encode(), BEGAN_MS + number)
+    logs, first, second = streams.logs(), TopicPartition(streams.read_from, 0), TopicPartition(streams.read_from, 1)
+    whole = logs.spans([streams.read_from])
+    assert whole == {first: Span(Offset(0), Offset(2)), second: Span(Offset(0), Offset(1))}
+    assert logs.spans([streams.read_from], BEGAN_MS + 2) == {first: Span(Offset(1), Offset(2)), second: Span(Offset(1), Offset(1))}
+    streams.write(0, b"later", BEGAN_MS + 9)
+    found = [one for batch in logs.read(whole) for one in batch]
+    assert sorted((one.partition, one.offset, one.value, one.headers, one.timestamp_ms - BEGAN_MS) for one in found) == [
+        (0, 0, b"0", (("h", b"1"),), 0),
+        (0, 1, b"2", (("h", b"1"),), 2),
+        (1, 0, b"1", (("h", b"1"),), 1),
+    ]
+    assert [one for batch in logs.read({first: Span(Offset(2), Offset(2))}) for one in batch] == []
+
+
+def test_logs_are_followed_from_where_one_says_and_silence_is_an_empty_list(streams: Streams) -> None:
+    for value in (b"0", b"1"):
+        streams.write(0, value)
+    coming = streams.logs().follow({TopicPartition(streams.read_from, 0): Offset(1)})
+    found: list[bytes | None] = []
+    for batch in coming:
+        found += [one.value for one in batch]
+        if found == [b"1"] and not batch:
+            streams.write(0, b"2")
+        if len(found) == 2:
+            break
+    assert found == [b"1", b"2"]
+
+
+def test_logs_pass_over_the_markers_of_transactions_and_a_missing_topic_is_named(streams: Streams) -> None:
+    worker = Worker(streams.join("a"))
+    streams.write(0, b"x")
+    until(lambda: bool(worker.read), worker)
+    worker.log.commit([Outgoing(streams.written_to, 0, b"k", b"done")], {TopicPartition(streams.read_from, 0): Offset(1)})
+    logs = streams.logs()
+    span = {tp: span for tp, span in logs.spans([streams.written_to]).items() if tp.partition == 0}
+    assert [one.value for batch in logs.read(span) for one in batch] == [b"done"]
+    with pytest.raises(MrcError) as caught:
+        logs.spans(["mrc.nowhere"])
+    assert caught.value.code == "TOPICS_MISSING"

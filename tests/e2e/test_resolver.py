@@ -329,12 +329,59 @@ def test_both_regions_come_to_the_same_decisions_whatever_is_cut_and_killed(sand
             process.clean_up()
         for one in clusters.values():
             one.close()
-    judged(sandbox, writers)
+    logs = judged(sandbox, writers)
+    commands_say_the_same(config, logs)
     told = {region: (len(writer.acknowledged), processes[region].deaths) for region, writer in writers.items()}
     print(f"events acknowledged and kills: {told}; written for {wrote_s:.1f} s, final {final_s:.1f} s later")
 
 
-def judged(sandbox: Sandbox, writers: dict[str, Writer]) -> None:
+def asked(config: Path, *words: str, code: int = 0) -> Any:
+    """What a command says, as JSON."""
+    command = [sys.executable, "-m", "mrc", "--config", str(config), "--output", "json", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=IN_TIME_S, check=False, env=environment())
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout)
+
+
+def commands_say_the_same(config: Path, logs: dict[str, list[oracle.Event]]) -> None:
+    """Operators' commands against the same oracle: the conflicts, that regions agree, and what other rules would change."""
+    began_s = time.monotonic()
+    history = {key: oracle.history(f"order/{key}", events, AS_PLAIN, list(REGIONS)) for key, events in logs.items()}
+    wins = {one["conflict"]: one["winner"] for steps in history.values() for one in steps if one["conflict"]}
+    for region in REGIONS:
+        rows = asked(config, "conflicts", "list", "--region", region, "--limit", "10000")
+        assert {row["id"]: row["winner"] for row in rows} == wins
+        assert sum(one["count"] for one in asked(config, "conflicts", "stats", "--region", region)["conflicts"]) == len(rows)
+    one = asked(config, "conflicts", "show", rows[-1]["id"])
+    assert {name: (said["state"], said["winner"]) for name, said in one["regions"].items()} == dict.fromkeys(
+        REGIONS, ("the same", rows[-1]["winner"])
+    )
+    compared = asked(config, "conflicts", "compare")
+    assert (compared["agrees"], compared["entities"], compared["provisional"]) == (True, len(logs), 0)
+    same = asked(config, "rules", "dry-run", str(config.with_name("conflicts.yaml")))
+    assert (same["conflicts"], same["unjudged_conflicts"], same["entities"], same["unjudged_entities"]) == (len(wins), 0, len(logs), 0)
+    assert (same["winners"], same["rules"], same["standings"]) == (0, 0, 0)
+    other = config.with_name("other.yaml")
+    other.write_text(RULES.replace("[Shipped, Cancelled]", "[Cancelled, Shipped]"))
+    would = [{**AS_PLAIN[0], "states": ["Cancelled", "Shipped"]}, *AS_PLAIN[1:]]
+    then = {key: oracle.history(f"order/{key}", events, would, list(REGIONS)) for key, events in logs.items()}
+    changed = {
+        one["conflict"]: one["winner"]
+        for steps in then.values()
+        for one in steps
+        if one["conflict"] and one["winner"] != wins[one["conflict"]]
+    }
+    found = asked(config, "rules", "dry-run", str(other), "--region", "west", code=3)
+    assert changed
+    assert (found["winners"], found["unjudged_conflicts"]) == (len(changed), 0)
+    named = {row["conflict"]: row["would"]["winner"] for row in found["decisions"] if row["was"]["winner"] != row["would"]["winner"]}
+    assert {id: changed[id] for id in named} == named
+    assert len(named) == min(len(changed), 1_000)
+    print(f"{len(wins)} conflicts, {len(changed)} otherwise by other rules; the commands took {time.monotonic() - began_s:.1f} s")
+
+
+def judged(sandbox: Sandbox, writers: dict[str, Writer]) -> dict[str, list[oracle.Event]]:
+    """Judge what both regions have written; return all events by order."""
     logs = written(sandbox)
     assert {one["id"] for events in logs.values() for one in events} == {id for writer in writers.values() for id in writer.acknowledged}
     assert [writer.failed for writer in writers.values()] == [[], []]
@@ -363,3 +410,4 @@ def judged(sandbox: Sandbox, writers: dict[str, Writer]) -> None:
     asked = [json.loads(m.value())["id"] for region in REGIONS for _, _, m in records(sandbox, region, "mrc.compensations.orders")]
     assert asked
     assert len(asked) == len(set(asked))
+    return logs

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mrc.core.conflict.entity import Rules
-from mrc.core.conflict.events import Hlc
-from mrc.core.conflict.headers import Stamp, Unreadable, headers
+from mrc.core.conflict.events import EntityEvent, Hlc
+from mrc.core.conflict.headers import Stamp, Unreadable, headers, read_seen
 from mrc.core.conflict.rules import Delta, Rule, RuleSet
 from mrc.core.model import Region
 from mrc.ports import Arrived
@@ -17,7 +17,8 @@ from mrc.resolver.kinds import Kind, place
 from mrc.resolver.reading import DEPTH_MAX, FIELD_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, read_event
 from mrc.resolver.writing import LETTER_BYTES_MAX
 from mrc.sim.clock import FakeClock
-from tests.resolver.world import TOPIC, Site, mark_of
+from tests.resolver.pair import Pair
+from tests.resolver.world import TOPIC, Site, headers_of, mark_of, value_of
 
 EAST, WEST = Region("east"), Region("west")
 KIND = Kind(
@@ -173,3 +174,19 @@ def test_merged_fields_stand_in_the_value_where_rules_read_them() -> None:
     assert json.loads(stands.value or b"") == {"event": "Placed", "kept": [1], "reserved": 5}
     said = dict(stands.headers)
     assert (said["mrc-vv"], said["mrc-hlc"], said["mrc-fields"]) == (b"east=1,west=1", b"1001.0", b'{"reserved":5}')
+
+
+def test_what_is_made_of_a_late_event_with_a_large_number_has_a_clock_that_its_readers_can_read() -> None:
+    pair = Pair(KIND)
+    pair.settle()
+    number = 2**60  # such as `Stamper` makes of the wall clock
+    east = next(iter(pair.sites.values()))
+    late = EntityEvent("order/17", "late", east.region, number, {}, Hlc(1), "Placed")
+    east.cluster.write("orders", 0, b"17", value_of(late), headers_of(late))
+    pair.settle()
+    marks = [json.loads(record.value or b"")["clock_ms"] for record in east.cluster.read(east.topics.own_marks, 0)]
+    for site in pair.sites.values():
+        record = site.resolved()["17"]
+        vector, clock = read_seen(record.headers)
+        assert (vector, dict(record.headers)["mrc-final"]) == ({east.region: number}, b"true")
+        assert clock.wall_ms - 1 in marks

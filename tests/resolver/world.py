@@ -60,7 +60,7 @@ class Site:
         self.kind = kind
         self.clock = clock
         self.topics = topics(kind, self.region)
-        self.cluster = StreamCluster()
+        self.cluster = StreamCluster(clock.now_ms)
         for name in (*self.topics.inputs, *self.topics.made):
             if not self.cluster.counts([name]):
                 self.cluster.make(name, PARTITIONS)
@@ -177,7 +177,7 @@ class World:
                 records = there.cluster.read(name, partition)
                 at = max(0, self._copied.get((target, f"{copied}-{partition}"), 0) - rewind)
                 for record in records[at : at + limit]:
-                    here.cluster.write(copied, partition, record.key, record.value, record.headers)
+                    here.cluster.write(copied, partition, record.key, record.value, record.headers, record.timestamp_ms)
                 self._copied[target, f"{copied}-{partition}"] = max(at, min(len(records), at + limit))
 
     def step(self) -> None:

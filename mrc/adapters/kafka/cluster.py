@@ -93,6 +93,11 @@ class KafkaCluster:
         """See `Cluster.ends`."""
         return self._offsets(tps, OffsetSpec.latest(), IsolationLevel[isolation.upper()])
 
+    def since(self, tps: Sequence[TopicPartition], at_ms: int) -> dict[TopicPartition, Offset]:
+        """Return where the first record stands that has this timestamp or a later one; a partition without one is left out."""
+        spec = OffsetSpec.for_timestamp(at_ms)
+        return self._offsets(tps, spec, IsolationLevel.READ_UNCOMMITTED, none=-1)
+
     def group_ids(self) -> list[GroupId]:
         """See `Cluster.group_ids`."""
         listed = self._admin.ask_one("list groups", lambda c: c.list_consumer_groups(request_timeout=DRIVER_TIMEOUT_S))
@@ -302,8 +307,10 @@ class KafkaCluster:
                 raise self._admin.error(answer, f"settings of {resource.name}")
         return found
 
-    def _offsets(self, tps: Sequence[TopicPartition], spec: OffsetSpec, isolation: IsolationLevel) -> dict[TopicPartition, Offset]:
-        """Return offsets; an election in progress is waited for, up to the deadline."""
+    def _offsets(
+        self, tps: Sequence[TopicPartition], spec: OffsetSpec, isolation: IsolationLevel, none: int | None = None
+    ) -> dict[TopicPartition, Offset]:
+        """Return offsets; an election in progress is waited for, up to the deadline. Who answers ``none`` is left out."""
         if not tps:
             return {}
         request = {Wire(tp.topic, tp.partition): spec for tp in tps}
@@ -314,7 +321,8 @@ class KafkaCluster:
             )
             failed = [(wire, answer) for wire, answer in answers.items() if isinstance(answer, KafkaError)]
             if not failed:
-                return {TopicPartition(wire.topic, wire.partition): self._listed(wire, answer) for wire, answer in answers.items()}
+                found = {wire: answer for wire, answer in answers.items() if not isinstance(answer, KafkaError) and answer.offset != none}
+                return {TopicPartition(wire.topic, wire.partition): self._listed(wire, answer) for wire, answer in found.items()}
             wire, error = failed[0]
             if error.code() == KafkaError._NOENT:
                 raise self._without_leaders(sorted({tp.topic for tp in tps}))

@@ -16,10 +16,11 @@ from confluent_kafka import TopicPartition as Wire
 from mrc.adapters.kafka.access import DRIVER_LOG, Access
 from mrc.adapters.kafka.cluster import KafkaCluster
 from mrc.adapters.kafka.errors import Complaints, unreachable, world_error
-from mrc.adapters.kafka.reading import is_end, open_consumer
+from mrc.adapters.kafka.logs import arrived, committed
+from mrc.adapters.kafka.reading import is_end
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.model import GroupId, Offset, TopicPartition
-from mrc.ports import COMMITTED, Arrived, Outgoing, Shares
+from mrc.ports import Arrived, Outgoing, Shares
 
 TRANSACTION_S = 30.0
 """How long a transaction may take; one that a dead process left open is aborted by Kafka after that."""
@@ -31,7 +32,7 @@ WORK_MS_MAX = 1_800_000
 """How long a process may work, or restore its state, between two polls."""
 
 SETTLE_TRY_S = 0.5
-REPLAY_RECORDS_MAX = 5_000
+BATCH_RECORDS_MAX = 5_000
 LEAVE_TRIES_MAX = 100
 RECORD_BYTES_MAX = 16 << 20
 
@@ -148,24 +149,9 @@ class KafkaStreamLog:
 
     def replay(self, tp: TopicPartition, begin: Offset) -> Iterator[list[Arrived]]:
         """See `StreamLog.replay`."""
-        complaints = Complaints()
         start = begin or Offset(OFFSET_BEGINNING)
-        consumer = open_consumer(self._access, {tp: start}, complaints, COMMITTED)
-        try:
-            quiet_s = time.monotonic()
-            ended = False
-            while not ended:
-                messages = consumer.consume(1, 0.1)
-                if messages:
-                    quiet_s = time.monotonic()
-                    messages += consumer.consume(REPLAY_RECORDS_MAX - 1, 0)
-                elif time.monotonic() - quiet_s > self._deadline_s:
-                    complaints.raise_refused(quiet_s - self._deadline_s, self._region)
-                    raise unreachable(self._region, f"read {tp}", self._deadline_s)
-                ended = any(is_end(message.error()) for message in messages)
-                yield [self._arrived(message) for message in messages if not is_end(message.error())]
-        finally:
-            consumer.close()
+        for messages in committed(self._access, self._region, {tp: start}, self._deadline_s):
+            yield [arrived(message, self._region) for message in messages]
 
     def identity(self, topic: str) -> str:
         """See `StreamLog.identity`: Kafka's topic id."""
@@ -189,7 +175,7 @@ class KafkaStreamLog:
         try:
             self._consumer.unsubscribe()
             for _ in range(LEAVE_TRIES_MAX):
-                if not self._consumer.consume(REPLAY_RECORDS_MAX, 0):
+                if not self._consumer.consume(BATCH_RECORDS_MAX, 0):
                     return
         except KafkaException as error:
             DRIVER_LOG.debug("%s: leaves in disorder: %s", self._region, error)
@@ -224,7 +210,7 @@ class KafkaStreamLog:
             self._ended.add(tp)
             return None
         self._ended.discard(tp)
-        return self._arrived(message)
+        return arrived(message, self._region)
 
     def _require_settled(self) -> None:
         """Wait until no offset of the group is under way in a transaction: then all that others have committed can be read."""
@@ -237,17 +223,6 @@ class KafkaStreamLog:
                 if not error.retryable or time.monotonic() > until_s:
                     raise
                 time.sleep(SETTLE_TRY_S)
-
-    def _arrived(self, message: Message) -> Arrived:
-        error = message.error()
-        topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
-        if error is not None:
-            raise world_error(error, f"{self._region} {topic}-{partition} at {offset}")
-        try:
-            headers: Any = message.headers()  # The stub tells of the forms that one may send; what comes back is a list of pairs.
-        except UnicodeDecodeError:
-            headers = ()
-        return Arrived(topic, partition, offset, message.key(), message.value(), tuple(headers or ()))
 
     # ---------------------------------------------------------------- writing
 

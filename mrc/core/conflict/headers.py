@@ -74,11 +74,20 @@ def vector_text(vector: Mapping[Region, int]) -> bytes:
     return ",".join(f"{region}={vector[region]}" for region in sorted(vector)).encode()
 
 
+def clock_text(hlc: Hlc) -> bytes:
+    """Return a clock as its header has it: ``1700000000000.0``.
+
+    A late event's clock has its number for a counter, which may be more than the header holds; then the next millisecond is written:
+    whoever reads it stamps later than that.
+    """
+    return str(hlc if hlc.counter <= COUNTER_MAX else Hlc(hlc.wall_ms + 1)).encode()
+
+
 def headers(stamp: Stamp) -> list[tuple[str, bytes]]:
     """Return the headers of a stamp, in the order of `NAMES`."""
     return [
         (VECTOR, vector_text(stamp.vector)),
-        (CLOCK, str(stamp.hlc).encode()),
+        (CLOCK, clock_text(stamp.hlc)),
         (ORIGIN, stamp.origin.encode()),
         (ID, stamp.id.encode()),
     ]

@@ -1,0 +1,220 @@
+"""What one region's resolver has written of conflicts: the newest, one by its id, those that come, and how many of what kind.
+
+Nothing is written and no group is joined. Memory is bounded: at most ``limit`` conflicts per partition are held, and counts per topic,
+rule, outcome, template and reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from mrc.core.model import Offset, Region, TopicPartition, Value, decode
+from mrc.ports import Arrived, Logs, Span
+from mrc.resolver.kinds import Kind, topics
+from mrc.resolver.writing import REASON, ConflictRecord
+
+STRIDE_RECORDS = 500
+"""How many records of each partition are read first, from the end backwards."""
+
+GROWTH = 8
+"""How much further back each round reads where too little was found, so that a topic is read about once however far back it goes."""
+
+SLACK_MS = 60_000
+"""A conflict is written when its region's own watermark has passed it, so never before its clock, but for a clock that was set back."""
+
+Progress = Callable[[int, int], None]
+"""Is told how many offsets were read, and of how many."""
+
+
+def unheard(done: int, total: int) -> None:
+    """Say nothing."""
+
+
+class Filter(Value, frozen=True):
+    """Which conflicts are wanted; what is empty is not asked for.
+
+    Attributes:
+        entity: the record's key, or the kind of entity and the key: ``17``, ``order/17``.
+        outcome: the region whose event stands, or ``open``.
+        since_ms: of the clock of the latest event in it.
+    """
+
+    entity: str = ""
+    rule: str = ""
+    outcome: str = ""
+    since_ms: int | None = None
+
+    def takes(self, one: ConflictRecord) -> bool:
+        """Whether this conflict is wanted."""
+        return (
+            self.entity in ("", one.key, one.entity)
+            and self.rule in ("", one.rule)
+            and self.outcome in ("", one.outcome)
+            and (self.since_ms is None or one.at_ms >= self.since_ms)
+        )
+
+
+class Count(Value, frozen=True):
+    """How many; ``what`` is the rule of a conflict, the template of a compensation, the reason of a dead letter.
+
+    Attributes:
+        outcome: of conflicts: the region whose event stands, or ``open``; else empty.
+    """
+
+    topic: str
+    what: str
+    outcome: str
+    count: int
+
+
+class Stats(Value, frozen=True):
+    """What a region's resolver has written."""
+
+    region: Region
+    conflicts: tuple[Count, ...]
+    compensations: tuple[Count, ...]
+    dead_letters: tuple[Count, ...]
+
+
+class Audit:
+    """One region's conflicts.
+
+    Args:
+        logs: of the region.
+        here: the region.
+        kinds: whose conflicts.
+        warn: is told of a record that cannot be read; it is left out.
+        progress: is told how far a reading is.
+    """
+
+    def __init__(self, logs: Logs, here: Region, kinds: Sequence[Kind], warn: Callable[[str], None], progress: Progress = unheard) -> None:
+        self._logs = logs
+        self._here = here
+        self._names = [topics(kind, here) for kind in kinds]
+        self._warn = warn
+        self._progress = progress
+
+    def newest(self, wanted: Filter, limit: int) -> list[ConflictRecord]:
+        """Return the ``limit`` conflicts that were decided last, the latest event's first.
+
+        Each partition is read backwards until it has given ``limit`` conflicts or has no more.
+        """
+        spans = self._spans([one.conflicts for one in self._names], wanted.since_ms)
+        found: dict[TopicPartition, list[ConflictRecord]] = {}
+        for chunk in self._backwards(spans, wanted.takes, limit, lambda tp: len(found.get(tp, ())) >= limit):
+            for tp, some in chunk.items():
+                found[tp] = [*some, *found.get(tp, ())][-limit:]
+        return sorted((one for some in found.values() for one in some), key=_latest, reverse=True)[:limit]
+
+    def find(self, id: str) -> ConflictRecord | None:
+        """Return the conflict of this id, None where this region has not written it."""
+        spans = self._spans([one.conflicts for one in self._names], None)
+        found: list[ConflictRecord] = []
+        for chunk in self._backwards(spans, lambda one: one.id == id, 1, lambda tp: bool(found)):
+            found.extend(one for some in chunk.values() for one in some)
+        return found[0] if found else None
+
+    def follow(self, wanted: Filter) -> Iterator[list[ConflictRecord]]:
+        """Yield what is wanted of all that comes from now on, or since the time that the filter names, for ever; empty lists meanwhile."""
+        spans = self._spans([one.conflicts for one in self._names], wanted.since_ms)
+        begin = {tp: span.end if wanted.since_ms is None else span.begin for tp, span in spans.items()}
+        for batch in self._logs.follow(begin):
+            yield [one for record in batch if (one := self._read(record)) is not None and wanted.takes(one)]
+
+    def stats(self, since_ms: int | None) -> Stats:
+        """Count everything; conflicts by the clock of the latest event in them, the rest by when it was written."""
+        conflicts: Counter[tuple[str, str, str]] = Counter()
+        compensations: Counter[tuple[str, str, str]] = Counter()
+        dead: Counter[tuple[str, str, str]] = Counter()
+        home = {name: one.topic for one in self._names for name in (one.conflicts, one.compensations, one.dead_letters)}
+        decided, asked = {one.conflicts for one in self._names}, {one.compensations for one in self._names}
+        counted = Filter(since_ms=since_ms)
+        spans = self._spans(sorted(decided), since_ms) | self._logs.spans(sorted(home.keys() - decided), since_ms)
+        for record in self._forwards(spans):
+            topic = home[record.topic]
+            if record.topic in decided:
+                one = self._read(record)
+                if one is not None and counted.takes(one):
+                    conflicts[topic, one.rule, one.outcome] += 1
+            elif record.topic in asked:
+                compensations[topic, self._template(record), ""] += 1
+            else:
+                reason = dict(record.headers).get(REASON) or b"?"
+                dead[topic, reason.decode(errors="replace"), ""] += 1
+        return Stats(self._here, _counts(conflicts), _counts(compensations), _counts(dead))
+
+    # ---------------------------------------------------------------- reading
+
+    def _spans(self, names: Sequence[str], since_ms: int | None) -> dict[TopicPartition, Span]:
+        return self._logs.spans(names, None if since_ms is None else max(0, since_ms - SLACK_MS))
+
+    def _forwards(self, spans: Mapping[TopicPartition, Span]) -> Iterator[Arrived]:
+        total, at = sum(span.end - span.begin for span in spans.values()), {tp: span.begin for tp, span in spans.items()}
+        for batch in self._logs.read(spans):
+            for record in batch:
+                at[TopicPartition(record.topic, record.partition)] = Offset(record.offset + 1)
+                yield record
+            self._progress(sum(at[tp] - span.begin for tp, span in spans.items()), total)
+
+    def _backwards(
+        self,
+        spans: Mapping[TopicPartition, Span],
+        wanted: Callable[[ConflictRecord], bool],
+        limit: int,
+        enough: Callable[[TopicPartition], bool],
+    ) -> Iterator[dict[TopicPartition, list[ConflictRecord]]]:
+        """Yield, round by round, the last ``limit`` of what is wanted in a stride of each partition, until it is enough there."""
+        edge = {tp: span.end for tp, span in spans.items() if span.begin < span.end}
+        total, stride = sum(span.end - span.begin for span in spans.values()), STRIDE_RECORDS
+        while edge:
+            part = {tp: Span(Offset(max(spans[tp].begin, end - stride)), end) for tp, end in edge.items()}
+            kept: dict[TopicPartition, deque[ConflictRecord]] = {tp: deque(maxlen=limit) for tp in part}
+            for batch in self._logs.read(part):
+                for record in batch:
+                    one = self._read(record)
+                    if one is not None and wanted(one):
+                        kept[TopicPartition(record.topic, record.partition)].append(one)
+            yield {tp: list(some) for tp, some in kept.items()}
+            edge = {tp: span.begin for tp, span in part.items() if span.begin > spans[tp].begin and not enough(tp)}
+            self._progress(total - sum(end - spans[tp].begin for tp, end in edge.items()), total)
+            stride *= GROWTH
+
+    def _read(self, record: Arrived) -> ConflictRecord | None:
+        try:
+            one = decode(record.value or b"", ConflictRecord)
+        except msgspec.MsgspecError as error:
+            self._garbled(record, str(error))
+            return None
+        if one.winner not in {side.id for side in one.candidates} or not all(
+            side.hlc.partition(".")[0].isdigit() for side in one.candidates
+        ):
+            self._garbled(record, "its winner is none of its candidates, or a clock is none")
+            return None
+        return one
+
+    def _template(self, record: Arrived) -> str:
+        try:
+            return decode(record.value or b"", _Asked).template
+        except msgspec.MsgspecError as error:
+            self._garbled(record, str(error))
+            return "?"
+
+    def _garbled(self, record: Arrived, why: str) -> None:
+        self._warn(f"{self._here} {record.topic}-{record.partition} at {record.offset} cannot be read and is left out: {why}")
+
+
+class _Asked(Value, frozen=True):
+    """What is read of a compensation."""
+
+    template: str
+
+
+def _latest(one: ConflictRecord) -> tuple[int, str]:
+    return one.at_ms, one.id
+
+
+def _counts(found: Counter[tuple[str, str, str]]) -> tuple[Count, ...]:
+    return tuple(Count(*key, count) for key, count in sorted(found.items()))

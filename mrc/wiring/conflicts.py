@@ -1,0 +1,90 @@
+"""What operators ask about conflicts: logs of the regions, the kinds of entities, and a clock; no agent and no ZooKeeper."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from mrc.adapters.clock import SystemClock
+from mrc.adapters.kafka.logs import KafkaLogs
+from mrc.adapters.rocks import RocksShelves
+from mrc.config.settings import ReplicationGroup, Settings
+from mrc.core.errors import MrcError
+from mrc.core.model import Offset, Region, TopicPartition
+from mrc.ports import Logs
+from mrc.resolver import comparing, replaying
+from mrc.resolver.audit import Audit, Progress
+from mrc.resolver.comparing import Comparison
+from mrc.resolver.kinds import Kind
+from mrc.resolver.replaying import DryRun
+from mrc.wiring.estates import access, unit
+from mrc.wiring.resolver import kinds_of, kinds_written
+
+CALL_S = 10.0
+"""How long a cluster that does not answer is asked."""
+
+
+def chosen(settings: Settings, group: ReplicationGroup, topic: str | None) -> list[Kind]:
+    """Return the kinds of entities that are asked about. Raises ``UNKNOWN_TOPIC``, ``CONFIG_INVALID``, ``RULES_INVALID``."""
+    kinds = kinds_of(settings, group)
+    found = [kind for kind in kinds if topic in (None, kind.topic)]
+    if not found:
+        raise MrcError("UNKNOWN_TOPIC", f"no rules are about {topic}; there are rules about {', '.join(kind.topic for kind in kinds)}")
+    return found
+
+
+def region_of(group: ReplicationGroup, name: str | None) -> Region:
+    """Return the region that is asked: the one that is named, else the group's first. Raises ``UNKNOWN_REGION``."""
+    regions = unit(group).regions
+    if name is not None and name not in regions:
+        raise MrcError("UNKNOWN_REGION", f"{name} is not a region of {group.name}; there are {', '.join(regions)}")
+    return regions[0] if name is None else Region(name)
+
+
+@contextmanager
+def logs_of(settings: Settings, regions: Sequence[Region]) -> Iterator[dict[Region, Logs]]:
+    """Give the logs of regions, as reached from outside of all, and close them in the end."""
+    with ExitStack() as stack:
+        ways = {region: access(settings.region(region).kafka, remote=True) for region in regions}
+        yield {region: stack.enter_context(closing(KafkaLogs(region, way, CALL_S))) for region, way in ways.items()}
+
+
+@contextmanager
+def audits(
+    settings: Settings, kinds: Sequence[Kind], regions: Sequence[Region], warn: Callable[[str], None], progress: Progress
+) -> Iterator[dict[Region, Audit]]:
+    """Give what each of these regions has written of conflicts."""
+    with logs_of(settings, regions) as logs:
+        yield {region: Audit(one, region, kinds, warn, progress) for region, one in logs.items()}
+
+
+def compare(settings: Settings, group: ReplicationGroup, kinds: Sequence[Kind], wait_s: float, progress: Progress) -> Comparison:
+    """See `mrc.resolver.comparing.compare`, of all regions of the group."""
+    with logs_of(settings, unit(group).regions) as logs:
+        return comparing.compare(logs, kinds, SystemClock(), wait_s, progress)
+
+
+def dry_run(
+    settings: Settings,
+    group: ReplicationGroup,
+    rules: Path,
+    here: Region,
+    since_ms: int | None,
+    offsets: Mapping[TopicPartition, Offset],
+    progress: Progress,
+) -> tuple[DryRun, tuple[str, ...]]:
+    """See `mrc.resolver.replaying.dry_run`; also return the topics that only one of the two rules files is about, which are not replayed.
+
+    Raises:
+        MrcError: ``RULES_INVALID`` also where the two are about no topic in common.
+    """
+    now = {kind.topic: kind for kind in kinds_of(settings, group)}
+    then = {kind.topic: kind for kind in kinds_written(rules, group)}
+    pairs = [(kind, then[topic]) for topic, kind in now.items() if topic in then]
+    if not pairs:
+        raise MrcError("RULES_INVALID", f"{rules} is about none of {', '.join(now)}", where=str(rules))
+    with logs_of(settings, [here]) as logs, tempfile.TemporaryDirectory(prefix="mrc-dry-run-") as scratch:
+        found = replaying.dry_run(logs[here], RocksShelves(Path(scratch)), pairs, here, since_ms, offsets, progress)
+    return found, tuple(sorted(now.keys() ^ then.keys()))

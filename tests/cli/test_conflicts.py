@@ -1,0 +1,242 @@
+"""``mrc conflicts`` and ``mrc rules dry-run`` as their users run them, on regions in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrc.cli.main import run
+from mrc.config import load
+from mrc.core.conflict.story import Told
+from mrc.core.errors import MrcError
+from mrc.core.model import Offset, Region, TopicPartition
+from mrc.ports import Arrived, Span
+from mrc.sim.streams import FakeLogs
+from mrc.wiring import conflicts as wiring
+from mrc.wiring.resolver import kinds_of
+from tests.config.example import write_example
+from tests.resolver.pair import Pair
+
+RULES = (Path(__file__).parents[2] / "docs" / "examples" / "conflicts.yaml").read_text()
+ACTIVE = {"mode: active-passive": "mode: active-active\n    rules: conflicts.yaml", "policy: identity": "policy: default"}
+
+CANCELLED_AND_SHIPPED = (
+    Told("e1", "east", "Placed"),
+    Told("e2", "east", "Cancelled"),
+    Told("w1", "west", "Shipped", seen=("e1",)),
+)
+REFUNDED = (Told("r1", "east", "Refunded"), Told("d1", "west", "Delivered"))
+
+
+class Estate:
+    """A configuration, and its two regions in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "conflicts.yaml").write_text(RULES)
+        self.folder = folder
+        self.path = write_example(folder, ACTIVE)
+        settings = load(self.path)
+        (kind,) = kinds_of(settings, settings.replication_groups[0])
+        self.pair = Pair(kind)
+
+    def run(self, *arguments: str) -> int:
+        return run(["--config", str(self.path), *arguments])
+
+
+@pytest.fixture
+def estate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Estate:
+    """Two regions that have decided about order 17 and wait for a person about order 18."""
+    made = Estate(tmp_path)
+    made.pair.instead_of_kafka(monkeypatch)
+    made.pair.tell("17", CANCELLED_AND_SHIPPED)
+    made.pair.tell("18", REFUNDED)
+    made.pair.settle()
+    return made
+
+
+def answer(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def conflict_of(estate: Estate, capsys: pytest.CaptureFixture[str], key: str) -> dict[str, Any]:
+    assert estate.run("-o", "json", "conflicts", "list", "--entity", key) == 0
+    found: list[dict[str, Any]] = answer(capsys)
+    return found[0]
+
+
+def test_the_newest_conflicts_are_listed_in_either_region(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    for region in ("east", "west"):
+        assert estate.run("-o", "json", "conflicts", "list", "--region", region) == 0
+        rows = answer(capsys)
+        assert {(row["key"], row["rule"], row["winner"], row["outcome"]) for row in rows} == {
+            ("17", "shipped-beats-cancelled", "w1", "west"),
+            ("18", "refunds-by-hand", "d1", "open"),
+        }
+    assert estate.run("conflicts", "list", "--outcome", "open") == 0
+    shown = capsys.readouterr().out
+    assert "east Refunded / west Delivered" in shown
+    assert "west Delivered until a person decides" in shown
+    assert "order/17" not in shown
+    assert estate.run("conflicts", "list", "--since", "1h") == 0
+    assert "no conflict is like that" in capsys.readouterr().err
+
+
+def test_one_is_explained_with_both_sides_every_step_and_both_regions(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    id = conflict_of(estate, capsys, "17")["id"]
+    assert estate.run("conflicts", "show", id) == 0
+    shown = capsys.readouterr().out
+    for words in (
+        "e2 (Cancelled)",
+        "w1 (Shipped)",
+        "nothing of west",
+        "east up to 1",
+        "1. concurrent: east's Cancelled e2 (number 2) had seen nothing of west",
+        "rule shipped-beats-cancelled applies",
+        "precedence is Shipped before Cancelled",
+        "lost; kept here",
+    ):
+        assert words in shown
+    assert shown.count("the same") == 2
+    assert estate.run("-o", "json", "conflicts", "show", id) == 0
+    told = answer(capsys)
+    assert {name: (said["state"], said["winner"]) for name, said in told["regions"].items()} == {
+        "east": ("the same", "w1"),
+        "west": ("the same", "w1"),
+    }
+
+
+def test_a_region_that_has_decided_otherwise_is_a_finding_and_one_that_has_not_is_said(
+    estate: Estate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = conflict_of(estate, capsys, "17")
+    west = estate.pair.sites[Region("west")]
+    record = next(r for r in west.records(west.topics.conflicts) if (r.key or b"").decode() == one["id"])
+    other = {**json.loads(record.value or b""), "winner": "e2"}
+    west.cluster.write(record.topic, record.partition, record.key, json.dumps(other).encode(), [])
+    assert estate.run("conflicts", "show", one["id"]) == 3
+    assert "differs" in capsys.readouterr().out
+    estate.pair.tell("19", CANCELLED_AND_SHIPPED)
+    assert estate.run("conflicts", "show", "nothing") == 2
+    assert "UNKNOWN_CONFLICT" in capsys.readouterr().err
+
+
+class Gone(FakeLogs):
+    """Logs of a cluster that does not answer."""
+
+    def spans(self, topics: Sequence[str], since_ms: int | None = None) -> dict[TopicPartition, Span]:
+        raise MrcError("CLUSTER_UNREACHABLE", "no answer", retryable=True)
+
+
+def test_a_region_that_does_not_answer_is_named_and_the_other_one_explains(
+    estate: Estate, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = conflict_of(estate, capsys, "17")["id"]
+    logs = {"east": FakeLogs(estate.pair.sites[Region("east")].cluster), "west": Gone(estate.pair.sites[Region("west")].cluster)}
+    monkeypatch.setattr(wiring, "KafkaLogs", lambda region, *_: logs[region])
+    assert estate.run("-o", "json", "conflicts", "show", id) == 0
+    assert {name: said["state"] for name, said in answer(capsys)["regions"].items()} == {"east": "the same", "west": "not asked"}
+    for words in (("conflicts", "show", id, "--region", "west"), ("conflicts", "show", "nothing"), ("conflicts", "compare")):
+        assert estate.run(*words) == 1
+        assert "CLUSTER_UNREACHABLE" in capsys.readouterr().err
+
+
+def test_stats_count_conflicts_compensations_and_dead_letters(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    east = estate.pair.sites[Region("east")]
+    east.cluster.write("orders", 0, b"20", b"no json", [])
+    estate.pair.settle()
+    assert estate.run("-o", "json", "conflicts", "stats") == 0
+    told = answer(capsys)
+    assert [(one["what"], one["outcome"], one["count"]) for one in told["conflicts"]] == [
+        ("refunds-by-hand", "open", 1),
+        ("shipped-beats-cancelled", "west", 1),
+    ]
+    assert [(one["what"], one["count"]) for one in told["compensations"]] == [("shipment-recall", 1)]
+    assert [one["count"] for one in told["dead_letters"]] == [1]
+    assert estate.run("conflicts", "stats", "--region", "west") == 0
+    assert "shipment-recall" not in capsys.readouterr().out
+
+
+class Interrupted(FakeLogs):
+    """Logs whose reader presses Ctrl-C when everything that was there has been read."""
+
+    def follow(self, begin: Mapping[TopicPartition, Offset]) -> Iterator[list[Arrived]]:
+        for batch in super().follow(begin):
+            if not batch:
+                raise KeyboardInterrupt
+            yield batch
+
+
+def test_tail_shows_what_is_decided_until_ctrl_c(
+    estate: Estate, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "KafkaLogs", lambda region, *_: Interrupted(estate.pair.sites[region].cluster))
+    assert estate.run("-o", "json", "conflicts", "tail", "--since", "1970-01-01", "--entity", "order/17") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["winner"] for one in lines] == ["w1"]
+
+
+def test_compare_says_whether_the_regions_agree(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    assert estate.run("conflicts", "compare") == 0
+    assert "2 entities: 2 the same" in capsys.readouterr().out
+    estate.pair.tell("19", CANCELLED_AND_SHIPPED)
+    estate.pair.settle(copying=False)
+    assert estate.run("-o", "json", "conflicts", "compare", "--wait", "0") == 3
+    told = answer(capsys)
+    assert [(one["key"], one["state"]) for one in told["differences"]] == [("19", "under way")]
+    assert {name: said["event"] for name, said in told["differences"][0]["regions"].items()} == {"east": "e2", "west": "w1"}
+    assert estate.run("conflicts", "compare", "--wait", "0") == 3
+    assert "e2, not final, made of east=2" in capsys.readouterr().out
+
+
+def test_a_dry_run_shows_what_other_rules_would_change_and_writes_nothing(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {name: [site.records(topic) for topic in (*site.topics.inputs, *site.topics.made)] for name, site in estate.pair.sites.items()}
+    assert estate.run("-o", "json", "rules", "dry-run", str(estate.folder / "conflicts.yaml")) == 0
+    same = answer(capsys)
+    assert (same["conflicts"], same["winners"], same["unjudged_conflicts"], same["events"]) == (2, 0, 0, 5)
+    other = estate.folder / "other.yaml"
+    other.write_text(RULES.replace("[Shipped, Cancelled]", "[Cancelled, Shipped]").replace("on_loss: shipment-recall", "on_loss: refund"))
+    assert estate.run("-o", "json", "rules", "dry-run", str(other), "--region", "west") == 3
+    told = answer(capsys)
+    assert (told["conflicts"], told["winners"], told["standings"], told["unjudged_conflicts"]) == (2, 1, 1, 0)
+    (change,) = told["decisions"]
+    assert (change["key"], change["was"]["winner"], change["would"]["winner"]) == ("17", "w1", "e2")
+    assert (told["compensations"], told["compensations_would"]) == ({}, {"refund": 1})
+    assert estate.run("rules", "dry-run", str(other)) == 3
+    assert "e2 of east by shipped-beats-cancelled" in capsys.readouterr().out
+    assert before == {
+        name: [site.records(topic) for topic in (*site.topics.inputs, *site.topics.made)] for name, site in estate.pair.sites.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("conflicts", "list", "--topic", "payments"), 2, "no rules are about payments; there are rules about orders"),
+        (("conflicts", "list", "--region", "north"), 2, "north is not a region of orders; there are east, west"),
+        (("conflicts", "list", "--outcome", "north"), 2, "there are east, open, west"),
+        (("conflicts", "list", "--since", "yesterday"), 2, "is neither how long ago"),
+        (("conflicts", "list", "--since", "2999-01-01"), 2, "in the future"),
+        (("rules", "dry-run", "nowhere.yaml"), 2, "nowhere.yaml"),
+        (("rules", "dry-run", "RULES", "--offset", "orders=5"), 2, "is not TOPIC-PARTITION=OFFSET"),
+        (("rules", "dry-run", "RULES", "--offset", "orders-0=99"), 1, "orders-0 ends at"),
+        (("rules", "dry-run", "RULES", "--offset", "payments-0=0"), 2, "payments-0 is not read"),
+    ],
+)
+def test_what_is_asked_wrongly_is_said_with_what_there_is(
+    estate: Estate, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, said: str
+) -> None:
+    given = [str(estate.folder / "conflicts.yaml") if word == "RULES" else word for word in words]
+    assert estate.run(*given) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_region_without_a_resolver_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Estate(tmp_path)
+    made.pair.instead_of_kafka(monkeypatch)
+    monkeypatch.setattr(made.pair.sites[Region("east")].cluster, "_partitions", {})
+    assert made.run("conflicts", "list") == 1
+    assert "there is no mrc.conflicts.orders" in capsys.readouterr().err

@@ -1,0 +1,100 @@
+"""Two regions' resolved topics, compared: what differs is named, and what is only under way is asked again."""
+
+from __future__ import annotations
+
+import pytest
+
+from mrc.core.errors import MrcError
+from mrc.resolver import comparing
+from mrc.resolver.comparing import Comparison, compare
+from mrc.sim.streams import FakeLogs
+from tests.resolver.test_convergence import lived
+from tests.resolver.world import PARTITIONS, World
+
+
+def compared(world: World, wait_s: float = 0) -> Comparison:
+    return compare({site.region: FakeLogs(site.cluster) for site in world.sites.values()}, [world.kind], world.clock, wait_s)
+
+
+def tamper(world: World, value: bytes | None = b'{"event": "Other"}') -> str:
+    """Let one region say something else of an order, of the same events; return the order."""
+    site = next(iter(world.sites.values()))
+    key, record = next(iter(site.resolved().items()))
+    site.cluster.write(record.topic, record.partition, record.key, value, record.headers)
+    return key
+
+
+def test_regions_that_are_done_agree_however_many_passes_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(4):
+        world = lived(seed)
+        for passes_of in (250_000, 3, 1):
+            monkeypatch.setattr(comparing, "PASS_RECORDS", passes_of)
+            found = compared(world)
+            assert (found.agrees, found.provisional) == (True, 0)
+            assert found.entities == len(next(iter(world.sites.values())).resolved())
+
+
+def test_a_result_that_is_not_the_same_is_named_and_waiting_does_not_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = lived(1)
+    key = tamper(world)
+    for passes_of in (250_000, 1):
+        monkeypatch.setattr(comparing, "PASS_RECORDS", passes_of)
+        found = compared(world, wait_s=3)
+        assert [(one.topic, one.key, one.state) for one in found.differences] == [("mrc.resolved.orders", key, "differs")]
+        assert not found.agrees
+        assert {stands.event for stands in found.differences[0].regions.values() if stands} != set()
+
+
+def test_what_differs_beyond_the_bound_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "SUSPECTS_MAX", 0)
+    world = lived(1)
+    tamper(world)
+    found = compared(world)
+    assert (found.differences, found.beyond, found.agrees) == ((), 1, False)
+
+
+def test_what_is_under_way_is_asked_again_until_the_regions_agree() -> None:
+    world = World(2, punctual=True)
+    for _ in range(30):
+        world.step()
+    world.clock.sleep(1)
+    site, *rest = world.sites.values()
+    for region in world.regions:
+        world.write(region)
+    for _ in range(3):
+        site.tick()
+    before = compared(world)
+    assert before.differences
+    assert {one.state for one in before.differences} == {"under way"}
+    assert rest
+    slept: list[int] = []
+
+    def heal() -> None:
+        if not slept:
+            slept.append(1)
+            world.heal()
+
+    world.clock.meanwhile = heal
+    after = compared(world, wait_s=1_000)
+    assert after.agrees
+    assert slept
+
+
+def test_a_deletion_whose_tombstone_is_gone_in_one_region_is_the_same() -> None:
+    world = lived(1)
+    for site in world.sites.values():
+        site.cluster.write("mrc.resolved.orders", 0, b"gone", b"{}", [("mrc-final", b"true")])
+    first, second = list(world.sites.values())[:2]
+    first.cluster.write("mrc.resolved.orders", 0, b"deleted", None, [("mrc-final", b"true")])
+    assert compared(world).agrees
+    second.cluster.write("mrc.resolved.orders", 0, b"there", b"{}", [("mrc-final", b"true")])
+    assert [(one.key, one.state) for one in compared(world).differences] == [("there", "under way")]
+
+
+def test_topics_of_unlike_partitions_and_regions_without_a_resolver_are_said() -> None:
+    world = lived(1)
+    site = next(iter(world.sites.values()))
+    site.cluster.grow("mrc.resolved.orders", PARTITIONS + 1)
+    with pytest.raises(MrcError) as caught:
+        compared(world)
+    assert caught.value.code == "PARTITIONS_DIFFER"
