@@ -30,6 +30,9 @@ def recover(coordinator: Coordinator, execution: str, doing: str) -> Iterator[Re
     if ledger.state in ("late", "copied"):
         message = f"what {ledger.region} alone had is copied by the flow out of it, late: there is nothing to recover"
         raise MrcError("NOTHING_DIVERGES", message, where=ledger.execution)
+    if ledger.state == "lost":
+        message = f"{ledger.region} was rebuilt before its records were accounted for: its log is gone"
+        raise MrcError("DIVERGENCE_LOST", message, where=ledger.execution)
     if ledger.region != estate.region:
         message = f"what {ledger.region} has is recovered by the agent that leads there"
         raise MrcError("NOT_LEADER", message, retryable=True)
@@ -57,9 +60,9 @@ def recoveries(coordinator: Coordinator) -> tuple[RecoveryView, ...]:
     estate = coordinator.estate
     found = []
     for ledger, _ in estate.store.ledgers():
-        notes = None if ledger.settled or ledger.state == "open" else status(estate, ledger)
+        notes = None if ledger.state == "open" or (ledger.settled and ledger.state != "lost") else status(estate, ledger)
         partitions = _accounted(coordinator, ledger) if notes is None else _so_far(coordinator, ledger, notes)
-        found.append(RecoveryView(ledger.execution, ledger.region, ledger.state, ledger.settled, partitions))
+        found.append(RecoveryView(ledger.execution, ledger.region, ledger.state, ledger.settled and ledger.state != "lost", partitions))
     return tuple(found)
 
 

@@ -85,8 +85,8 @@ class Ledger(Written, frozen=True):
     Attributes:
         region: the old region, whose tails these are.
         execution: the failover.
-        state: ``open`` until the region is back, then ``listed``; ``renewed`` when the old log was made anew, with no tail in it. Under the
-            default policy ``late``, then ``copied``.
+        state: ``open`` until the region is back, then ``listed``; ``renewed`` when the log that its places are in was made anew; ``lost``
+            when that was done before its records were accounted for: they are gone. Under the default policy ``late``, then ``copied``.
         topic_ids: of the source's topics, as last seen; a topic that has another one was made anew. Empty where nobody knows.
         accounts: per partition with divergent records, what became of them, once every one has a fate; the sums match.
     """
@@ -96,7 +96,7 @@ class Ledger(Written, frozen=True):
     target: Region
     execution: str
     at_ms: int
-    state: Literal["open", "listed", "renewed", "late", "copied"]
+    state: Literal["open", "listed", "renewed", "lost", "late", "copied"]
     tails: tuple[Tail, ...]
     topic_ids: dict[str, str] = {}
     accounts: tuple[Account, ...] = ()
@@ -109,5 +109,5 @@ class Ledger(Written, frozen=True):
 
     @property
     def settled(self) -> bool:
-        """Whether every divergent record is accounted for; late ones diverge from nothing."""
-        return self.state in ("late", "copied") or (self.state != "open" and (self.divergent == 0 or bool(self.accounts)))
+        """Whether no divergent record waits to be accounted for; late ones diverge from nothing, lost ones never will be."""
+        return self.state in ("late", "copied", "lost") or (self.state != "open" and (self.divergent == 0 or bool(self.accounts)))

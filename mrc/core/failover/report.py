@@ -30,6 +30,7 @@ from mrc.core.failover.execution import (
 from mrc.core.failover.ledger import Ledger, Tail
 from mrc.core.failover.measured import Measured, Rereads, Sample
 from mrc.core.failover.measured import Reading as Number
+from mrc.core.failover.runbook import STAYING
 from mrc.core.model import Known, Reading, Unknown, Written, decode, encode
 from mrc.core.views import ExecutionView, FindingView
 
@@ -232,8 +233,8 @@ def _rto(run: Run, measured: Measured | None, waited_s: float, as_of_ms: int) ->
     wanted_s = measured.rto_s if measured else None
     took_s = (as_of_ms - run.started_at_ms) / 1000
     waited = f", {waited_s:.1f} s of them waiting for people" if waited_s else ""
-    if run.plan.kind == "fence":
-        return _unknown("rto", wanted_s, "moves-nothing", "a fence moves nothing", as_of_ms)
+    if run.plan.kind in STAYING:
+        return _unknown("rto", wanted_s, "moves-nothing", f"a {run.plan.kind} moves nothing", as_of_ms)
     if run.phase == "succeeded":
         return _known("rto", wanted_s, Known(took_s, as_of_ms), f"from its beginning to its end{waited}", at_least=False)
     if run.phase in ENDED:
@@ -245,8 +246,8 @@ def _rto(run: Run, measured: Measured | None, waited_s: float, as_of_ms: int) ->
 def _rpo(run: Run, measured: Measured | None, ledger: Reading[Ledger], as_of_ms: int) -> Objective:
     """Return what was left behind in seconds: nothing where that was proved, else the last lag that was read."""
     plan, wanted_s = run.plan, measured.rpo_s if measured else None
-    if plan.kind == "fence":
-        return _unknown("rpo", wanted_s, "moves-nothing", "a fence moves nothing", as_of_ms)
+    if plan.kind in STAYING:
+        return _unknown("rpo", wanted_s, "moves-nothing", f"a {plan.kind} moves nothing", as_of_ms)
     if not run.opened:
         return _unknown("rpo", wanted_s, "not-opened", f"{plan.target} was not opened", as_of_ms)
     if plan.planned:
