@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 OLD_LOGS = ("keep", "recreate")
 """Policies for the old log that this version carries out."""
 
+
 def wait_until(work: Work, require: Callable[[], object], *, every_s: float = 0.05) -> None:
     """Return as soon as ``require`` raises nothing; at the step's deadline raise what it did last."""
     last: list[MrcError] = []

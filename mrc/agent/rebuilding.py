@@ -1,4 +1,4 @@
-"""A region that came back empty, or without its log, is made anew from the open one, until a switchover to it would find nothing against it.
+"""A region that came back empty, or without its log, is made anew from the open one, until a switchover to it could begin.
 
 Executed in the region that is rebuilt, which is fenced at rest all the while; the open one is only read. The flow into the region is held
 before anything is deleted, and let go, from the beginning of everything, once topics, rights and the fence are proved
@@ -90,7 +90,9 @@ def hold(work: Work) -> dict[str, str]:
         raise MrcError("PLAN_REFUSED", spelt(against))
     unnamed = [name for name, id in rebuild.deletes(seen).items() if plan.deletes.get(name) != id]
     if unnamed:
-        message = f"{', '.join(unnamed)} of {region} would be deleted and the plan does not name them as they are now: abort, and plan again"
+        message = (
+            f"{', '.join(unnamed)} of {region} would be deleted and the plan does not name them as they are now: abort, and plan again"
+        )
         raise MrcError("PLAN_REFUSED", message, where=str(region))
     made = {one.name: one.wanted for one in seen if not one.fits}
     renewing.hold(work, made)

@@ -35,7 +35,7 @@ def line_of(path: Path, part: str) -> int:
 
 def test_the_runbooks_of_the_group_are_listed_and_have_no_fault(config: str) -> None:
     listed = json.loads(run("runbook", "list", "--config", config, "-o", "json").stdout)
-    assert [row["runbook"] for row in listed] == ["failback", "failover", "fence", "switchover"]
+    assert [row["runbook"] for row in listed] == ["failback", "failover", "fence", "rebuild", "switchover"]
     linted = run("runbook", "lint", "--config", config, "-o", "json")
     assert (linted.returncode, json.loads(linted.stdout)) == (Exit.OK, [])
 

@@ -77,8 +77,8 @@ def _request(inventory: Inventory, kind: MoveKind, target: Region, *, supersedin
     if kind == "rebuild" and unit.policy == "default":
         other = unit.other(target)
         message = (
-            f"under the default policy what {target} wrote stands in {other} as {target}.TOPIC, and no flow brings it back: make the topics "
-            f"of {target} by hand, with both flows stopped and their positions on them reset"
+            f"under the default policy what {target} wrote stands in {other} as {target}.TOPIC, and no flow brings it back: make the "
+            f"topics of {target} by hand, with both flows stopped and their positions on them reset"
         )
         yield _error("REBUILD_REFUSED", message, str(target))
     for flow, connector in unit.connectors.items():
@@ -112,7 +112,7 @@ def _target(inventory: Inventory, kind: MoveKind, target: Region) -> Iterator[Fi
     yield from _unsafe(inventory, seen)
     if kind == "rebuild" and isinstance(seen.inbound, Known) and seen.inbound.value.state == "ABSENT":
         connector = unit.connectors[Flow(unit.other(target), target)]
-        message = f"there is no connector {connector}: make it again, with \"initial_state\": \"STOPPED\" and the settings that it had"
+        message = f'there is no connector {connector}: make it again, with "initial_state": "STOPPED" and the settings that it had'
         yield _error("REBUILD_REFUSED", message, str(target))
     if kind != "rebuild":  # which makes them
         yield from _furnished(unit, seen, target)

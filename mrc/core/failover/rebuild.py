@@ -99,7 +99,9 @@ def findings(
         elif allow_data_loss:
             yield FindingView("DIVERGENCE_WAITS", "warning", f"{said}: whatever of them is left is deleted", ledger.execution)
         else:
-            way = "`mrc divergence export` and `resolve` recover them" if ledger.state == "listed" else "take what is wanted of them by hand"
+            way = (
+                "`mrc divergence export` and `resolve` recover them" if ledger.state == "listed" else "take what is wanted of them by hand"
+            )
             yield FindingView("DIVERGENCE_WAITS", "error", f"{said}: {way} first", ledger.execution)
 
 

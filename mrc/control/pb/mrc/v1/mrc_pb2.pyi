@@ -790,13 +790,15 @@ class PlanRequest(_message.Message):
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
-    """"switchover", "failover" or "fence"."""
+    """"switchover", "failover", "failback", "fence" or "rebuild"."""
     target: _builtins.str
-    """The region to move to; of a fence, the one from where it is carried out: the other one than the open region."""
+    """The region to move to, or to rebuild; of a fence, the one from where it is carried out: the other one than the open region."""
     attested: _builtins.bool
     """Whether a person says that the source is dead (failover)."""
     allow_data_loss: _builtins.bool
-    """Whether the move that is running would be ended as it stands, and the failover take its place."""
+    """Whether the move that is running would be ended as it stands, and the failover take its place; of a rebuild, whether topics would
+    be deleted that hold records.
+    """
     producers_restarted: _builtins.bool
     """Whether a person sees to it that producers are started anew which a redirect would carry along."""
     def __init__(
@@ -858,9 +860,9 @@ class StartMoveRequest(_message.Message):
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
-    """"switchover", "failover" or "fence"."""
+    """"switchover", "failover", "failback", "fence" or "rebuild"."""
     target: _builtins.str
-    """The region to move to; of a fence, the one from where it is carried out: the other one than the open region."""
+    """The region to move to, or to rebuild; of a fence, the one from where it is carried out: the other one than the open region."""
     attested: _builtins.bool
     """Whether a person says that the source is dead (failover)."""
     token: _builtins.str
@@ -868,7 +870,9 @@ class StartMoveRequest(_message.Message):
     reason: _builtins.str
     """Why, in the operator's words; kept in the journal."""
     allow_data_loss: _builtins.bool
-    """Whether the move that is running is ended as it stands, and the failover takes its place."""
+    """Whether the move that is running is ended as it stands, and the failover takes its place; of a rebuild, whether topics may be
+    deleted that hold records.
+    """
     producers_restarted: _builtins.bool
     """Whether a person sees to it that producers are started anew which a redirect would carry along."""
     def __init__(
@@ -2874,7 +2878,7 @@ class Plan(_message.Message):
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
-    """"switchover", "failover" or "fence"."""
+    """"switchover", "failover", "failback", "fence" or "rebuild"."""
     source: _builtins.str
     """The region to move from; of a fence, the one that is closed to writers."""
     target: _builtins.str
@@ -2949,7 +2953,7 @@ class Execution(_message.Message):
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
-    """"switchover", "failover" or "fence"."""
+    """"switchover", "failover", "failback", "fence" or "rebuild"."""
     source: _builtins.str
     """The region it moves from."""
     target: _builtins.str
