@@ -80,7 +80,7 @@ def test_a_page_that_cannot_be_written_and_a_runbook_that_is_not_there_are_error
     assert (nowhere.returncode, json.loads(nowhere.stderr)["error"]["code"]) == (Exit.USAGE, "BAD_REQUEST")
     unknown = run("runbook", "render", "rollback", "--config", config, "-o", "json")
     assert unknown.returncode == Exit.USAGE
-    there_are = "there is no runbook 'rollback'; there are: failback, failover, fence, switchover"
+    there_are = "there is no runbook 'rollback'; there are: failback, failover, fence, rebuild, switchover"
     assert there_are in json.loads(unknown.stderr)["error"]["message"]
 
 
