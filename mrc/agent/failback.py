@@ -62,7 +62,8 @@ def region_back(work: Work) -> str:
 def list_tails(work: Work) -> dict[str, str]:
     """List what is not listed yet; harmless beside the flow's own pump, which does the same."""
     flowing.list_divergence(work.estate, work.lead)
-    return {}
+    waiting = [ledger.id for ledger, _ in pending(work.estate, work.plan.target)]
+    return {"recovers": ",".join(waiting)} if waiting else {}
 
 
 def tails_listed(work: Work) -> str:

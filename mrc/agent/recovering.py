@@ -9,11 +9,11 @@ import msgspec
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.recovery import AVAILABLE, Recovery, pending, recovered_tps, status
 from mrc.core.errors import MrcError
-from mrc.core.failover.divergence import Notes
-from mrc.core.failover.ledger import Ledger, Tail
+from mrc.core.failover.divergence import Notes, superseded_by
+from mrc.core.failover.ledger import Ledger, SupersededRecord, Tail
 from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import TopicPartition
-from mrc.core.views import CheckpointView, FindingView, RecoveryPartitionView, RecoveryProgressView, RecoveryView
+from mrc.core.views import CheckpointView, FindingView, RecoveryPartitionView, RecoveryProgressView, RecoveryView, SupersededView
 
 
 def recover(coordinator: Coordinator, execution: str, doing: str) -> Iterator[RecoveryProgressView]:
@@ -70,7 +70,16 @@ def _accounted(coordinator: Coordinator, ledger: Ledger) -> tuple[RecoveryPartit
     policy = coordinator.estate.unit.recovery.policy
     return tuple(
         RecoveryPartitionView(
-            a.topic, a.partition, policy(a.topic), a.divergent, a.exported, a.emitted, a.superseded, a.quarantined, a.overtaken
+            a.topic,
+            a.partition,
+            policy(a.topic),
+            a.divergent,
+            a.exported,
+            a.emitted,
+            a.superseded,
+            a.quarantined,
+            a.overtaken,
+            _shown(a.superseded_by),
         )
         for a in ledger.accounts
     )
@@ -94,7 +103,12 @@ def _partition(coordinator: Coordinator, tp: TopicPartition, tail: Tail, notes: 
         superseded=fates.count("superseded"),
         quarantined=fates.count("quarantined"),
         overtaken=0,
+        superseded_by=_shown(superseded_by(tp, notes.fates)),
     )
+
+
+def _shown(told: tuple[SupersededRecord, ...]) -> tuple[SupersededView, ...]:
+    return tuple(SupersededView(one.offset, one.by_partition, one.by_offset) for one in told)
 
 
 # ---------------------------------------------------------------- what a plan says

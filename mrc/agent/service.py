@@ -504,9 +504,8 @@ class AgentService:
         """Return an execution's report as it stands, as a JSON document; see `mrc.core.failover.report`."""
         estate = self._holder(id).estate
         now_ms = estate.clock.now_ms()
-        ledgers = [ledger for ledger, _ in estate.store.ledgers() if ledger.execution == id]
-        none = Unknown("not-recorded", "the divergence ledger has no entry of it", now_ms)
-        return report_of(archive.kept(estate.store, id), Known(ledgers[0], now_ms) if ledgers else none, now_ms)
+        ledgers = tuple(ledger for ledger, _ in estate.store.ledgers())
+        return report_of(archive.kept(estate.store, id), Known(ledgers, now_ms), now_ms)
 
     def watch(self, id: str) -> Iterator[ExecutionView]:
         """Yield the execution now and after each change, at least every second, until it has ended."""
@@ -842,10 +841,10 @@ def unreadable_view(replication_group: str, execution: str, why: str) -> Executi
     )
 
 
-def report_of(one: Archived, ledger: Reading[Ledger], now_ms: int) -> str:
+def report_of(one: Archived, ledgers: Reading[tuple[Ledger, ...]], now_ms: int) -> str:
     """Return the report of an execution as a JSON document. Raises `MrcError` as `Archived.run`."""
     run = one.run()
-    return encode_report(make_report(execution_view(run, now_ms), run, one.entries, one.measured, ledger, now_ms)).decode()
+    return encode_report(make_report(execution_view(run, now_ms), run, one.entries, one.measured, ledgers, now_ms)).decode()
 
 
 def execution_view(run: Run, now_ms: int) -> ExecutionView:

@@ -166,4 +166,16 @@ def _status_table(found: tuple[RecoveryView, ...]) -> RenderableType:
         for p in view.partitions
     ]
     columns = (">divergent", ">exported", ">re-emitted", ">superseded", ">quarantined", ">unexplained")
-    return grid(("failover", "state", "partition", "policy", *columns), rows)
+    sums = grid(("failover", "state", "partition", "policy", *columns), rows)
+    told = [
+        (f"{p.topic}-{p.partition} @ {one.offset}", f"{p.topic}-{one.by_partition} @ {one.by_offset}")
+        for view in found
+        for p in view.partitions
+        for one in p.superseded_by
+    ]
+    if not told:
+        return sums
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(sums, Text(), grid(("superseded, the first of each partition", "by"), told))

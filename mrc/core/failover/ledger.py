@@ -45,6 +45,18 @@ WINDOW = 16
 """How many of the mirror's last records are looked for in the returned log: more than any run of identical ones that is likely."""
 
 
+class SupersededRecord(Written, frozen=True):
+    """A divergent record that stays behind a newer one: its offset in the old log, and where the record stands in the open region."""
+
+    offset: int
+    by_partition: int
+    by_offset: int
+
+
+SUPERSEDED_TOLD = 5
+"""How many superseded records of a partition are told one by one; the notes hold all."""
+
+
 class Account(Written, frozen=True):
     """What became of one partition's divergent records; see `mrc.core.failover.divergence`.
 
@@ -56,6 +68,7 @@ class Account(Written, frozen=True):
         superseded: left behind newer writes of their entities, each with the record that stands in its place.
         quarantined: in the recovered topic only.
         overtaken: of the emitted, those whose entity was written again after the stated offset.
+        superseded_by: the first of the superseded, in offset order, at most `SUPERSEDED_TOLD`.
     """
 
     topic: str
@@ -67,6 +80,7 @@ class Account(Written, frozen=True):
     quarantined: int
     found: int
     overtaken: int = 0
+    superseded_by: tuple[SupersededRecord, ...] = ()
 
     @property
     def unexplained(self) -> int:
