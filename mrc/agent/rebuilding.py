@@ -25,6 +25,9 @@ from mrc.core.views import FindingView
 if TYPE_CHECKING:
     from mrc.agent.steps import Work
 
+DELETED_SEEN_S = 1.0
+"""After how long brokers tell of a deletion that the controller has taken; a topic whose deletion was broken off is looked at then."""
+
 _RACES = 5
 """How often a lost race for the fence's node is run again."""
 
@@ -110,6 +113,7 @@ def let_go(work: Work) -> str:
     found = renewing.held(work)
     if found is None:
         return "no flow is held"
+    work.estate.clock.sleep(DELETED_SEEN_S)
     ids = {name: renewing.topic_id(work, name) for name in found[0].renewing}
     for name, wanted in found[0].renewing.items():
         if wanted.topic_id and not ids[name]:
