@@ -259,8 +259,11 @@ class Cluster(Protocol):
         Groups without an error have their positions when another's is raised; so may any of them when the cluster does not answer.
         """
 
-    def bindings(self) -> frozenset[Binding]:
-        """Return every ACL binding of the cluster; an ALLOW for one host counts as one for ``*``, a DENY for one host is left out."""
+    def bindings(self, *, everywhere: bool = False) -> frozenset[Binding]:
+        """Return every ACL binding of the cluster; an ALLOW for one host counts as one for ``*``, a DENY for one host is left out.
+
+        With ``everywhere`` those only that hold for every host, ALLOWs too.
+        """
 
     def add_bindings(self, bindings: Iterable[Binding]) -> None:
         """Make them; harmless when they exist."""

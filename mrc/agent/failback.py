@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mrc.agent import fencing, flowing
+from mrc.agent import fencing, flowing, renewing
 from mrc.agent.recovery import Progress, Recovery, pending, recovered_tps
 from mrc.core.errors import MrcError
 from mrc.core.failover.divergence import Exported
 from mrc.core.failover.findings import findings, spelt
-from mrc.core.failover.flows import FlowStart, OldTopic
 from mrc.core.failover.ledger import Ledger
-from mrc.core.model import Offset
 
 if TYPE_CHECKING:
     from mrc.agent.steps import Work
@@ -27,28 +25,8 @@ if TYPE_CHECKING:
 OLD_LOGS = ("keep", "recreate")
 """Policies for the old log that this version carries out."""
 
-_SHAPE = (
-    "cleanup.policy",
-    "compression.type",
-    "delete.retention.ms",
-    "max.compaction.lag.ms",
-    "max.message.bytes",
-    "message.timestamp.after.max.ms",
-    "message.timestamp.before.max.ms",
-    "message.timestamp.type",
-    "min.cleanable.dirty.ratio",
-    "min.compaction.lag.ms",
-    "min.insync.replicas",
-    "retention.bytes",
-    "retention.ms",
-    "segment.bytes",
-    "segment.ms",
-    "unclean.leader.election.enable",
-)
-"""Settings that a topic keeps when it is made anew: those that say what it takes, keeps and gives up."""
 
-
-def _wait_until(work: Work, require: Callable[[], object], *, every_s: float = 0.05) -> None:
+def wait_until(work: Work, require: Callable[[], object], *, every_s: float = 0.05) -> None:
     """Return as soon as ``require`` raises nothing; at the step's deadline raise what it did last."""
     last: list[MrcError] = []
 
@@ -77,14 +55,15 @@ def region_back(work: Work) -> str:
         estate.replicators[region].status(estate.connector(estate.inbound(region)))
         fencing.require_fenced(estate, region, still=False)
 
-    _wait_until(work, require_back)
+    wait_until(work, require_back)
     return f"{region} answers and refuses applications"
 
 
 def list_tails(work: Work) -> dict[str, str]:
     """List what is not listed yet; harmless beside the flow's own pump, which does the same."""
     flowing.list_divergence(work.estate, work.lead)
-    return {}
+    waiting = [ledger.id for ledger, _ in pending(work.estate, work.plan.target)]
+    return {"recovers": ",".join(waiting)} if waiting else {}
 
 
 def tails_listed(work: Work) -> str:
@@ -199,10 +178,8 @@ def _renew(work: Work) -> None:
 
     What is deleted was accounted for by the step before, and nobody but the flow could have written behind it.
     """
-    estate, region, store = work.estate, work.plan.target, work.estate.store
-    flow = estate.inbound(region)
-    found = store.flow_start(flow)
-    if found is None or not found[0].held:
+    region, store = work.plan.target, work.estate.store
+    if renewing.held(work) is None:
         tailed = {
             tail.topic
             for ledger, _ in store.ledgers()
@@ -212,71 +189,24 @@ def _renew(work: Work) -> None:
         }
         if not tailed:
             return
-        infos = estate.clusters[region].topics(sorted(tailed))
-        shapes = {
-            name: OldTopic(info.topic_id, len(info.leaders), {key: info.config[key] for key in _SHAPE if key in info.config})
-            for name, info in infos.items()
-        }
-        unset = {} if found is None or found[0].applied else found[0].positions
-        held = FlowStart(epoch=work.plan.epoch, positions=unset, held=True, renewing=shapes)
-        store.put_flow_start(work.lead, flow, held, found[1] if found else None)
-    _wait_for_stop(work)
-    found = store.flow_start(flow)
+        infos = work.estate.clusters[region].topics(sorted(tailed))
+        renewing.hold(work, {name: renewing.shape(info.topic_id, info) for name, info in infos.items()})
+    renewing.wait_for_stop(work)
+    found = renewing.held(work)
     if found is None:
-        raise MrcError("STALE_TERM", "the flow's start was forgotten meanwhile", where=str(flow))
-    for name, shape in found[0].renewing.items():
-        _make_anew(work, name, shape)
+        raise MrcError("STALE_TERM", "the flow's start was forgotten meanwhile", where=str(work.forward))
+    for name, wanted in found[0].renewing.items():
+        renewing.make_anew(work, name, wanted)
     for ledger, version in store.ledgers():
         if ledger.region == region and ledger.state == "listed":
             store.put_ledger(work.lead, msgspec.structs.replace(ledger, state="renewed"), version)
-    positions = _begin_again(work, found[0])
-    store.put_flow_start(work.lead, flow, FlowStart(epoch=found[0].epoch, positions=positions), found[1])
-
-
-def _wait_for_stop(work: Work) -> None:
-    replicator, connector = work.estate.replicators[work.plan.target], work.estate.connector(work.estate.inbound(work.plan.target))
-    work.lead()
-    replicator.stop(connector)
-    work.wait(
-        lambda: not replicator.status(connector).tasks,
-        lambda: MrcError("EFFECT_TIMED_OUT", f"tasks of {connector} are still there", where=connector, retryable=True),
-    )
-
-
-def _make_anew(work: Work, name: str, shape: OldTopic) -> None:
-    cluster = work.estate.clusters[work.plan.target]
-
-    def topic_id() -> str:
-        found = cluster.topics([name])
-        return found[name].topic_id if name in found else ""
-
-    late = MrcError("EFFECT_TIMED_OUT", f"{name} is not deleted and made anew yet", where=str(work.plan.target), retryable=True)
-    if topic_id() == shape.topic_id:
-        work.lead()
-        cluster.delete_topic(name)
-        work.wait(lambda: topic_id() != shape.topic_id, lambda: late)
-    if not topic_id():
-        work.lead()
-        cluster.make_topic_like(name, shape.partitions, shape.config)
-        work.wait(lambda: topic_id() not in ("", shape.topic_id), lambda: late)
-
-
-def _begin_again(work: Work, start: FlowStart) -> dict[str, tuple[Offset, ...]]:
-    """Return from where the flow copies: topics that were made anew from the beginning, others from where it stopped or was to begin."""
-    estate, flow = work.estate, work.estate.inbound(work.plan.target)
-    stored = estate.replicators[flow.target].positions(estate.connector(flow))
-    found: dict[str, tuple[Offset, ...]] = {}
-    for tp in estate.partitions(flow.source):
-        unset = dict(enumerate(start.positions.get(tp.topic, ())))
-        at = Offset(0) if tp.topic in start.renewing else unset.get(tp.partition, stored.get(tp, Offset(0)))
-        found[tp.topic] = (*found.get(tp.topic, ()), at)
-    return found
+    renewing.begin_again(work, *found, found[0].renewing)
 
 
 def finish(work: Work) -> str:
     """Make topics anew to the end where that was begun: their logs are gone, and the flow must not be held for ever."""
-    found = work.estate.store.flow_start(work.estate.inbound(work.plan.target))
-    if found is None or not found[0].held:
+    found = renewing.held(work)
+    if found is None:
         return "no log was being made anew"
     _renew(work)
     return f"made anew to the end: {', '.join(sorted(found[0].renewing))}"
@@ -284,12 +214,13 @@ def finish(work: Work) -> str:
 
 def settled(work: Work) -> str:
     """Wait until a switchover would find nothing against it: the flow runs, and both logs are read nearly to their ends."""
-    _wait_until(work, lambda: _require_ready(work), every_s=0.2)
+    wait_until(work, lambda: require_ready(work), every_s=0.2)
     policy = work.estate.unit.recovery.old_log
     return f"the old log is {'as it was' if policy == 'keep' else 'made anew'}; the flow into it runs"
 
 
-def _require_ready(work: Work) -> None:
+def require_ready(work: Work) -> None:
+    """See that a switchover would find nothing against it. Raises ``NOT_VERIFIED``, ``PLAN_REFUSED``, ``CAPTURE_BEHIND``."""
     found = work.estate.store.flow_start(work.forward)
     if found is not None and not found[0].applied:
         raise MrcError(

@@ -79,6 +79,26 @@ def reconcile(estate: Estate, region: Region, lead: LeaderCheck) -> bool:
     return False
 
 
+def admit(estate: Estate, region: Region, coming: frozenset[Binding], lead: LeaderCheck) -> None:
+    """Add bindings of the operator's in this agent's own region, in one request with the refusals that the record wants against them.
+
+    So nobody whom a new ALLOW names can write for a moment. What is added is the operator's: mrc never removes it.
+
+    Raises:
+        MrcError: world errors; ``STALE_TERM`` when the record or the fence changed meanwhile (the caller comes again).
+    """
+    record, record_version = estate.require_record()
+    cluster = estate.clusters[region]
+    existing = cluster.bindings()
+    stored, version = estate.store.fence(region)
+    refusals = fence.denies(estate.unit, existing | coming, fence.wanted(record, region)) - existing
+    if not coming - existing:
+        return
+    estate.store.put_fence(lead, region, _noting(stored, frozenset(stored.bindings) | refusals), version, record_version)
+    lead()
+    cluster.add_bindings((coming - existing) | refusals)
+
+
 def _noting(stored: FenceRecord, bindings: frozenset[Binding]) -> FenceRecord:
     return msgspec.structs.replace(stored, bindings=tuple(sorted(bindings)))
 

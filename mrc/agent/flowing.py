@@ -89,6 +89,15 @@ def _apply(estate: Estate, flow: Flow, start: FlowStart, version: int, lead: Lea
     return f"{connector} starts at the recorded ends"
 
 
+def runs(estate: Estate, flow: Flow, *, set_first: bool) -> bool:
+    """Whether a flow runs with all its tasks; with ``set_first`` from the positions that a move has recorded. Raises world errors."""
+    found = estate.store.flow_start(flow)
+    if set_first and (found is None or not found[0].applied):
+        return False
+    status = estate.replicators[flow.target].status(estate.connector(flow))
+    return bool(status.tasks) and all(task == "RUNNING" for task in status.tasks)
+
+
 def set_positions(replicator: Replicator, connector: str, positions: Mapping[TopicPartition, Offset]) -> None:
     """Set where a STOPPED connector starts, and read it back: Connect takes anything with a 200. Raises ``NOT_VERIFIED``."""
     replicator.set_positions(connector, positions)

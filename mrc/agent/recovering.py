@@ -9,11 +9,11 @@ import msgspec
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.recovery import AVAILABLE, Recovery, pending, recovered_tps, status
 from mrc.core.errors import MrcError
-from mrc.core.failover.divergence import Notes
-from mrc.core.failover.ledger import Ledger, Tail
+from mrc.core.failover.divergence import Notes, superseded_by
+from mrc.core.failover.ledger import Ledger, SupersededRecord, Tail
 from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import TopicPartition
-from mrc.core.views import CheckpointView, FindingView, RecoveryPartitionView, RecoveryProgressView, RecoveryView
+from mrc.core.views import CheckpointView, FindingView, RecoveryPartitionView, RecoveryProgressView, RecoveryView, SupersededView
 
 
 def recover(coordinator: Coordinator, execution: str, doing: str) -> Iterator[RecoveryProgressView]:
@@ -30,6 +30,9 @@ def recover(coordinator: Coordinator, execution: str, doing: str) -> Iterator[Re
     if ledger.state in ("late", "copied"):
         message = f"what {ledger.region} alone had is copied by the flow out of it, late: there is nothing to recover"
         raise MrcError("NOTHING_DIVERGES", message, where=ledger.execution)
+    if ledger.state == "lost":
+        message = f"{ledger.region} was rebuilt before its records were accounted for: its log is gone"
+        raise MrcError("DIVERGENCE_LOST", message, where=ledger.execution)
     if ledger.region != estate.region:
         message = f"what {ledger.region} has is recovered by the agent that leads there"
         raise MrcError("NOT_LEADER", message, retryable=True)
@@ -57,9 +60,9 @@ def recoveries(coordinator: Coordinator) -> tuple[RecoveryView, ...]:
     estate = coordinator.estate
     found = []
     for ledger, _ in estate.store.ledgers():
-        notes = None if ledger.settled or ledger.state == "open" else status(estate, ledger)
+        notes = None if ledger.state == "open" or (ledger.settled and ledger.state != "lost") else status(estate, ledger)
         partitions = _accounted(coordinator, ledger) if notes is None else _so_far(coordinator, ledger, notes)
-        found.append(RecoveryView(ledger.execution, ledger.region, ledger.state, ledger.settled, partitions))
+        found.append(RecoveryView(ledger.execution, ledger.region, ledger.state, ledger.settled and ledger.state != "lost", partitions))
     return tuple(found)
 
 
@@ -67,7 +70,16 @@ def _accounted(coordinator: Coordinator, ledger: Ledger) -> tuple[RecoveryPartit
     policy = coordinator.estate.unit.recovery.policy
     return tuple(
         RecoveryPartitionView(
-            a.topic, a.partition, policy(a.topic), a.divergent, a.exported, a.emitted, a.superseded, a.quarantined, a.overtaken
+            a.topic,
+            a.partition,
+            policy(a.topic),
+            a.divergent,
+            a.exported,
+            a.emitted,
+            a.superseded,
+            a.quarantined,
+            a.overtaken,
+            _shown(a.superseded_by),
         )
         for a in ledger.accounts
     )
@@ -91,7 +103,12 @@ def _partition(coordinator: Coordinator, tp: TopicPartition, tail: Tail, notes: 
         superseded=fates.count("superseded"),
         quarantined=fates.count("quarantined"),
         overtaken=0,
+        superseded_by=_shown(superseded_by(tp, notes.fates)),
     )
+
+
+def _shown(told: tuple[SupersededRecord, ...]) -> tuple[SupersededView, ...]:
+    return tuple(SupersededView(one.offset, one.by_partition, one.by_offset) for one in told)
 
 
 # ---------------------------------------------------------------- what a plan says

@@ -13,13 +13,13 @@ from typing import Literal, NamedTuple, TypeVar, cast, get_args
 
 import msgspec
 
-from mrc.agent import archive, committing, explaining, fencing, inspection, recovering
+from mrc.agent import archive, committing, explaining, fencing, inspection, rebuilding, recovering
 from mrc.agent.capture import FORBID_PLANNED
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.leadership import AgentNode, Leadership
 from mrc.agent.mover import Asked
 from mrc.core.errors import CODES, MrcError
-from mrc.core.failover import fence
+from mrc.core.failover import fence, rebuild
 from mrc.core.failover.actions import ACTIONS
 from mrc.core.failover.archive import Archived
 from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Entry, Run, Skipped, replay
@@ -28,7 +28,7 @@ from mrc.core.failover.flows import should_run
 from mrc.core.failover.ledger import Ledger
 from mrc.core.failover.plan import Plan, lint, make_plan
 from mrc.core.failover.report import encode_report, make_report
-from mrc.core.failover.runbook import PLANNED, MoveKind, Runbook
+from mrc.core.failover.runbook import PLANNED, STAYING, MoveKind, Runbook
 from mrc.core.inventory import Inventory, Position, Unit
 from mrc.core.model import ActiveRecord, Flow, Known, Offset, Reading, Region, TopicPartition, Unknown, encode
 from mrc.core.translation.positions import Place
@@ -344,10 +344,11 @@ class AgentService:
         )
         captured = coordinator.capture.snapshot()
         against = findings(inventory, kind, target, attested=attested, superseding=superseding, absence_s=absence_s, restarted=restarted)
-        # What the capture and the objectives say is about records and positions that move; a fence moves none.
-        noticed = () if kind == "fence" else _capture_findings(coordinator, kind) + _bounded(captured.checkpoints, coordinator)
-        objectives = () if kind == "fence" else (*_over_rpo(estate.unit, source, target, captured.lag_seconds), *_over_rto(coordinator))
+        # What the capture and the objectives say is about records and positions that move.
+        noticed = () if kind in STAYING else _capture_findings(coordinator, kind) + _bounded(captured.checkpoints, coordinator)
+        objectives = () if kind in STAYING else (*_over_rpo(estate.unit, source, target, captured.lag_seconds), *_over_rto(coordinator))
         left_behind = recovering.findings(coordinator, kind) if kind in PLANNED else ()
+        rebuilt = _rebuilt(coordinator, inventory, against, allow_data_loss=superseding) if kind == "rebuild" else ()
         lingering = _lingering(coordinator, inventory, source) if kind in PLANNED else ()
         losses = tuple(PartitionLossView(p.topic, p.partition, p.lag_records) for p in captured.partitions) if kind == "failover" else ()
         return PlanView(
@@ -361,9 +362,9 @@ class AgentService:
             steps=steps,
             findings=lint(runbook)
             + tuple(_with_fence(coordinator, inventory.execution, one) for one in against)
-            + (*lingering, *noticed, *objectives, *left_behind),
+            + (*lingering, *noticed, *objectives, *left_behind, *rebuilt),
             expected_loss=losses,
-            positions=captured.checkpoints,
+            positions=() if kind == "rebuild" else captured.checkpoints,
         )
 
     def start(
@@ -386,8 +387,11 @@ class AgentService:
                 if (before.kind, before.target) != (kind, target):
                     raise MrcError("TOKEN_REUSED", f"token {token} started execution {before.id}", where=before.id)
                 return self.execution(before.id)
-            if allow_data_loss and kind != "failover":
-                raise MrcError("BAD_REQUEST", "only a failover can take the place of a running move", where="allow_data_loss")
+            if allow_data_loss and kind not in ("failover", "rebuild"):
+                message = "only a failover can take the place of a running move, and only a rebuild deletes records"
+                raise MrcError("BAD_REQUEST", message, where="allow_data_loss")
+            if allow_data_loss and kind == "rebuild" and not reason.strip():
+                raise MrcError("BAD_REQUEST", "say why records may be lost: it is kept in the journal", where="reason")
             absence_s = _absence_s(coordinator)
             plan_view = self._plan_view(
                 coordinator, self._kind(kind), attested=attested, superseding=allow_data_loss, absence_s=absence_s, restarted=restarted
@@ -395,10 +399,19 @@ class AgentService:
             errors = [f for f in plan_view.findings if f.severity == "error"]
             if errors:
                 raise _refusal(errors)
-            old = coordinator.estate.store.current()[0] if allow_data_loss else ""
+            old = coordinator.estate.store.current()[0] if allow_data_loss and kind == "failover" else ""
             imposed = fence.assumed(coordinator.estate.unit, absence_s) if kind == "failover" and not attested else ""
             return self._begin(
-                coordinator, plan_view, token, actor, reason, attested=attested, old=old, self_imposed=imposed, restarted=restarted
+                coordinator,
+                plan_view,
+                token,
+                actor,
+                reason,
+                attested=attested,
+                old=old,
+                self_imposed=imposed,
+                restarted=restarted,
+                allow_data_loss=allow_data_loss and kind == "rebuild",
             )
 
     def _begin(
@@ -413,9 +426,11 @@ class AgentService:
         old: str,
         self_imposed: str,
         restarted: bool,
+        allow_data_loss: bool,
     ) -> ExecutionView:
         now_ms = coordinator.estate.clock.now_ms()
         runbook, digest = self._load_runbook(view.replication_group, view.kind)
+        deletes = rebuild.deletes(rebuilding.topics(coordinator.estate, self._region)) if view.kind == "rebuild" else {}
         plan = make_plan(
             runbook,
             digest,
@@ -432,6 +447,8 @@ class AgentService:
             supersedes=old,
             self_imposed=self_imposed,
             restarted=restarted,
+            deletes=deletes,
+            allow_data_loss=allow_data_loss,
         )
         coordinator.recorder.note(plan.id, view.findings)
         return execution_view(coordinator.mover.supersede(old, plan) if old else coordinator.mover.begin(plan), now_ms)
@@ -487,9 +504,8 @@ class AgentService:
         """Return an execution's report as it stands, as a JSON document; see `mrc.core.failover.report`."""
         estate = self._holder(id).estate
         now_ms = estate.clock.now_ms()
-        ledgers = [ledger for ledger, _ in estate.store.ledgers() if ledger.execution == id]
-        none = Unknown("not-recorded", "the divergence ledger has no entry of it", now_ms)
-        return report_of(archive.kept(estate.store, id), Known(ledgers[0], now_ms) if ledgers else none, now_ms)
+        ledgers = tuple(ledger for ledger, _ in estate.store.ledgers())
+        return report_of(archive.kept(estate.store, id), Known(ledgers, now_ms), now_ms)
 
     def watch(self, id: str) -> Iterator[ExecutionView]:
         """Yield the execution now and after each change, at least every second, until it has ended."""
@@ -764,12 +780,21 @@ def _over_rto(coordinator: Coordinator) -> Iterator[FindingView]:
         took_s = (view.ended_at_ms - view.started_at_ms) / 1000
         if (
             estate.unit.rto_s is not None
-            and view.kind not in ("fence", "failback")
+            and view.kind not in ("fence", "failback", "rebuild")
             and view.status == "succeeded"
             and took_s > estate.unit.rto_s
         ):
             message = f"the last {view.kind}, to {view.target}, took {took_s:.1f} s; the objective rto_s is {estate.unit.rto_s:g}"
             yield FindingView("RTO_EXCEEDED", "warning", message, last)
+
+
+def _rebuilt(
+    coordinator: Coordinator, inventory: Inventory, against: Sequence[FindingView], *, allow_data_loss: bool
+) -> tuple[FindingView, ...]:
+    """Return what a rebuild would do; nothing where a region does not answer, or where it is refused before that matters."""
+    if any(one.severity == "error" for one in against) or any(isinstance(one.kafka, Unknown) for one in inventory.regions.values()):
+        return ()
+    return rebuilding.findings(coordinator.estate, coordinator.estate.region, allow_data_loss=allow_data_loss)
 
 
 def _forbids(finding: FindingView, kind: MoveKind) -> FindingView:
@@ -816,10 +841,10 @@ def unreadable_view(replication_group: str, execution: str, why: str) -> Executi
     )
 
 
-def report_of(one: Archived, ledger: Reading[Ledger], now_ms: int) -> str:
+def report_of(one: Archived, ledgers: Reading[tuple[Ledger, ...]], now_ms: int) -> str:
     """Return the report of an execution as a JSON document. Raises `MrcError` as `Archived.run`."""
     run = one.run()
-    return encode_report(make_report(execution_view(run, now_ms), run, one.entries, one.measured, ledger, now_ms)).decode()
+    return encode_report(make_report(execution_view(run, now_ms), run, one.entries, one.measured, ledgers, now_ms)).decode()
 
 
 def execution_view(run: Run, now_ms: int) -> ExecutionView:

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from mrc.agent import blocking, failback, fencing, flowing, routing
+from mrc.agent import blocking, failback, fencing, flowing, rebuilding, routing
 from mrc.agent.estate import Estate
 from mrc.agent.leadership import leader_path
 from mrc.core.errors import InvariantViolation, MrcError
@@ -60,6 +60,9 @@ class Positions(Protocol):
 
     def obstacles(self) -> list[FindingView]:
         """Return what was noticed that forbids a planned move."""
+
+    def standby_positions(self) -> dict[GroupId, dict[TopicPartition, Position]]:
+        """Return every group's safe target position, as captured; partitions without one are absent."""
 
     def source_topic_ids(self) -> dict[str, str]:
         """Return the ids of the source's topics as last seen; absent where nobody knows."""
@@ -907,14 +910,10 @@ def _notified(work: Work) -> str:
 def _flow_reversed(work: Work) -> str:
     """The source's own leader starts the flow into its region (`mrc.agent.flowing`); this waits for the evidence."""
     flow, estate = work.forward.reversed, work.estate
-    replicator, connector = estate.replicators[flow.target], estate.connector(flow)
+    connector = estate.connector(flow)
 
     def done() -> bool:
-        found = estate.store.flow_start(flow)
-        if not work.flows_stay and (found is None or not found[0].applied):
-            return False
-        status = replicator.status(connector)
-        return bool(status.tasks) and all(task == "RUNNING" for task in status.tasks)
+        return flowing.runs(estate, flow, set_first=not work.flows_stay)
 
     message = f"{flow} does not run yet; the leading agent of {flow.target} starts it"
     work.wait(done, lambda: MrcError("NOT_VERIFIED", message, where=connector))
@@ -965,6 +964,12 @@ STEPS: Mapping[str, Step] = {
     "pause": Step(_pause, _paused),
     "notify": Step(_notify, _notified),
     "await-region": Step(_nothing, failback.region_back),
+    "hold-flow": Step(rebuilding.hold, rebuilding.held, rebuilding.let_go),
+    "copy-acls": Step(rebuilding.copy_acls, rebuilding.acls_copied),
+    "make-topics": Step(rebuilding.make_topics, rebuilding.topics_made),
+    "start-flow": Step(rebuilding.start_flow, rebuilding.flow_started),
+    "await-copies": Step(_nothing, rebuilding.copies_seen),
+    "place-groups": Step(rebuilding.place_groups, rebuilding.groups_placed),
     "list-divergence": Step(failback.list_tails, failback.tails_listed),
     "export-divergence": Step(failback.export, failback.exported),
     "resolve-divergence": Step(failback.resolve, failback.resolved),

@@ -130,7 +130,7 @@ def _named(found: tuple[DivergenceView, ...], failover: str | None) -> Divergenc
 def status(ctx: click.Context) -> int:
     """Show what has become of divergent records: exported, re-emitted, superseded, quarantined, per partition.
 
-    Exit code 3 while some are not accounted for.
+    Exit code 3 while some are not accounted for and still may be; those of a region that was rebuilt before are `lost`.
 
     \b
     Examples:
@@ -145,7 +145,7 @@ def status(ctx: click.Context) -> int:
     with Client(call.settings()) as client:
         found = client.ask_leader(region, "DivergenceStatus", deadline_s=LOOK_S, replication_group=name)
     emit(ctx, found, table=_status_table)
-    return Exit.OK if all(one.accounted for one in found) else Exit.FINDINGS
+    return Exit.OK if all(one.accounted or one.state == "lost" for one in found) else Exit.FINDINGS
 
 
 def _status_table(found: tuple[RecoveryView, ...]) -> RenderableType:
@@ -166,4 +166,16 @@ def _status_table(found: tuple[RecoveryView, ...]) -> RenderableType:
         for p in view.partitions
     ]
     columns = (">divergent", ">exported", ">re-emitted", ">superseded", ">quarantined", ">unexplained")
-    return grid(("failover", "state", "partition", "policy", *columns), rows)
+    sums = grid(("failover", "state", "partition", "policy", *columns), rows)
+    told = [
+        (f"{p.topic}-{p.partition} @ {one.offset}", f"{p.topic}-{one.by_partition} @ {one.by_offset}")
+        for view in found
+        for p in view.partitions
+        for one in p.superseded_by
+    ]
+    if not told:
+        return sums
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(sums, Text(), grid(("superseded, the first of each partition", "by"), told))

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "switchover": ("mrc.cli.moves:switchover", "Move the unit to a healthy region, losing nothing."),
     "failover": ("mrc.cli.moves:failover", "Open a region after the active one has died."),
     "failback": ("mrc.cli.moves:failback", "Go home after a failover: recover, account, switch over."),
+    "rebuild": ("mrc.cli.moves:rebuild", "Make a region anew that came back empty or without its log."),
     "fence": ("mrc.cli.moves:fence", "Close the open region to writers until a person opens it again."),
     "history": ("mrc.cli.moves:history", "List the executions, newest first."),
     "report": ("mrc.cli.report:report", "What an execution did and cost, as a page or as JSON."),

@@ -107,8 +107,9 @@ def _plan_table(view: PlanView) -> RenderableType:
         (str(n), s.name, "yes" if s.approval else "", "no return" if s.point_of_no_return else "", s.evidence)
         for n, s in enumerate(view.steps, 1)
     ]
+    epoch = f"epoch {view.epoch}" if view.kind == "rebuild" else f"epoch {view.epoch} -> {view.epoch + 1}"
     parts: list[RenderableType] = [
-        Text(f"{view.kind} of {view.replication_group}: {_way(view)}, epoch {view.epoch} -> {view.epoch + 1}", style="bold"),
+        Text(f"{view.kind} of {view.replication_group}: {_way(view)}, {epoch}", style="bold"),
         grid((">", "step", "approval", "", "what it does"), steps),
     ]
     if view.expected_loss:
@@ -144,10 +145,14 @@ _RESTARTED = click.option(
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["switchover", "failover", "fence", "failback"]))
+@click.argument("kind", type=click.Choice(["switchover", "failover", "fence", "failback", "rebuild"]))
 @click.argument("region", required=False)
 @click.option("--attest-dead", is_flag=True, help="Plan as if a person had attested that the other region is dead.")
-@click.option("--allow-data-loss", is_flag=True, help="Plan a failover in the place of the move that is running.")
+@click.option(
+    "--allow-data-loss",
+    is_flag=True,
+    help="Plan a failover in the place of the move that is running, or a rebuild that deletes topics with records.",
+)
 @_RESTARTED
 @click.pass_context
 def plan(
@@ -163,6 +168,7 @@ def plan(
       mrc plan switchover west
       mrc plan failover west --attest-dead
       mrc plan fence
+      mrc plan rebuild east
     """
     if kind == "fence":
         region = _regions_of_fence(ctx, region)[1]
@@ -202,7 +208,7 @@ def _move(
     if call.output == "table" and (errors or not yes):
         console(call).print(_plan_table(view))
     if not errors and not yes:
-        does = f"close {closes} to writers" if closes else f"move to {region}"
+        does = f"close {closes} to writers" if closes else f"rebuild {region}" if kind == "rebuild" else f"move to {region}"
         typed = click.prompt(f"type the region's name to {does}", err=True, default="", show_default=False)
         if typed != (closes or region):
             raise click.UsageError("the name is not the region's; nothing was started", ctx)
@@ -441,6 +447,34 @@ def fence(ctx: click.Context, region: str | None, yes: bool, wait: bool, reason:
     """
     source, other = _regions_of_fence(ctx, region)
     return _move(ctx, "fence", other, attested=False, yes=yes, wait=wait, reason=reason, token=token, closes=source)
+
+
+@click.command()
+@click.argument("region")
+@click.option(
+    "--allow-data-loss",
+    is_flag=True,
+    help="Delete topics of REGION that hold records, also what nobody else may have. Wants a --reason.",
+)
+@_YES
+@_WAIT
+@_REASON
+@_TOKEN
+@click.pass_context
+def rebuild(ctx: click.Context, region: str, allow_data_loss: bool, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+    """Make REGION anew from the open one: topics, ACLs, copies, positions, until a switchover to it would find nothing against it.
+
+    For a region that has come back empty, or that a failback refuses because its log is shorter or a topic was made anew. The open region
+    goes on all the while. No topic that holds records is deleted without --allow-data-loss.
+
+    \b
+    Examples:
+      mrc rebuild east --reason "new disks"
+      mrc rebuild east --allow-data-loss --reason "restored from an old copy; what is wanted of it was taken by hand"
+    """
+    if allow_data_loss and not reason.strip():
+        raise click.UsageError("--allow-data-loss wants a --reason: it is kept in the history", ctx)
+    return _move(ctx, "rebuild", region, attested=False, yes=yes, wait=wait, reason=reason, token=token, instead=allow_data_loss)
 
 
 def _executions(call: Invocation) -> list[ExecutionView]:

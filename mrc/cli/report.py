@@ -95,8 +95,8 @@ def _archived(call: Invocation, settings: Settings, execution: str, region: str)
     if isinstance(one, MrcError):
         raise one
     ended_at_ms = one.run().ended_at_ms
-    ledger = Unknown("not-archived", "the divergence ledger is in ZooKeeper, and this was read from the archive", ended_at_ms)
-    return report_of(one, ledger, ended_at_ms)
+    ledgers = Unknown("not-archived", "the divergence ledger is in ZooKeeper, and this was read from the archive", ended_at_ms)
+    return report_of(one, ledgers, ended_at_ms)
 
 
 def _write(file: Path, data: bytes) -> None:

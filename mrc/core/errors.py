@@ -109,6 +109,11 @@ CODES: dict[str, Code] = {
         "What the failover left behind is not listed yet.",
         "Let the old region return; `mrc divergence show` says when it is listed, the log of its leading agent why it is not.",
     ),
+    "DIVERGENCE_LOST": Code(
+        "usage",
+        "The region was rebuilt before what it alone had was accounted for: those records are gone.",
+        "`mrc divergence status` shows what was recovered of them before; `mrc history` who let the rest be lost, and why.",
+    ),
     "NOTHING_DIVERGES": Code(
         "usage",
         "Under the default replication policy a failover leaves nothing behind that has to be recovered: it comes late.",
@@ -123,6 +128,16 @@ CODES: dict[str, Code] = {
         "usage",
         "The policy for divergent records is not one that this version carries out.",
         "Choose another one in `divergence` of the configuration; docs/failback.md says what each does.",
+    ),
+    "REBUILD_REFUSED": Code(
+        "usage",
+        "The region cannot be rebuilt as it is.",
+        "Do what the message says, then ask again; docs/failback.md says what a rebuild needs.",
+    ),
+    "TOPIC_NOT_EMPTY": Code(
+        "usage",
+        "A rebuild would delete records.",
+        "Take what is wanted of them by hand, then say so with --allow-data-loss and a --reason; docs/failback.md says how.",
     ),
     "SKIP_REFUSED": Code(
         "usage",
@@ -193,12 +208,12 @@ CODES: dict[str, Code] = {
     "LOG_SHORTER": Code(
         "world",
         "A region has come back without records that its mirror holds.",
-        "Restore its disks, or take what it alone has by hand and rebuild the region: docs/failback.md.",
+        "Restore its disks, or take what it alone has by hand and `mrc rebuild` the region: docs/failback.md.",
     ),
     "TOPIC_RECREATED": Code(
         "world",
         "A topic of a returned region is not the one that was mirrored.",
-        "Restore its disks, or take what it alone has by hand and rebuild the region: docs/failback.md.",
+        "Restore its disks, or take what it alone has by hand and `mrc rebuild` the region: docs/failback.md.",
     ),
     "RECOVERED_COPIED": Code(
         "world",

@@ -508,12 +508,21 @@ class RecoveryProgressView(Value, frozen=True):
     total: int
 
 
+class SupersededView(Value, frozen=True):
+    """A divergent record that stays behind a newer one, and where that one stands in the open region."""
+
+    offset: int
+    by_partition: int
+    by_offset: int
+
+
 class RecoveryPartitionView(Value, frozen=True):
     """What has become of one partition's divergent records.
 
     Attributes:
         policy: by which its topic is, or will be, resolved.
         overtaken: of the emitted, those whose key was written again after the stated offset; 0 until it is accounted for.
+        superseded_by: the first few of the superseded, each with the record that stands in its place.
     """
 
     topic: str
@@ -525,6 +534,7 @@ class RecoveryPartitionView(Value, frozen=True):
     superseded: int
     quarantined: int
     overtaken: int
+    superseded_by: tuple[SupersededView, ...] = ()
 
 
 class RecoveryView(Value, frozen=True):

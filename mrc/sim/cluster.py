@@ -58,6 +58,7 @@ class FakeCluster:
         acls: the authorizer.
         settings: what `broker_settings` tells.
         probe_principal: as whom `probe` asks; empty answers ``unverifiable``.
+        for_one_host: those of its ALLOWs that are for one host only.
         contents: topics by name.
         members_of: consumer groups by id.
         others: protocols of other groups by id.
@@ -73,6 +74,7 @@ class FakeCluster:
         self.acls = Authorizer()
         self.settings: dict[str, str] = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"}
         self.probe_principal = probe_principal
+        self.for_one_host: set[Binding] = set()
         self.contents: dict[str, Topic] = {}
         self.members_of: dict[GroupId, Group] = {}
         self.others: dict[GroupId, str] = {}
@@ -156,10 +158,10 @@ class FakeCluster:
         """See `Cluster.commit_positions_of`."""
         one_by_one(self.commit_positions, positions)
 
-    def bindings(self) -> frozenset[Binding]:
+    def bindings(self, *, everywhere: bool = False) -> frozenset[Binding]:
         """See `Cluster.bindings`."""
         self._reach()
-        return frozenset(self.acls.bindings)
+        return frozenset(self.acls.bindings - self.for_one_host) if everywhere else frozenset(self.acls.bindings)
 
     def add_bindings(self, bindings: Iterable[Binding]) -> None:
         """See `Cluster.add_bindings`."""

@@ -35,7 +35,7 @@ def line_of(path: Path, part: str) -> int:
 
 def test_the_runbooks_of_the_group_are_listed_and_have_no_fault(config: str) -> None:
     listed = json.loads(run("runbook", "list", "--config", config, "-o", "json").stdout)
-    assert [row["runbook"] for row in listed] == ["failback", "failover", "fence", "switchover"]
+    assert [row["runbook"] for row in listed] == ["failback", "failover", "fence", "rebuild", "switchover"]
     linted = run("runbook", "lint", "--config", config, "-o", "json")
     assert (linted.returncode, json.loads(linted.stdout)) == (Exit.OK, [])
 
@@ -80,7 +80,7 @@ def test_a_page_that_cannot_be_written_and_a_runbook_that_is_not_there_are_error
     assert (nowhere.returncode, json.loads(nowhere.stderr)["error"]["code"]) == (Exit.USAGE, "BAD_REQUEST")
     unknown = run("runbook", "render", "rollback", "--config", config, "-o", "json")
     assert unknown.returncode == Exit.USAGE
-    there_are = "there is no runbook 'rollback'; there are: failback, failover, fence, switchover"
+    there_are = "there is no runbook 'rollback'; there are: failback, failover, fence, rebuild, switchover"
     assert there_are in json.loads(unknown.stderr)["error"]["message"]
 
 

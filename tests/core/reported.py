@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from mrc.agent.service import execution_view
 from mrc.core.failover.archive import Archived
 from mrc.core.failover.execution import Entry
-from mrc.core.failover.ledger import Ledger, Tail
+from mrc.core.failover.ledger import Account, Ledger, Tail
 from mrc.core.failover.measured import Measured, Sample, add, begun, rereads
 from mrc.core.failover.report import Report, make_report
 from mrc.core.model import GroupId, Known, Offset, Reading, Region, Unknown, decode, encode
 from mrc.core.views import FindingView
 
 FIRST = Path(__file__).parent / "first_archived.json"
+FAILOVER = "1700000001500"
+"""The execution's id."""
+
 NO_LEDGER = Unknown("not-recorded", "the divergence ledger has no entry of it", 0)
 
 FINDINGS = (
@@ -56,15 +60,16 @@ def measured(began_ms: int, ended_ms: int) -> Measured:
     return found
 
 
-def report(one: Archived, ledger: Reading[Ledger] = NO_LEDGER, now_ms: int = 0) -> Report:
+def report(one: Archived, ledgers: Reading[tuple[Ledger, ...]] = NO_LEDGER, now_ms: int = 0) -> Report:
     run = one.run()
-    return make_report(execution_view(run, now_ms), run, one.entries, one.measured, ledger, now_ms)
+    return make_report(execution_view(run, now_ms), run, one.entries, one.measured, ledgers, now_ms)
 
 
-def ledger(*records: int, state: str = "listed") -> Reading[Ledger]:
-    """What a failover of west left behind in east, per partition; -1: not known yet."""
+def ledger(*records: int, state: str = "listed", accounts: tuple[Account, ...] = ()) -> Reading[tuple[Ledger, ...]]:
+    """The ledger with what a failover of west left behind in east, per partition; -1: not known yet."""
     tails = tuple(
         Tail("orders", p, Offset(500), 499, 7, 1, 500 if count >= 0 else -1, 500 + count if count >= 0 else -1, count)
         for p, count in enumerate(records)
     )
-    return Known(Ledger("1", Region("east"), Region("west"), "1", 1, "open" if state == "open" else "listed", tails), 1)
+    said: Literal["open", "listed"] = "open" if state == "open" else "listed"
+    return Known((Ledger(FAILOVER, Region("east"), Region("west"), FAILOVER, 1, said, tails, accounts=accounts),), 1)

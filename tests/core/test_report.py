@@ -12,9 +12,10 @@ import pytest
 from mrc.core.errors import MrcError
 from mrc.core.failover.archive import Archived
 from mrc.core.failover.execution import AbortAsked, Approved, Did, Entry, Event, Failed, Resumed, Started, Verified
+from mrc.core.failover.ledger import Account, SupersededRecord
 from mrc.core.failover.measured import Sample
 from mrc.core.failover.plan import PlanStep
-from mrc.core.failover.report import Objective, Report, decode_report, encode_report
+from mrc.core.failover.report import Objective, Report, Sums, decode_report, encode_report
 from mrc.core.model import Known, Unknown
 from tests.core import reported
 
@@ -120,6 +121,45 @@ def test_what_was_left_behind_is_summed_once_all_of_it_is_known() -> None:
     assert isinstance(some.divergence, Known)
     assert isinstance(some.divergence.value.records, Unknown)
     assert some.divergence.value.partitions[0].records == Known(3, 1)
+
+
+SETTLED = (
+    Account("orders", 0, 3, 3, 1, 1, 1, 1, 0, (SupersededRecord(501, 0, 777),)),
+    Account("orders", 1, 4, 4, 4, 0, 0, 4),
+)
+
+
+def failback() -> Archived:
+    """A failback that has listed what the failover left behind."""
+    one = failover(*ALL)
+    names = ("preflight", "await-region", "list-divergence")
+    plan = msgspec.structs.replace(one.plan, id="2", kind="failback", steps=tuple(PlanStep(name, name, {}, 60.0, 0) for name in names))
+    events = (Started(), *done(*names[:2]), Did(names[2], 300, {"recovers": reported.FAILOVER}))
+    return Archived(plan, tuple(Entry(number, 100_000, "east-a", 1, event) for number, event in enumerate(events)), None)
+
+
+def test_the_sums_of_what_was_left_behind_are_told_per_partition_by_the_failovers_report_and_by_the_failbacks() -> None:
+    ledger = reported.ledger(3, 4, accounts=SETTLED)
+    own = reported.report(failover(*ALL, samples=LAG), ledger)
+    assert isinstance(own.divergence, Known)
+    home = reported.report(failback(), ledger)
+    assert isinstance(home.recovered, Known)
+    assert own.recovered is None
+    (entry,) = home.recovered.value
+    assert entry == own.divergence.value
+    sums = [one.sums for one in entry.partitions]
+    assert sums[0] == Sums(3, 1, 1, 1, 0, 0, (SupersededRecord(501, 0, 777),))
+    for of, one in zip(entry.partitions, sums, strict=True):
+        assert one is not None
+        assert of.records == Known(one.emitted + one.superseded + one.quarantined, 1)
+    assert decode_report(encode_report(home)) == home
+
+
+def test_sums_that_do_not_match_are_told_as_what_is_unexplained() -> None:
+    short = msgspec.structs.replace(SETTLED[1], emitted=3)
+    found = reported.report(failback(), reported.ledger(3, 4, accounts=(SETTLED[0], short))).recovered
+    assert isinstance(found, Known)
+    assert [one.sums and one.sums.unexplained for one in found.value[0].partitions] == [0, 1]
 
 
 def test_a_source_that_returned_with_nothing_left_behind_makes_the_loss_zero() -> None:

@@ -16,7 +16,7 @@ from mrc.core.failover.markup import element, visible
 from mrc.core.failover.report import Report
 from mrc.core.failover.report_page import page
 from tests.core import reported
-from tests.core.test_report import ALL, LAG, failover
+from tests.core.test_report import ALL, LAG, SETTLED, failback, failover
 
 HOSTILE = (
     "<script>document.title='hacked'</script>",
@@ -80,6 +80,8 @@ class Structure(HTMLParser):
 REPORTS = {
     "switchover": reported.report(reported.archived()),
     "failover": reported.report(failover(*ALL, samples=LAG), reported.ledger(3, 0)),
+    "settled": reported.report(failover(*ALL, samples=LAG), reported.ledger(3, 4, accounts=SETTLED)),
+    "failback": reported.report(failback(), reported.ledger(3, 4, accounts=SETTLED)),
     "running": reported.report(failover(Started(), Did("preflight", 100), Verified("preflight", 100, "yes")), now_ms=200_000),
 }
 
@@ -121,6 +123,16 @@ def test_hostile_text_is_seen_as_it_was_written(hostile: str) -> None:
 def test_characters_that_nobody_sees_are_written_out() -> None:
     assert visible("a\u202eb\x00\u200b\ud800é\n字") == "a\\u202eb\\x00\\u200b\\ud800é\n字"
     assert element("b", "<i>", title='"') == '<b title="&quot;">&lt;i&gt;</b>'
+
+
+def test_a_page_shows_what_became_of_each_record_and_by_which_one_it_was_superseded() -> None:
+    for name in ("settled", "failback"):
+        html = page(REPORTS[name])
+        assert "orders-0 @ 501" in html
+        assert "orders-0 @ 777" in html
+        assert "unexplained" in html
+    assert "What was recovered" in page(REPORTS["failback"])
+    assert "unexplained" not in page(REPORTS["failover"])
 
 
 def test_what_is_unknown_is_said_and_never_drawn_as_zero() -> None:

@@ -52,7 +52,7 @@ def wrong(book: Runbook) -> str:
 REOPENED: dict[str, dict[str, Any]] = {"reopen-source": {"approval_rule": True}}
 
 
-@pytest.mark.parametrize("kind", ["switchover", "failover", "fence"])
+@pytest.mark.parametrize("kind", ["switchover", "failover", "fence", "failback", "rebuild"])
 def test_every_action_in_the_order_of_the_table_is_a_good_runbook(kind: MoveKind) -> None:
     assert lint(runbook(kind, REOPENED)) == ()
 

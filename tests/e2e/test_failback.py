@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -15,13 +16,21 @@ from typing import Any
 
 import pytest
 import yaml
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from mrc.sandbox.explained import Explained, explain, read_copies
-from mrc.sandbox.layout import Options
+from mrc.sandbox.layout import Options, broker
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import IN_TIME_S, begun, eventually, leader, mrc, ready, record, said, state
+from tests.e2e.running import IN_TIME_S, begun, eventually, leader, mrc, ready, record, said, state, written_to
 
 pytestmark = pytest.mark.server
 
@@ -165,6 +174,48 @@ def test_a_region_that_returns_shorter_or_with_a_topic_made_anew_is_refused_and_
     assert traffic.wait_acked(200, IN_TIME_S, region="west")
     copied = {one.id for one in read_copies(sandbox.client_config("west", "admin"), TOPICS)}
     assert {ack.id for ack in traffic.logs().acked if ack.region == "west" and ack.at_s < before_s} <= copied
+
+
+def new_disks(sandbox: Sandbox) -> None:
+    """East dies and comes back without anything; somebody has made one of its topics again, and not all of its ACLs."""
+    sandbox.kill("east")
+    for node in sandbox.layout.broker_ids():
+        shutil.rmtree(sandbox.state.data(broker("east", node)))
+    sandbox.start("east")
+    admin = AdminClient({**sandbox.client_config("east", "admin")})
+    admin.delete_topics(["orders"], request_timeout=IN_TIME_S)["orders"].result(IN_TIME_S)
+    wanted = AclBindingFilter(
+        ResourceType.TOPIC, "payments", ResourcePatternType.LITERAL, "User:producer", "*", AclOperation.WRITE, AclPermissionType.ALLOW
+    )
+    assert admin.delete_acls([wanted], request_timeout=IN_TIME_S)[wanted].result(IN_TIME_S)
+    eventually(lambda: "orders" not in admin.list_topics(timeout=IN_TIME_S).topics)
+    sandbox.start_agents("east")
+
+
+def test_a_region_with_new_disks_is_made_anew_and_the_unit_goes_home_with_everything_since(estate: tuple[Sandbox, Traffic]) -> None:
+    sandbox, traffic = estate
+    if record(sandbox)[0] == "east":
+        fail_over(sandbox, traffic)
+    began_s = time.time()
+    new_disks(sandbox)
+    assert traffic.wait_acked(200, IN_TIME_S, region="west")
+    eventually(lambda: mrc(sandbox, "plan", "rebuild", "east").returncode == 0, lambda: mrc(sandbox, "plan", "rebuild", "east").stdout)
+    codes = {one["code"] for one in said(sandbox, "plan", "rebuild", "east")["findings"]}
+    assert {"TOPIC_REBUILT", "ACLS_COPIED"} <= codes
+    assert mrc(sandbox, "watch", begun(sandbox, "rebuild", "east", "--reason", "new disks")).returncode == 0
+    ready(sandbox, "east")
+    assert [one for one in said(sandbox, "status")["findings"] if one["severity"] == "error"] == []
+    assert written_to(sandbox, "east") == "TOPIC_AUTHORIZATION_FAILED"
+    watched = mrc(sandbox, "watch", begun(sandbox, "switchover", "east"))
+    assert watched.returncode == 0, watched.stderr
+    assert traffic.wait_acked(200, IN_TIME_S, region="east")
+    traffic.stop_producers()
+    assert traffic.drain(IN_TIME_S)
+    told = traffic.logs()
+    since = {ack.id for ack in told.acked if ack.at_s > began_s}
+    assert since - {one.id for one in read_copies(sandbox.client_config("east", "admin"), TOPICS)} == set()
+    for group in traffic.groups():
+        assert since - {line.id for line in told.processed if line.group == group} == set(), group
 
 
 def refused(sandbox: Sandbox) -> str:

@@ -38,10 +38,8 @@ class Recorded(Estate):
     def report(self, run: Run) -> Report:
         store = self.leader(run.plan.target).coordinator.estate.store
         now_ms = self.world.clock.now_ms()
-        ledgers = [ledger for ledger, _ in store.ledgers() if ledger.execution == run.plan.id]
-        return decode_report(
-            report_of(kept(store, run.plan.id), Known(ledgers[0], now_ms) if ledgers else Unknown("none", "none", 0), now_ms)
-        )
+        ledgers = tuple(ledger for ledger, _ in store.ledgers())
+        return decode_report(report_of(kept(store, run.plan.id), Known(ledgers, now_ms), now_ms))
 
 
 @pytest.fixture

@@ -34,13 +34,13 @@ EVERY_BINDING: Final = AclBindingFilter(
 )
 
 
-def from_kafka(found: Iterable[AclBinding]) -> frozenset[Binding]:
+def from_kafka(found: Iterable[AclBinding], *, everywhere: bool = False) -> frozenset[Binding]:
     """Return the bindings that the port can express.
 
     An ALLOW for one host is told as if for every host, because it names a principal that may act and has to be refused; a DENY for
-    one host is left out, because it refuses only there.
+    one host is left out, because it refuses only there. With ``everywhere`` both are left out.
     """
-    return frozenset(_binding(acl) for acl in found if acl.restype in _RESOURCES and (acl.host == "*" or _allows(acl)))
+    return frozenset(_binding(acl) for acl in found if acl.restype in _RESOURCES and (acl.host == "*" or (_allows(acl) and not everywhere)))
 
 
 def to_kafka(binding: Binding) -> AclBinding:

@@ -179,14 +179,14 @@ class KafkaCluster:
         """See `Cluster.commit_positions_of`."""
         self._positions.commit({group: wanted for group, wanted in positions.items() if wanted})
 
-    def bindings(self) -> frozenset[Binding]:
+    def bindings(self, *, everywhere: bool = False) -> frozenset[Binding]:
         """See `Cluster.bindings`."""
         what = "list ACLs"
         found = self._admin.ask_one(what, lambda c: c.describe_acls(acls.EVERY_BINDING, request_timeout=DRIVER_TIMEOUT_S))
         if not found:
             # The driver answers "none" also where the broker refused the question, and a fence must not be built on that.
             self._require_describe_cluster()
-        return acls.from_kafka(found)
+        return acls.from_kafka(found, everywhere=everywhere)
 
     def add_bindings(self, bindings: Iterable[Binding]) -> None:
         """See `Cluster.add_bindings`."""

@@ -62,7 +62,8 @@ _PLANNED: frozenset[MoveKind] = frozenset({"switchover"})
 _UNPLANNED: frozenset[MoveKind] = frozenset({"failover"})
 _FENCES: frozenset[MoveKind] = frozenset({"fence"})
 _HOME: frozenset[MoveKind] = frozenset({"failback"})
-_ANYWHERE: Mapping[MoveKind, frozenset[str]] = {"switchover": _facts(), "failover": _facts(), "fence": _facts(), "failback": _facts()}
+_REBUILDS: frozenset[MoveKind] = frozenset({"rebuild"})
+_ANYWHERE: Mapping[MoveKind, frozenset[str]] = dict.fromkeys(("switchover", "failover", "fence", "failback", "rebuild"), _facts())
 
 
 def _going_home(actions: Mapping[str, Action]) -> dict[str, Action]:
@@ -83,14 +84,56 @@ _ROWS: Mapping[str, Action] = {
         needs=_ANYWHERE,
         gives=_facts("checked"),
         why_no_undo="it only reads",
-        required=_BOTH | _FENCES,
+        required=_BOTH | _FENCES | _REBUILDS,
+    ),
+    "hold-flow": Action(
+        does="stop the flow into the target and keep it stopped; note which topics are made there, and which of them anew",
+        needs={"rebuild": _facts("checked")},
+        gives=_facts("flow-held"),
+        undo="make what was deleted, and let the flow go on",
+        required=_REBUILDS,
+    ),
+    "copy-acls": Action(
+        does="add the source's ACLs on the unit's topics and groups that the target lacks, together with the fence's refusals against them",
+        needs={"rebuild": _facts("flow-held")},
+        gives=_facts("acls-copied"),
+        why_no_undo="they let nobody write in a region that is fenced",
+        required=_REBUILDS,
+    ),
+    "make-topics": Action(
+        does="delete the topics that the plan names, and make those that are missing, with the source's partitions and settings",
+        needs={"rebuild": _facts("flow-held", "acls-copied")},
+        gives=_facts("topics-made"),
+        why_no_undo="letting the flow go makes what was deleted",
+        required=_REBUILDS,
     ),
     "await-region": Action(
         does="wait until Kafka and Connect of the region to which the move leads answer, and every leader there refuses applications",
-        needs={"failback": _facts("checked")},
+        needs={"failback": _facts("checked"), "rebuild": _facts("topics-made")},
         gives=_facts("region-back"),
         why_no_undo="it only waits",
-        required=_HOME,
+        required=_HOME | _REBUILDS,
+    ),
+    "start-flow": Action(
+        does="close the ledger's entries of logs that are gone, and let the flow copy everything that the source holds, from its beginning",
+        needs={"rebuild": _facts("region-back")},
+        gives=_facts("flow-started"),
+        why_no_undo="copies in a fenced region harm nobody",
+        required=_REBUILDS,
+    ),
+    "await-copies": Action(
+        does="wait until a switchover to the target would find nothing against it: the flow runs, both logs are read nearly to their ends",
+        needs={"rebuild": _facts("flow-started")},
+        gives=_facts("ready"),
+        why_no_undo="it only waits",
+        required=_REBUILDS,
+    ),
+    "place-groups": Action(
+        does="commit every group's safe position in the target and read it back",
+        needs={"rebuild": _facts("ready")},
+        skipping="groups may have no position in the target yet; live sync and the next move commit them",
+        why_no_undo="positions in a fenced standby are kept current anyway",
+        required=_REBUILDS,
     ),
     "list-divergence": Action(
         does="list what failovers have left behind there; a log that is shorter than its mirror, or was made anew, is refused",

@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from mrc.core.failover.ledger import Account, Ledger, Tail
+from mrc.core.failover.ledger import SUPERSEDED_TOLD, Account, Ledger, SupersededRecord, Tail
 from mrc.core.model import Record, TopicPartition, Value, Written, decode, encode
 
 ResolvePolicy = Literal["quarantine", "append", "untouched", "conflict_rules"]
@@ -228,6 +228,12 @@ def accounts(
     return tuple(_account(tail, notes, exported, found) for tail in ledger.tails if tail.records > 0)
 
 
+def superseded_by(tp: TopicPartition, fates: Mapping[tuple[TopicPartition, int], Fate]) -> tuple[SupersededRecord, ...]:
+    """Return the first superseded records of a partition, each with the record that stands in its place."""
+    told = sorted((offset, one.by) for (of, offset), one in fates.items() if of == tp and one.fate == "superseded" and one.by is not None)
+    return tuple(SupersededRecord(offset, *by) for offset, by in told[:SUPERSEDED_TOLD])
+
+
 def _account(tail: Tail, notes: Notes, exported: Mapping[TopicPartition, int], found: Mapping[TopicPartition, int]) -> Account:
     tp = TopicPartition(tail.topic, tail.partition)
     said = [one.fate for (of, offset), one in notes.fates.items() if of == tp and tail.begin <= offset < tail.end]
@@ -240,6 +246,7 @@ def _account(tail: Tail, notes: Notes, exported: Mapping[TopicPartition, int], f
         found=found.get(tp, 0),
         superseded=said.count("superseded"),
         quarantined=said.count("quarantined"),
+        superseded_by=superseded_by(tp, notes.fates),
     )
 
 

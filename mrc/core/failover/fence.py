@@ -29,7 +29,7 @@ class Wanted(NamedTuple):
     reads: bool
 
 
-_MARKED = "User:mrc-self-fenced:"
+MARKED = "User:mrc-self-fenced:"
 """Begins a principal that nobody has: a DENY for it tells which of the DENYs beside it agents made without ZooKeeper."""
 
 SELF_FENCE_MARGIN_S = 10.0
@@ -77,14 +77,14 @@ def wanted(record: ActiveRecord, region: Region) -> Wanted:
 
 def writers(unit: Unit, bindings: Iterable[Binding]) -> frozenset[str]:
     """Return the principals that a write fence names: configured ones and all that an ALLOW lets write, less the exempt."""
-    found = {b.principal for b in bindings if b.permission == "allow" and b.operation in _WRITING and _covers_topics(b, unit)}
+    found = {b.principal for b in bindings if b.permission == "allow" and b.operation in _WRITING and covers_topics(b, unit)}
     probe = {unit.probe} if unit.probe else set()
     return (frozenset(unit.writers) | found | probe) - frozenset(unit.exempt)
 
 
 def readers(unit: Unit, bindings: Iterable[Binding]) -> frozenset[str]:
     """Return the principals that a read fence names, found in the same way on the unit's groups."""
-    found = {b.principal for b in bindings if b.permission == "allow" and b.operation in _READING and _covers_groups(b, unit)}
+    found = {b.principal for b in bindings if b.permission == "allow" and b.operation in _READING and covers_groups(b, unit)}
     return (frozenset(unit.readers) | found) - frozenset(unit.exempt)
 
 
@@ -94,11 +94,13 @@ def _covers(binding: Binding, names: Iterable[str]) -> bool:
     return binding.name == "*" or binding.name in names
 
 
-def _covers_topics(binding: Binding, unit: Unit) -> bool:
+def covers_topics(binding: Binding, unit: Unit) -> bool:
+    """Whether a binding is about a topic of the unit."""
     return binding.resource == "topic" and _covers(binding, unit.topics)
 
 
-def _covers_groups(binding: Binding, unit: Unit) -> bool:
+def covers_groups(binding: Binding, unit: Unit) -> bool:
+    """Whether a binding is about a consumer group of the unit."""
     return binding.resource == "group" and _covers(binding, unit.groups)
 
 
@@ -196,16 +198,16 @@ def unsafe(
 
 def mark(binding: Binding, at_ms: int) -> Binding:
     """Return what is added in one request with a refusal to tell whose it is; it names a principal that nobody has."""
-    return msgspec.structs.replace(binding, principal=f"{_MARKED}{at_ms}:{binding.principal}")
+    return msgspec.structs.replace(binding, principal=f"{MARKED}{at_ms}:{binding.principal}")
 
 
 def self_imposed(unit: Unit, bindings: Iterable[Binding]) -> SelfImposed:
     """Return what agents have refused on the unit's topics by themselves."""
     found: dict[Binding, tuple[int, Binding]] = {}
     for binding in bindings:
-        if not binding.principal.startswith(_MARKED) or binding.permission != "deny" or binding.name not in unit.topics:
+        if not binding.principal.startswith(MARKED) or binding.permission != "deny" or binding.name not in unit.topics:
             continue
-        at_ms, _, principal = binding.principal.removeprefix(_MARKED).partition(":")
+        at_ms, _, principal = binding.principal.removeprefix(MARKED).partition(":")
         if at_ms.isdecimal() and principal:
             found[binding] = int(at_ms), msgspec.structs.replace(binding, principal=principal)
     since_ms = min((at_ms for at_ms, _ in found.values()), default=0)

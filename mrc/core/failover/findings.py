@@ -74,6 +74,13 @@ def _request(inventory: Inventory, kind: MoveKind, target: Region, *, supersedin
         flow = Flow(target, unit.other(target))
         message = f"under the default policy {flow} copies late what a failover left behind, so there is nothing to recover: switch over"
         yield _error("NOTHING_DIVERGES", message, str(target))
+    if kind == "rebuild" and unit.policy == "default":
+        other = unit.other(target)
+        message = (
+            f"under the default policy what {target} wrote stands in {other} as {target}.TOPIC, and no flow brings it back: make the "
+            f"topics of {target} by hand, with both flows stopped and their positions on them reset"
+        )
+        yield _error("REBUILD_REFUSED", message, str(target))
     for flow, connector in unit.connectors.items():
         settings = inventory.regions[flow.target].inbound_settings
         if kind != "fence" and isinstance(settings, Known) and (told := differs(unit.policy, settings.value)):
@@ -103,6 +110,24 @@ def _target(inventory: Inventory, kind: MoveKind, target: Region) -> Iterator[Fi
     may_block = kind == "failover" and not stays
     yield from (_blocking(unit, seen, one) if may_block and one.code == "CONNECT_UNREACHABLE" else one for one in unreachable)
     yield from _unsafe(inventory, seen)
+    if kind == "rebuild" and isinstance(seen.inbound, Known) and seen.inbound.value.state == "ABSENT":
+        connector = unit.connectors[Flow(unit.other(target), target)]
+        message = f'there is no connector {connector}: make it again, with "initial_state": "STOPPED" and the settings that it had'
+        yield _error("REBUILD_REFUSED", message, str(target))
+    if kind != "rebuild":  # which makes them
+        yield from _furnished(unit, seen, target)
+    if isinstance(seen.groups, Known):
+        for group, state in seen.groups.value.items():
+            if state.members:
+                yield _error(
+                    "GROUP_HAS_MEMBERS", f"group {group} has {state.members} members in {target}: their positions would be overwritten"
+                )
+    if isinstance(seen.inbound, Known) and seen.inbound.value.state == "FAILED":
+        yield FindingView("FLOW_FAILED", "warning", f"the flow into {target} has failed: {seen.inbound.value.trace}", str(target))
+
+
+def _furnished(unit: Unit, seen: RegionInventory, target: Region) -> Iterator[FindingView]:
+    """Judge the target's topics, and what its ACLs let the applications do."""
     if isinstance(seen.topics, Known):
         for topic in unit.read_in(target):
             info = seen.topics.value.get(topic)
@@ -118,14 +143,6 @@ def _target(inventory: Inventory, kind: MoveKind, target: Region) -> Iterator[Fi
             yield _error("WRITER_NOT_ALLOWED", f"no ACL lets {blocked} write in {target}", str(target))
         for blocked in fence.lacks_readers(unit, target, allowed):
             yield FindingView("READER_NOT_ALLOWED", "warning", blocked, str(target))
-    if isinstance(seen.groups, Known):
-        for group, state in seen.groups.value.items():
-            if state.members:
-                yield _error(
-                    "GROUP_HAS_MEMBERS", f"group {group} has {state.members} members in {target}: their positions would be overwritten"
-                )
-    if isinstance(seen.inbound, Known) and seen.inbound.value.state == "FAILED":
-        yield FindingView("FLOW_FAILED", "warning", f"the flow into {target} has failed: {seen.inbound.value.trace}", str(target))
 
 
 def _blocking(unit: Unit, seen: RegionInventory, unreachable: FindingView) -> FindingView:
@@ -140,11 +157,11 @@ def _blocking(unit: Unit, seen: RegionInventory, unreachable: FindingView) -> Fi
 
 def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[FindingView]:
     seen = inventory.regions[source]
-    severity = {"switchover": "error", "failback": "error", "failover": "info", "fence": "warning"}[kind]
+    severity = {"switchover": "error", "failback": "error", "failover": "info", "fence": "warning", "rebuild": "error"}[kind]
     if not inventory.unit.probe:
         # A planned move would refuse the applications and then wait for ever: nothing else gives it that proof, and it cannot do without.
         told = f"no {kind} is begun without that proof; a fence waits for it, a failover rests on a person's word"
-        unproved = "error" if kind in PLANNED else "warning"
+        unproved = "error" if kind in PLANNED or kind == "rebuild" else "warning"
         yield FindingView("PROBE_MISSING", unproved, f"without a probe the fence of {source} cannot be proved: {told}", str(source))
     yield from _unreachable(seen.kafka, "CLUSTER_UNREACHABLE", severity, "Kafka", source)
     if kind != "fence":  # which copies nothing
@@ -159,7 +176,7 @@ def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[Fi
         yield from _unproved(inventory, seen)
         return
     target_seen = inventory.regions[inventory.unit.other(source)]
-    if isinstance(target_seen.inbound, Known):
+    if kind != "rebuild" and isinstance(target_seen.inbound, Known):
         status = target_seen.inbound.value
         if status.state != "RUNNING" or not status.tasks or any(task != "RUNNING" for task in status.tasks):
             yield _error(
@@ -173,7 +190,7 @@ def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[Fi
                 yield _error("UNKNOWN_TOPIC", f"topic {topic} does not exist in {source}", str(source))
             elif fence.probe_would_be_appended(here):
                 yield _error("PROBE_IMPOSSIBLE", f"{topic} takes records of any time: its fence cannot be proved", str(source))
-            elif there is not None and len(here.leaders) != len(there.leaders):
+            elif kind != "rebuild" and there is not None and len(here.leaders) != len(there.leaders):
                 yield _error(
                     "PARTITIONS_DIFFER", f"{topic} has {len(here.leaders)} partitions in {source}, {len(there.leaders)} in the target"
                 )

@@ -9,7 +9,7 @@ from mrc.core.model import ActiveRecord, Epoch, Flow, Offset, Policy, Written
 
 
 class OldTopic(Written, frozen=True):
-    """A topic that is being made anew: what it was like, and the id by which it is told from the new one."""
+    """A topic that is being made: what it has to be like, and the id by which an old one is told from it; empty: there is none."""
 
     topic_id: str
     partitions: int
@@ -24,7 +24,7 @@ class FlowStart(Written, frozen=True):
         positions: next source offset to copy, per topic, index = partition.
         held: the flow has to stand still: the logs that it copies into are being made anew. ``positions`` are those then that it was
             not set to before, empty where it was.
-        renewing: which ones; empty once they are.
+        renewing: which ones, or will be; empty once they are.
         applied: the connector was set to these positions, they were read back, and it was resumed.
     """
 

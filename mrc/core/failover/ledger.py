@@ -45,6 +45,18 @@ WINDOW = 16
 """How many of the mirror's last records are looked for in the returned log: more than any run of identical ones that is likely."""
 
 
+class SupersededRecord(Written, frozen=True):
+    """A divergent record that stays behind a newer one: its offset in the old log, and where the record stands in the open region."""
+
+    offset: int
+    by_partition: int
+    by_offset: int
+
+
+SUPERSEDED_TOLD = 5
+"""How many superseded records of a partition are told one by one; the notes hold all."""
+
+
 class Account(Written, frozen=True):
     """What became of one partition's divergent records; see `mrc.core.failover.divergence`.
 
@@ -56,6 +68,7 @@ class Account(Written, frozen=True):
         superseded: left behind newer writes of their entities, each with the record that stands in its place.
         quarantined: in the recovered topic only.
         overtaken: of the emitted, those whose entity was written again after the stated offset.
+        superseded_by: the first of the superseded, in offset order, at most `SUPERSEDED_TOLD`.
     """
 
     topic: str
@@ -67,6 +80,7 @@ class Account(Written, frozen=True):
     quarantined: int
     found: int
     overtaken: int = 0
+    superseded_by: tuple[SupersededRecord, ...] = ()
 
     @property
     def unexplained(self) -> int:
@@ -85,8 +99,8 @@ class Ledger(Written, frozen=True):
     Attributes:
         region: the old region, whose tails these are.
         execution: the failover.
-        state: ``open`` until the region is back, then ``listed``; ``renewed`` when the old log was made anew, with no tail in it. Under the
-            default policy ``late``, then ``copied``.
+        state: ``open`` until the region is back, then ``listed``; ``renewed`` when the log that its places are in was made anew; ``lost``
+            when that was done before its records were accounted for: they are gone. Under the default policy ``late``, then ``copied``.
         topic_ids: of the source's topics, as last seen; a topic that has another one was made anew. Empty where nobody knows.
         accounts: per partition with divergent records, what became of them, once every one has a fate; the sums match.
     """
@@ -96,7 +110,7 @@ class Ledger(Written, frozen=True):
     target: Region
     execution: str
     at_ms: int
-    state: Literal["open", "listed", "renewed", "late", "copied"]
+    state: Literal["open", "listed", "renewed", "lost", "late", "copied"]
     tails: tuple[Tail, ...]
     topic_ids: dict[str, str] = {}
     accounts: tuple[Account, ...] = ()
@@ -109,5 +123,5 @@ class Ledger(Written, frozen=True):
 
     @property
     def settled(self) -> bool:
-        """Whether every divergent record is accounted for; late ones diverge from nothing."""
-        return self.state in ("late", "copied") or (self.state != "open" and (self.divergent == 0 or bool(self.accounts)))
+        """Whether no divergent record waits to be accounted for; late ones diverge from nothing, lost ones never will be."""
+        return self.state in ("late", "copied", "lost") or (self.state != "open" and (self.divergent == 0 or bool(self.accounts)))

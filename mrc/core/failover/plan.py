@@ -6,7 +6,8 @@ what it says to people, `findings` judges the world, `make_plan` puts them toget
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -50,6 +51,8 @@ class Plan(Written, frozen=True):
         supersedes: id of the execution whose place a failover has taken; empty: none.
         left_out: steps of the runbook that are not in the plan, each with the reason.
         restarted: the actor sees to it that producers are started anew which a redirect would carry along.
+        deletes: of a rebuild, id by name of the topics that it may delete in the target; no other one is.
+        allow_data_loss: of a rebuild, records in them may be deleted that nobody else may have.
     """
 
     id: str
@@ -70,6 +73,8 @@ class Plan(Written, frozen=True):
     left_out: tuple[str, ...] = ()
     self_imposed: str = ""
     restarted: bool = False
+    deletes: dict[str, str] = {}
+    allow_data_loss: bool = False
     version: Literal[1] = 1
 
     @property
@@ -251,6 +256,8 @@ def make_plan(
     supersedes: str = "",
     self_imposed: str = "",
     restarted: bool = False,
+    deletes: Mapping[str, str] = MappingProxyType({}),
+    allow_data_loss: bool = False,
 ) -> Plan:
     """Return the plan of a runbook that lints clean and whose conditions `as_seen` has judged.
 
@@ -293,4 +300,6 @@ def make_plan(
         left_out=runbook.left_out,
         self_imposed=self_imposed,
         restarted=restarted,
+        deletes=dict(deletes),
+        allow_data_loss=allow_data_loss,
     )

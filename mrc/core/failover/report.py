@@ -27,9 +27,10 @@ from mrc.core.failover.execution import (
     Undid,
     handle,
 )
-from mrc.core.failover.ledger import Ledger, Tail
+from mrc.core.failover.ledger import Account, Ledger, SupersededRecord, Tail
 from mrc.core.failover.measured import Measured, Rereads, Sample
 from mrc.core.failover.measured import Reading as Number
+from mrc.core.failover.runbook import STAYING
 from mrc.core.model import Known, Reading, Unknown, Written, decode, decoder, encode
 from mrc.core.views import ExecutionView, FindingView
 
@@ -103,23 +104,51 @@ class Load(Written, frozen=True):
     rates: tuple[Rate, ...]
 
 
+class Sums(Written, frozen=True):
+    """What became of one partition's divergent records, counted from the logs: all but ``exported`` make up the divergent ones.
+
+    Attributes:
+        unexplained: 0 where the sums match; nothing is moved home where they do not.
+        overtaken: of the re-emitted, those whose key was written again after the stated offset.
+        superseded_by: the first few, each with the record that stands in its place.
+    """
+
+    exported: int
+    emitted: int
+    superseded: int
+    quarantined: int
+    unexplained: int
+    overtaken: int
+    superseded_by: tuple[SupersededRecord, ...]
+
+
 class DivergentPartition(Written, frozen=True):
-    """What one partition left behind: the half-open range in the old region's log, and the visible records in it."""
+    """What one partition left behind: the half-open range in the old region's log, the visible records in it, what became of them.
+
+    Attributes:
+        sums: None until they are accounted for, and where there are none.
+    """
 
     topic: str
     partition: int
     begin: Reading[int]
     end: Reading[int]
     records: Reading[int]
+    sums: Sums | None = None
 
 
 class Divergence(Written, frozen=True):
-    """What a failover left behind in ``region``; ``records`` is the sum, unknown while one of its partitions is."""
+    """What a failover left behind in ``region``; ``records`` is the sum, unknown while one of its partitions is.
+
+    Attributes:
+        failover: its execution; empty in documents of older versions.
+    """
 
     region: str
     state: str
     records: Reading[int]
     partitions: tuple[DivergentPartition, ...]
+    failover: str = ""
 
 
 class Report(Written, frozen=True):
@@ -129,6 +158,8 @@ class Report(Written, frozen=True):
         status: as of ``as_of_ms``, which is the execution's end where it has ended.
         write_block_s: from the beginning of the source's fence until the target was seen to take writes.
         waited_s: how long it waited for people.
+        divergence: what a failover left behind.
+        recovered: what a failback has found of earlier failovers and recovered; None: it is no failback.
     """
 
     execution: str
@@ -160,22 +191,24 @@ class Report(Written, frozen=True):
     divergence: Reading[Divergence]
     findings: Reading[tuple[FindingView, ...]]
     findings_left_out: int
+    recovered: Reading[tuple[Divergence, ...]] | None = None
     document: Literal["mrc-report"] = "mrc-report"
     version: Literal[1] = 1
 
 
 def make_report(
-    view: ExecutionView, run: Run, entries: Sequence[Entry], measured: Measured | None, ledger: Reading[Ledger], now_ms: int
+    view: ExecutionView, run: Run, entries: Sequence[Entry], measured: Measured | None, ledgers: Reading[tuple[Ledger, ...]], now_ms: int
 ) -> Report:
     """Return the report of an execution as it stands.
 
     Args:
         view: of ``run``.
         run: the state after ``entries``.
-        ledger: what this execution left behind, or why that is not known.
+        ledgers: the divergence ledger, or why it is not known.
     """
     plan = run.plan
     ended = run.phase in ENDED
+    ledger = _own(plan.id, ledgers, now_ms)
     as_of_ms = run.ended_at_ms if ended else max([now_ms, *(entry.at_ms for entry in entries)])
     waits = _waits(run, entries)
     waited_s = sum((wait.ended_at_ms or as_of_ms) - wait.began_at_ms for wait in waits) / 1000
@@ -209,6 +242,7 @@ def make_report(
         divergence=_divergence(run, ledger, as_of_ms),
         findings=_findings(measured, as_of_ms),
         findings_left_out=measured.findings_left_out if measured else 0,
+        recovered=_recovered(run, ledgers, as_of_ms),
     )
 
 
@@ -232,8 +266,8 @@ def _rto(run: Run, measured: Measured | None, waited_s: float, as_of_ms: int) ->
     wanted_s = measured.rto_s if measured else None
     took_s = (as_of_ms - run.started_at_ms) / 1000
     waited = f", {waited_s:.1f} s of them waiting for people" if waited_s else ""
-    if run.plan.kind == "fence":
-        return _unknown("rto", wanted_s, "moves-nothing", "a fence moves nothing", as_of_ms)
+    if run.plan.kind in STAYING:
+        return _unknown("rto", wanted_s, "moves-nothing", f"a {run.plan.kind} moves nothing", as_of_ms)
     if run.phase == "succeeded":
         return _known("rto", wanted_s, Known(took_s, as_of_ms), f"from its beginning to its end{waited}", at_least=False)
     if run.phase in ENDED:
@@ -245,8 +279,8 @@ def _rto(run: Run, measured: Measured | None, waited_s: float, as_of_ms: int) ->
 def _rpo(run: Run, measured: Measured | None, ledger: Reading[Ledger], as_of_ms: int) -> Objective:
     """Return what was left behind in seconds: nothing where that was proved, else the last lag that was read."""
     plan, wanted_s = run.plan, measured.rpo_s if measured else None
-    if plan.kind == "fence":
-        return _unknown("rpo", wanted_s, "moves-nothing", "a fence moves nothing", as_of_ms)
+    if plan.kind in STAYING:
+        return _unknown("rpo", wanted_s, "moves-nothing", f"a {plan.kind} moves nothing", as_of_ms)
     if not run.opened:
         return _unknown("rpo", wanted_s, "not-opened", f"{plan.target} was not opened", as_of_ms)
     if plan.planned:
@@ -413,16 +447,41 @@ def _divergence(run: Run, ledger: Reading[Ledger], as_of_ms: int) -> Reading[Div
         return Unknown("no-failover", f"a {run.plan.kind} leaves nothing behind", as_of_ms)
     if isinstance(ledger, Unknown):
         return ledger
-    found = ledger.value
-    partitions = tuple(_divergent(tail, found, ledger.at_ms) for tail in found.tails)
-    records: Reading[int] = _open(found, ledger.at_ms)
+    return Known(_left_behind(ledger.value, ledger.at_ms), ledger.at_ms)
+
+
+def _left_behind(ledger: Ledger, at_ms: int) -> Divergence:
+    partitions = tuple(_divergent(tail, ledger, at_ms) for tail in ledger.tails)
+    records: Reading[int] = _open(ledger, at_ms)
     if all(isinstance(one.records, Known) for one in partitions):
-        records = Known(sum(one.records.value for one in partitions if isinstance(one.records, Known)), ledger.at_ms)
-    return Known(Divergence(found.region, found.state, records, partitions), ledger.at_ms)
+        records = Known(sum(one.records.value for one in partitions if isinstance(one.records, Known)), at_ms)
+    return Divergence(ledger.region, ledger.state, records, partitions, ledger.execution)
+
+
+def _own(execution: str, ledgers: Reading[tuple[Ledger, ...]], now_ms: int) -> Reading[Ledger]:
+    """Return the entry of an execution."""
+    if isinstance(ledgers, Unknown):
+        return ledgers
+    none = Unknown("not-recorded", "the divergence ledger has no entry of it", now_ms)
+    return next((Known(one, ledgers.at_ms) for one in ledgers.value if one.execution == execution), none)
+
+
+def _recovered(run: Run, ledgers: Reading[tuple[Ledger, ...]], as_of_ms: int) -> Reading[tuple[Divergence, ...]] | None:
+    """Return the entries that a failback has found unaccounted for when it listed them."""
+    if run.plan.kind != "failback":
+        return None
+    ids = [id for id in run.facts.get("recovers", "").split(",") if id]
+    if not ids:
+        return Known((), as_of_ms)
+    if isinstance(ledgers, Unknown):
+        return ledgers
+    return Known(tuple(_left_behind(one, ledgers.at_ms) for one in ledgers.value if one.id in ids), ledgers.at_ms)
 
 
 def _open(ledger: Ledger, at_ms: int) -> Unknown:
-    return Unknown("region-not-back", f"{ledger.region} has not returned: what it took behind the last copy is not known", at_ms)
+    return Unknown(
+        "region-not-back", f"{ledger.region} has not returned, or not with its log: what it took behind the last copy is not known", at_ms
+    )
 
 
 def _divergent(tail: Tail, ledger: Ledger, at_ms: int) -> DivergentPartition:
@@ -430,7 +489,14 @@ def _divergent(tail: Tail, ledger: Ledger, at_ms: int) -> DivergentPartition:
         return Known(value, at_ms) if value >= 0 else _open(ledger, at_ms)
 
     begin = tail.begin if tail.begin >= 0 else tail.last_source + 1 if tail.last_source >= 0 else -1
-    return DivergentPartition(tail.topic, tail.partition, known(begin), known(tail.end), known(tail.records))
+    account = next((one for one in ledger.accounts if (one.topic, one.partition) == (tail.topic, tail.partition)), None)
+    return DivergentPartition(
+        tail.topic, tail.partition, known(begin), known(tail.end), known(tail.records), _sums(account) if account else None
+    )
+
+
+def _sums(one: Account) -> Sums:
+    return Sums(one.exported, one.emitted, one.superseded, one.quarantined, one.unexplained, one.overtaken, one.superseded_by)
 
 
 def _findings(measured: Measured | None, as_of_ms: int) -> Reading[tuple[FindingView, ...]]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from mrc.core.failover.markup import Markup, element, joined
 from mrc.core.failover.measured import Rereads
 from mrc.core.failover.plots import Bar, Line, Mark, Span, lines, timeline
-from mrc.core.failover.report import Divergence, Load, Objective, Report, ReportStep
+from mrc.core.failover.report import Divergence, Load, Objective, Report, ReportStep, Sums
 from mrc.core.model import Known, Reading, Unknown
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -289,17 +289,59 @@ def _rereads(report: Report) -> Iterable[Markup]:
 
 
 def _divergence(report: Report) -> Iterable[Markup]:
+    if report.recovered is not None:
+        yield from _recovered(report.recovered)
+        return
     yield element("h2", "What was left behind")
     if isinstance(report.divergence, Unknown):
         nothing = report.divergence.reason == "no-failover"
         yield element("p", f"Nothing: {report.divergence.detail}." if nothing else f"Unknown: {report.divergence.detail}.", class_="soft")
         return
-    found = report.divergence.value
+    yield from _left_behind(report.divergence.value)
+
+
+def _recovered(found: Reading[tuple[Divergence, ...]]) -> Iterable[Markup]:
+    """Yield, per failover, what stayed behind and what became of it."""
+    yield element("h2", "What was recovered")
+    if isinstance(found, Unknown):
+        yield element("p", f"Unknown: {found.detail}.", class_="soft")
+    elif not found.value:
+        yield element("p", "Nothing: no failover had left anything behind that was not accounted for.", class_="soft")
+    else:
+        for one in found.value:
+            yield element("h3", f"Of failover {one.failover}")
+            yield from _left_behind(one)
+
+
+_FATES = (">re-emitted", ">superseded", ">quarantined", ">unexplained")
+
+
+def _left_behind(found: Divergence) -> Iterable[Markup]:
+    """Yield the ranges, and the sums once there are any."""
     yield element("p", _left(found))
-    rows = [(f"{one.topic}-{one.partition}", *map(_count, (one.begin, one.end, one.records))) for one in found.partitions[:PARTITIONS_MAX]]
-    yield _table(("partition", ">from offset", ">to offset", ">records"), [*rows, ("all", "", "", _count(found.records))])
+    settled = any(one.sums for one in found.partitions)
+    heads = ("partition", ">from offset", ">to offset", ">records", *(_FATES if settled else ()))
+    rows = [
+        (f"{one.topic}-{one.partition}", *map(_count, (one.begin, one.end, one.records)), *(_fates([one.sums]) if settled else ()))
+        for one in found.partitions[:PARTITIONS_MAX]
+    ]
+    total = ("all", "", "", _count(found.records), *(_fates([one.sums for one in found.partitions]) if settled else ()))
+    yield _table(heads, [*rows, total])
+    told = [
+        (f"{of.topic}-{of.partition} @ {one.offset}", f"{of.topic}-{one.by_partition} @ {one.by_offset}")
+        for of in found.partitions[:PARTITIONS_MAX]
+        for one in (of.sums.superseded_by if of.sums else ())
+    ]
+    if told:
+        yield _table(("superseded, the first of each partition", "by"), told)
     if len(found.partitions) > PARTITIONS_MAX:
         yield element("p", f"and {len(found.partitions) - PARTITIONS_MAX} partitions more; the JSON has them all", class_="soft")
+
+
+def _fates(sums: Iterable[Sums | None]) -> tuple[str, ...]:
+    """Return re-emitted, superseded, quarantined and unexplained, added up."""
+    known = [one for one in sums if one]
+    return tuple(f"{sum(getattr(one, name) for one in known):,}" for name in ("emitted", "superseded", "quarantined", "unexplained"))
 
 
 def _left(found: Divergence) -> str:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from mrc.core.failover.runbook import PLANNED, MoveKind, Runbook
+from mrc.core.failover.runbook import PLANNED, STAYING, MoveKind, Runbook
 from mrc.core.inventory import Inventory, Unit
 from mrc.core.model import ActiveRecord, Epoch, Region, Unknown, Written
 from mrc.core.views import FindingView
@@ -56,9 +56,9 @@ def findings(inventory: Inventory, kind: MoveKind, target: Region, *, restarted:
     Args:
         restarted: a person sees to it that producers are started anew.
     """
-    if inventory.unit.carries_producers and kind != "fence":
+    if inventory.unit.carries_producers and kind not in STAYING:
         yield _producers(target, restarted=restarted)
-    # An unplanned move cannot wait for a name server; a fence sends nobody anywhere.
+    # An unplanned move cannot wait for a name server; fences and rebuilds send nobody anywhere.
     severity: Literal["error", "warning"] = "error" if kind in PLANNED else "warning"
     source = inventory.unit.other(target)
     for name, reading in inventory.routes.items():

@@ -18,14 +18,18 @@ Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
 
 Parameter = str | int | bool | tuple[str, ...]
 
-MoveKind = Literal["switchover", "failover", "fence", "failback"]
+MoveKind = Literal["switchover", "failover", "fence", "failback", "rebuild"]
 """A fence moves nothing: it closes the source to writers until a person lets it open again; its target only carries it out.
 
 A failback first recovers what only the region to which it leads has, then is a switchover.
+A rebuild moves nothing either: its target is made anew from its source, which stays open.
 """
 
 PLANNED: frozenset[MoveKind] = frozenset({"switchover", "failback"})
 """Kinds of move whose source is alive, and of which nothing is lost."""
+
+STAYING: frozenset[MoveKind] = frozenset({"fence", "rebuild"})
+"""Kinds of move that open no other region: nobody is sent anywhere, no position decides where anybody goes on."""
 
 OnFailure = Literal["ask", "undo", "go-on"]
 """What becomes of a move whose step has failed as often as it may: a person is asked; it is undone; it goes on without the step."""

@@ -790,13 +790,15 @@ class PlanRequest(_message.Message):
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
-    """"switchover", "failover" or "fence"."""
+    """"switchover", "failover", "failback", "fence" or "rebuild"."""
     target: _builtins.str
-    """The region to move to; of a fence, the one from where it is carried out: the other one than the open region."""
+    """The region to move to, or to rebuild; of a fence, the one from where it is carried out: the other one than the open region."""
     attested: _builtins.bool
     """Whether a person says that the source is dead (failover)."""
     allow_data_loss: _builtins.bool
-    """Whether the move that is running would be ended as it stands, and the failover take its place."""
+    """Whether the move that is running would be ended as it stands, and the failover take its place; of a rebuild, whether topics would
+    be deleted that hold records.
+    """
     producers_restarted: _builtins.bool
     """Whether a person sees to it that producers are started anew which a redirect would carry along."""
     def __init__(
@@ -858,9 +860,9 @@ class StartMoveRequest(_message.Message):
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
-    """"switchover", "failover" or "fence"."""
+    """"switchover", "failover", "failback", "fence" or "rebuild"."""
     target: _builtins.str
-    """The region to move to; of a fence, the one from where it is carried out: the other one than the open region."""
+    """The region to move to, or to rebuild; of a fence, the one from where it is carried out: the other one than the open region."""
     attested: _builtins.bool
     """Whether a person says that the source is dead (failover)."""
     token: _builtins.str
@@ -868,7 +870,9 @@ class StartMoveRequest(_message.Message):
     reason: _builtins.str
     """Why, in the operator's words; kept in the journal."""
     allow_data_loss: _builtins.bool
-    """Whether the move that is running is ended as it stands, and the failover takes its place."""
+    """Whether the move that is running is ended as it stands, and the failover takes its place; of a rebuild, whether topics may be
+    deleted that hold records.
+    """
     producers_restarted: _builtins.bool
     """Whether a person sees to it that producers are started anew which a redirect would carry along."""
     def __init__(
@@ -2874,7 +2878,7 @@ class Plan(_message.Message):
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
-    """"switchover", "failover" or "fence"."""
+    """"switchover", "failover", "failback", "fence" or "rebuild"."""
     source: _builtins.str
     """The region to move from; of a fence, the one that is closed to writers."""
     target: _builtins.str
@@ -2949,7 +2953,7 @@ class Execution(_message.Message):
     replication_group: _builtins.str
     """Name of the replication group."""
     kind: _builtins.str
-    """"switchover", "failover" or "fence"."""
+    """"switchover", "failover", "failback", "fence" or "rebuild"."""
     source: _builtins.str
     """The region it moves from."""
     target: _builtins.str
@@ -3183,6 +3187,7 @@ class RecoveryPartition(_message.Message):
     SUPERSEDED_FIELD_NUMBER: _builtins.int
     QUARANTINED_FIELD_NUMBER: _builtins.int
     OVERTAKEN_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     """The topic."""
     partition: _builtins.int
@@ -3201,6 +3206,10 @@ class RecoveryPartition(_message.Message):
     """How many stay in the recovered topic only."""
     overtaken: _builtins.int
     """Of the re-emitted, how many had their key written again after the stated offset; 0 until it is accounted for."""
+    @_builtins.property
+    def superseded_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___Superseded]:
+        """The first few of the superseded, in offset order."""
+
     def __init__(
         self,
         *,
@@ -3213,14 +3222,45 @@ class RecoveryPartition(_message.Message):
         superseded: _builtins.int = ...,
         quarantined: _builtins.int = ...,
         overtaken: _builtins.int = ...,
+        superseded_by: _abc.Iterable[Global___Superseded] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["divergent", b"divergent", "emitted", b"emitted", "exported", b"exported", "overtaken", b"overtaken", "partition", b"partition", "policy", b"policy", "quarantined", b"quarantined", "superseded", b"superseded", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["divergent", b"divergent", "emitted", b"emitted", "exported", b"exported", "overtaken", b"overtaken", "partition", b"partition", "policy", b"policy", "quarantined", b"quarantined", "superseded", b"superseded", "superseded_by", b"superseded_by", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecoveryPartition: _TypeAlias = RecoveryPartition  # noqa: Y015
+
+@_typing.final
+class Superseded(_message.Message):
+    """A divergent record that stays behind a newer one of its key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: _builtins.int
+    BY_PARTITION_FIELD_NUMBER: _builtins.int
+    BY_OFFSET_FIELD_NUMBER: _builtins.int
+    offset: _builtins.int
+    """Its offset in the old log."""
+    by_partition: _builtins.int
+    """The partition, in the open region, of the record that stands in its place."""
+    by_offset: _builtins.int
+    """That record's offset."""
+    def __init__(
+        self,
+        *,
+        offset: _builtins.int = ...,
+        by_partition: _builtins.int = ...,
+        by_offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_offset", b"by_offset", "by_partition", b"by_partition", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Superseded: _TypeAlias = Superseded  # noqa: Y015
 
 @_typing.final
 class Recovery(_message.Message):

@@ -1,0 +1,101 @@
+"""Logs made anew: the flow into them is held, topics are deleted and made, and the flow begins again.
+
+What is made anew is noted first, with the id of each topic that may be deleted (`mrc.core.failover.flows.FlowStart`), so whoever
+takes over goes on, and never deletes another topic than that. Used by failbacks (``old_log: recreate``) and rebuilds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import TYPE_CHECKING
+
+from mrc.core.errors import MrcError
+from mrc.core.failover.flows import FlowStart, OldTopic
+from mrc.core.inventory import TopicInfo
+from mrc.core.model import Offset
+
+if TYPE_CHECKING:
+    from mrc.agent.steps import Work
+
+_SHAPE = (
+    "cleanup.policy",
+    "compression.type",
+    "delete.retention.ms",
+    "max.compaction.lag.ms",
+    "max.message.bytes",
+    "message.timestamp.after.max.ms",
+    "message.timestamp.before.max.ms",
+    "message.timestamp.type",
+    "min.cleanable.dirty.ratio",
+    "min.compaction.lag.ms",
+    "min.insync.replicas",
+    "retention.bytes",
+    "retention.ms",
+    "segment.bytes",
+    "segment.ms",
+    "unclean.leader.election.enable",
+)
+"""Settings that a topic keeps when it is made anew: those that say what it takes, keeps and gives up."""
+
+
+def shape(topic_id: str, like: TopicInfo) -> OldTopic:
+    """Return what a topic has to be like: as ``like``; ``topic_id`` is of the one that is deleted, empty where there is none."""
+    return OldTopic(topic_id, len(like.leaders), {key: like.config[key] for key in _SHAPE if key in like.config})
+
+
+def held(work: Work) -> tuple[FlowStart, int] | None:
+    """Return the start of the flow into the target with its version, where it is held."""
+    found = work.estate.store.flow_start(work.estate.inbound(work.plan.target))
+    return found if found is not None and found[0].held else None
+
+
+def hold(work: Work, topics: Mapping[str, OldTopic]) -> None:
+    """Note that the flow into the target has to stand still, and what is made anew meanwhile."""
+    flow, store = work.estate.inbound(work.plan.target), work.estate.store
+    found = store.flow_start(flow)
+    unset = {} if found is None or found[0].applied else found[0].positions
+    start = FlowStart(epoch=work.plan.epoch, positions=unset, held=True, renewing=dict(topics))
+    store.put_flow_start(work.lead, flow, start, found[1] if found else None)
+
+
+def wait_for_stop(work: Work) -> None:
+    """Stop the flow into the target and wait until its tasks are gone."""
+    replicator, connector = work.estate.replicators[work.plan.target], work.estate.connector(work.estate.inbound(work.plan.target))
+    work.lead()
+    replicator.stop(connector)
+    work.wait(
+        lambda: not replicator.status(connector).tasks,
+        lambda: MrcError("EFFECT_TIMED_OUT", f"tasks of {connector} are still there", where=connector, retryable=True),
+    )
+
+
+def topic_id(work: Work, name: str) -> str:
+    """Return the id of a topic of the target; empty where there is none."""
+    found = work.estate.clusters[work.plan.target].topics([name])
+    return found[name].topic_id if name in found else ""
+
+
+def make_anew(work: Work, name: str, wanted: OldTopic) -> None:
+    """Delete the topic with the noted id, if it is still there, and make one where there is none."""
+    cluster = work.estate.clusters[work.plan.target]
+    late = MrcError("EFFECT_TIMED_OUT", f"{name} is not deleted and made anew yet", where=str(work.plan.target), retryable=True)
+    if wanted.topic_id and topic_id(work, name) == wanted.topic_id:
+        work.lead()
+        cluster.delete_topic(name)
+        work.wait(lambda: topic_id(work, name) != wanted.topic_id, lambda: late)
+    if not topic_id(work, name):
+        work.lead()
+        cluster.make_topic_like(name, wanted.partitions, wanted.config)
+        work.wait(lambda: topic_id(work, name) not in ("", wanted.topic_id), lambda: late)
+
+
+def begin_again(work: Work, start: FlowStart, version: int, anew: Container[str]) -> None:
+    """Let the held flow go: topics in ``anew`` are copied from the beginning, others from where it stopped or was to begin."""
+    estate, flow = work.estate, work.estate.inbound(work.plan.target)
+    stored = estate.replicators[flow.target].positions(estate.connector(flow))
+    found: dict[str, tuple[Offset, ...]] = {}
+    for tp in estate.partitions(flow.source):
+        unset = dict(enumerate(start.positions.get(tp.topic, ())))
+        at = Offset(0) if tp.topic in anew else unset.get(tp.partition, stored.get(tp, Offset(0)))
+        found[tp.topic] = (*found.get(tp.topic, ()), at)
+    estate.store.put_flow_start(work.lead, flow, FlowStart(epoch=start.epoch, positions=found), version)
