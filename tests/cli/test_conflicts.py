@@ -50,6 +50,7 @@ class Estate:
 @pytest.fixture
 def estate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Estate:
     """Two regions that have decided about order 17 and wait for a person about order 18."""
+    monkeypatch.setenv("COLUMNS", "200")
     made = Estate(tmp_path)
     made.pair.instead_of_kafka(monkeypatch)
     made.pair.tell("17", CANCELLED_AND_SHIPPED)
@@ -235,6 +236,7 @@ def test_what_is_asked_wrongly_is_said_with_what_there_is(
 
 
 def test_a_region_without_a_resolver_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     made = Estate(tmp_path)
     made.pair.instead_of_kafka(monkeypatch)
     monkeypatch.setattr(made.pair.sites[Region("east")].cluster, "_partitions", {})
