@@ -86,6 +86,7 @@ class Load:
         self._committed = [[-1] * partitions for _ in range(groups)]
         self._out = out
         self._acks: deque[bytes] = deque()  # filled by the driver's thread, emptied by the loop
+        self._unanswered: set[int] = set()
         self._failure = ""
 
     def run(self, stop: threading.Event) -> None:
@@ -131,7 +132,13 @@ class Load:
             self._heads[message.partition() or 0] = (message.offset() or 0) + 1
 
     def _commit(self, group: int) -> None:
-        """Commit for one group where its positions have moved; never backwards, and never beyond what is acknowledged."""
+        """Commit for one group where its positions have moved; never backwards, and never beyond what is acknowledged.
+
+        As a client does, it waits for the answer to its last commit first. Left to pile up, answers would come after the driver's time-out,
+        and that ends the process (an assertion of librdkafka's).
+        """
+        if group in self._unanswered:
+            return
         done = self._committed[group]
         rows = {
             p: head - back for p, (head, back) in enumerate(zip(self._heads, self._behind[group], strict=True)) if head - back > done[p]
@@ -140,6 +147,7 @@ class Load:
             return
         for partition, offset in rows.items():
             done[partition] = offset
+        self._unanswered.add(group)
         name = group_name(group)
         request = ConsumerGroupTopicPartitions(name, [TopicPartition(self._topic, p, offset) for p, offset in rows.items()])
         future = self._admin.alter_consumer_group_offsets([request], request_timeout=30)[name]
@@ -153,6 +161,7 @@ class Load:
         except KafkaException:
             answered = []
         # The call as a whole succeeds even where the broker refuses: the error sits with each partition.
+        self._unanswered.discard(group)
         accepted = {wire.partition for wire in answered if wire.error is None}
         self._acks.extend(ACK.pack(at_s, group, p, offset if p in accepted else -1) for p, offset in rows.items())
 
