@@ -11,6 +11,7 @@ import pytest
 
 from mrc.cli.main import run
 from mrc.config import load
+from mrc.core.conflict.headers import WALL_MS_MAX
 from mrc.core.conflict.story import Told
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition
@@ -107,6 +108,24 @@ def test_one_is_explained_with_both_sides_every_step_and_both_regions(estate: Es
         "east": ("the same", "w1"),
         "west": ("the same", "w1"),
     }
+
+
+def test_a_key_is_shown_as_it_is_whatever_it_looks_like(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    key = "[/b] [red]:100:"
+    estate.pair.tell(key, CANCELLED_AND_SHIPPED)
+    estate.pair.settle()
+    assert estate.run("conflicts", "show", conflict_of(estate, capsys, key)["id"]) == 0
+    assert f"order/{key} in orders" in capsys.readouterr().out
+
+
+def test_a_clock_behind_the_last_year_of_the_calendar_is_shown(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    east = estate.pair.sites[Region("east")]
+    record = east.records(east.topics.conflicts)[0]
+    told = json.loads(record.value or b"")
+    told["candidates"][0]["hlc"] = f"{WALL_MS_MAX}.0"
+    east.cluster.write(record.topic, record.partition, record.key, json.dumps(told).encode(), [])
+    assert estate.run("conflicts", "list") == 0
+    assert f"{WALL_MS_MAX} ms" in capsys.readouterr().out
 
 
 def test_a_region_that_has_decided_otherwise_is_a_finding_and_one_that_has_not_is_said(
