@@ -6,6 +6,7 @@ rule, outcome, template and reason.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -24,6 +25,9 @@ GROWTH = 8
 
 SLACK_MS = 60_000
 """A conflict is written when its region's own watermark has passed it, so never before its clock, but for a clock that was set back."""
+
+_CLOCK = re.compile(r"[0-9]{1,15}\.[0-9]{1,19}")
+"""Of a late event the counter may be more than a header holds."""
 
 Progress = Callable[[int, int], None]
 """Is told how many offsets were read, and of how many."""
@@ -188,9 +192,7 @@ class Audit:
         except msgspec.MsgspecError as error:
             self._garbled(record, str(error))
             return None
-        if one.winner not in {side.id for side in one.candidates} or not all(
-            side.hlc.partition(".")[0].isdigit() for side in one.candidates
-        ):
+        if one.winner not in {side.id for side in one.candidates} or not all(_CLOCK.fullmatch(side.hlc) for side in one.candidates):
             self._garbled(record, "its winner is none of its candidates, or a clock is none")
             return None
         return one

@@ -104,7 +104,11 @@ def test_a_record_that_is_no_conflict_is_named_and_left_out(world: World) -> Non
     one = json.loads(site.records(site.topics.conflicts)[0].value or b"")
     site.cluster.write(site.topics.conflicts, 0, b"x", b"not json", [])
     site.cluster.write(site.topics.conflicts, 0, b"x", json.dumps({**one, "winner": "nobody"}).encode(), [])
+    site.cluster.write(site.topics.conflicts, 0, b"x", b'{"id": "\xff"}', [])
+    for hlc in ("\u00b2.0", "9" * 20 + ".0", "1"):
+        sides = [{**side, "hlc": hlc} for side in one["candidates"]]
+        site.cluster.write(site.topics.conflicts, 0, b"x", json.dumps({**one, "candidates": sides}).encode(), [])
     warnings: list[str] = []
     assert audit_of(world, site, warnings).newest(Filter(), 1_000) == before
-    assert len(warnings) == 2
+    assert len(warnings) == 6
     assert all(site.topics.conflicts in words and Region(site.region) in words for words in warnings)
