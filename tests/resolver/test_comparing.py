@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from typing import Any
+
 import pytest
 
 from mrc.core.errors import MrcError
@@ -32,6 +35,25 @@ def test_regions_that_are_done_agree_however_many_passes_it_takes(monkeypatch: p
             found = compared(world)
             assert (found.agrees, found.provisional) == (True, 0)
             assert found.entities == len(next(iter(world.sites.values())).resolved())
+
+
+def test_no_pass_takes_all_keys_of_a_partition_by_whatever_hash_they_came_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, passes = lived(1), 4
+    keys = [key for number in range(2_000) if zlib.crc32(key := str(number).encode()) % passes == 1]
+    for site in world.sites.values():
+        for key in keys:
+            site.cluster.write("mrc.resolved.orders", 1, key, b"{}", [("mrc-final", b"true")])
+    held: list[int] = []
+    judge = comparing._Comparing._judge
+
+    def weighed(self: Any, tp: Any, regions: Any) -> None:
+        held.append(max(map(len, regions.values())))
+        judge(self, tp, regions)
+
+    monkeypatch.setattr(comparing._Comparing, "_judge", weighed)
+    monkeypatch.setattr(comparing, "PASS_RECORDS", len(keys) // (passes - 1))
+    assert compared(world).agrees
+    assert max(held) < len(keys) / 2
 
 
 def test_a_result_that_is_not_the_same_is_named_and_waiting_does_not_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
