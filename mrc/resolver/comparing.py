@@ -16,13 +16,13 @@ from typing import Literal
 
 import msgspec
 
-from mrc.core.conflict.headers import ID, ORIGIN, VECTOR
+from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition, Value
 from mrc.ports import Arrived, Clock, Logs, Span
 from mrc.resolver.audit import Progress, unheard
 from mrc.resolver.kinds import Kind, topics
-from mrc.resolver.writing import FIELDS, FINAL
+from mrc.resolver.writing import CONFLICT, FIELDS, FINAL
 
 PASS_RECORDS = 250_000
 SUSPECTS_MAX = 10_000
@@ -204,7 +204,7 @@ def _name(one: tuple[tuple[TopicPartition, bytes], object]) -> bytes:
 def _stands(record: Arrived) -> Stands:
     said = dict(record.headers)
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(msgspec.msgpack.encode([said.get(name) for name in (ID, ORIGIN, VECTOR, FIELDS)]))
+    digest.update(msgspec.msgpack.encode([said.get(name) for name in (ID, ORIGIN, VECTOR, CLOCK, CONFLICT, FIELDS)]))
     digest.update(msgspec.msgpack.encode(record.value))
     return Stands(_text(said.get(ID)), _text(said.get(VECTOR)), said.get(FINAL) == b"true", record.value is None, digest.digest())
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR
 from mrc.core.errors import MrcError
 from mrc.resolver import comparing
 from mrc.resolver.comparing import Comparison, compare
+from mrc.resolver.writing import CONFLICT, FIELDS
 from mrc.sim.streams import FakeLogs
 from tests.resolver.test_convergence import lived
 from tests.resolver.world import PARTITIONS, World
@@ -65,6 +67,16 @@ def test_a_result_that_is_not_the_same_is_named_and_waiting_does_not_mend_it(mon
         assert [(one.topic, one.key, one.state) for one in found.differences] == [("mrc.resolved.orders", key, "differs")]
         assert not found.agrees
         assert {stands.event for stands in found.differences[0].regions.values() if stands} != set()
+
+
+@pytest.mark.parametrize("name", [ID, ORIGIN, VECTOR, CLOCK, CONFLICT, FIELDS])
+def test_every_header_of_what_stands_must_be_alike(name: str) -> None:
+    world = lived(1)
+    site = next(iter(world.sites.values()))
+    record = next(iter(site.resolved().values()))
+    headers = [one for one in record.headers if one[0] != name]
+    site.cluster.write(record.topic, record.partition, record.key, record.value, [*headers, (name, b"other")])
+    assert len(compared(world).differences) == 1
 
 
 def test_what_differs_beyond_the_bound_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
