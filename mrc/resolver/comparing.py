@@ -88,10 +88,9 @@ _Suspects = dict[tuple[TopicPartition, bytes], dict[Region, Stands | None]]
 class _Comparing:
     """One comparison of one topic in all regions; the counts grow, ``spans`` go on."""
 
-    def __init__(self, logs: Mapping[Region, Logs], topic: str, clock: Clock, progress: Progress) -> None:
+    def __init__(self, logs: Mapping[Region, Logs], topic: str, progress: Progress) -> None:
         self._logs = logs
         self._topic = topic
-        self._clock = clock
         self._progress = progress
         self._spans = {region: one.spans([topic]) for region, one in logs.items()}
         counts = {region: len(spans) for region, spans in self._spans.items()}
@@ -111,17 +110,14 @@ class _Comparing:
                 held = {region: self._last(region, tp, passes, number) for region in self._logs}
                 self._judge(tp, held)
 
-    def again(self, wait_s: float) -> None:
-        """Ask again of what differs, by what has come since, until nothing differs or ``wait_s`` is over."""
-        until_s = self._clock.monotonic_s() + wait_s
-        while self.suspects and self._clock.monotonic_s() < until_s:
-            self._clock.sleep(min(AGAIN_S, max(0.0, until_s - self._clock.monotonic_s())))
-            for region, logs in self._logs.items():
-                self._refresh(region, logs)
-            for name, regions in list(self.suspects.items()):
-                if _same(regions):
-                    del self.suspects[name]
-                    self.provisional += _provisional(regions)
+    def again(self) -> None:
+        """Ask again of what differs, by what has come since."""
+        for region, logs in self._logs.items():
+            self._refresh(region, logs)
+        for name, regions in list(self.suspects.items()):
+            if _same(regions):
+                del self.suspects[name]
+                self.provisional += _provisional(regions)
 
     def _passes(self, tp: TopicPartition) -> int:
         most = max(spans[tp].end - spans[tp].begin for spans in self._spans.values())
@@ -172,17 +168,21 @@ def compare(logs: Mapping[Region, Logs], kinds: Iterable[Kind], clock: Clock, wa
         logs: of every region.
         kinds: whose entities.
         clock: for waiting.
-        wait_s: how long what differs is asked again; 0: not at all.
+        wait_s: how long what differs is asked again, of all kinds together; 0: not at all.
         progress: is told how far each topic's reading is.
 
     Raises:
         MrcError: ``TOPICS_MISSING``, ``PARTITIONS_DIFFER``; world errors.
     """
-    works = [_Comparing(logs, topics(kind, next(iter(logs))).resolved, clock, progress) for kind in kinds]
+    works = [_Comparing(logs, topics(kind, next(iter(logs))).resolved, progress) for kind in kinds]
     for work in works:
         work.compare()
-    for work in works:
-        work.again(wait_s)
+    until_s = clock.monotonic_s() + wait_s
+    while any(work.suspects for work in works) and (left_s := until_s - clock.monotonic_s()) > 0:
+        clock.sleep(min(AGAIN_S, left_s))
+        for work in works:
+            if work.suspects:
+                work.again()
     differences = [_difference(tp.topic, key, regions) for work in works for (tp, key), regions in sorted(work.suspects.items(), key=_name)]
     return Comparison(
         sum(work.entities for work in works),

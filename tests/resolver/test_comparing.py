@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
+import msgspec
 import pytest
 
 from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR
@@ -112,6 +113,19 @@ def test_what_is_under_way_is_asked_again_until_the_regions_agree() -> None:
     after = compared(world, wait_s=1_000)
     assert after.agrees
     assert slept
+
+
+def test_what_differs_in_several_topics_is_waited_for_together() -> None:
+    world = lived(1)
+    tamper(world)
+    for number, site in enumerate(world.sites.values()):
+        site.cluster.make("mrc.resolved.payments", 1)
+        site.cluster.write("mrc.resolved.payments", 0, b"17", str(number).encode(), [])
+    kinds = [world.kind, msgspec.structs.replace(world.kind, topic="payments")]
+    began_s = world.clock.monotonic_s()
+    found = compare({site.region: FakeLogs(site.cluster) for site in world.sites.values()}, kinds, world.clock, 3)
+    assert {one.topic for one in found.differences} == {"mrc.resolved.orders", "mrc.resolved.payments"}
+    assert world.clock.monotonic_s() - began_s == pytest.approx(3)
 
 
 def test_a_deletion_whose_tombstone_is_gone_in_one_region_is_the_same() -> None:
