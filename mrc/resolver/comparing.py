@@ -152,6 +152,8 @@ class _Comparing:
 
     def _refresh(self, region: Region, logs: Logs) -> None:
         now = logs.spans([self._topic])
+        if len(now) != len(self._spans[region]):
+            raise MrcError("PARTITIONS_DIFFER", f"{self._topic} got other partitions while it was compared: {len(now)}", where=region)
         new = {tp: Span(self._spans[region][tp].end, span.end) for tp, span in now.items()}
         for batch in logs.read(new):
             for record in batch:

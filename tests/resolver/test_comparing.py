@@ -146,3 +146,13 @@ def test_topics_of_unlike_partitions_and_regions_without_a_resolver_are_said() -
     with pytest.raises(MrcError) as caught:
         compared(world)
     assert caught.value.code == "PARTITIONS_DIFFER"
+
+
+def test_partitions_that_are_added_meanwhile_are_said() -> None:
+    world = lived(1)
+    tamper(world)
+    site = next(iter(world.sites.values()))
+    world.clock.meanwhile = lambda: site.cluster.grow("mrc.resolved.orders", PARTITIONS + 1)
+    with pytest.raises(MrcError) as caught:
+        compared(world, wait_s=3)
+    assert caught.value.code == "PARTITIONS_DIFFER"
