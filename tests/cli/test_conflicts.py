@@ -143,6 +143,18 @@ def test_a_region_that_has_decided_otherwise_is_a_finding_and_one_that_has_not_i
     assert "UNKNOWN_CONFLICT" in capsys.readouterr().err
 
 
+def test_a_number_and_a_truth_are_not_the_same(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    id = conflict_of(estate, capsys, "17")["id"]
+    for region, paid in (("east", 1), ("west", True)):
+        site = estate.pair.sites[Region(region)]
+        record = next(r for r in site.records(site.topics.conflicts) if (r.key or b"").decode() == id)
+        told = json.loads(record.value or b"")
+        told["candidates"][0]["value"]["paid"] = paid
+        site.cluster.write(record.topic, record.partition, record.key, json.dumps(told).encode(), [])
+    assert estate.run("conflicts", "show", id) == 3
+    assert "differs" in capsys.readouterr().out
+
+
 class Gone(FakeLogs):
     """Logs of a cluster that does not answer."""
 
@@ -157,7 +169,7 @@ def test_a_region_that_does_not_answer_is_named_and_the_other_one_explains(
     logs = {"east": FakeLogs(estate.pair.sites[Region("east")].cluster), "west": Gone(estate.pair.sites[Region("west")].cluster)}
     monkeypatch.setattr(wiring, "KafkaLogs", lambda region, *_: logs[region])
     assert estate.run("-o", "json", "conflicts", "show", id) == 0
-    assert {name: said["state"] for name, said in answer(capsys)["regions"].items()} == {"east": "the same", "west": "not asked"}
+    assert {name: said["state"] for name, said in answer(capsys)["regions"].items()} == {"east": "the same", "west": "no answer"}
     for words in (("conflicts", "show", id, "--region", "west"), ("conflicts", "show", "nothing"), ("conflicts", "compare")):
         assert estate.run(*words) == 1
         assert "CLUSTER_UNREACHABLE" in capsys.readouterr().err
