@@ -113,10 +113,10 @@ def show(ctx: click.Context, id: str, topic: str | None, region: str | None) -> 
             if isinstance(failed, MrcError):
                 raise failed
         raise MrcError("UNKNOWN_CONFLICT", f"no conflict {id} in {', '.join(said)}")
-    one, differ = found[0], any(other != found[0] for other in found)
+    one = found[0]
     data = {**_row(one), "regions": {name: _in_region(what, one) for name, what in said.items()}}
     emit(ctx, data, table=lambda _: _show_table(one, data["regions"]))
-    return Exit.FINDINGS if differ else Exit.OK
+    return Exit.OK if all(_same(one, other) for other in found) else Exit.FINDINGS
 
 
 @conflicts.command()
@@ -292,12 +292,19 @@ def _list_table(found: list[ConflictRecord]) -> RenderableType:
     return grid(("when (UTC)", "conflict", "entity", "between", "rule", "stands"), [_cells(one) for one in found])
 
 
+def _same(one: ConflictRecord, other: ConflictRecord) -> bool:
+    """Whether they are alike as they are written: to Python 1, 1.0 and true are the same value."""
+    from mrc.core.model import encode
+
+    return encode(one) == encode(other)
+
+
 def _in_region(said: ConflictRecord | MrcError | None, one: ConflictRecord) -> dict[str, Any]:
     if isinstance(said, MrcError):
-        return {"state": "not asked", "detail": str(said)}
+        return {"state": "no answer", "detail": str(said)}
     if said is None:
         return {"state": "not decided yet"}
-    return {"state": "the same" if said == one else "differs", "winner": said.winner, "rule": said.rule, "rules_hash": said.rules_hash}
+    return {"state": "the same" if _same(said, one) else "differs", "winner": said.winner, "rule": said.rule, "rules_hash": said.rules_hash}
 
 
 def _show_table(one: ConflictRecord, regions: dict[str, dict[str, Any]]) -> RenderableType:

@@ -70,13 +70,14 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | 
     Args:
         columns: headings; one that begins with ``>`` stands to the right, for numbers.
         rows: cells; a str is taken as it is (no markup), None is shown as ``-``.
-        title: above it.
+        title: above it, taken as it is too.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False, show_edge=False)
+    above = None if title is None else Text(title, "bold")
+    made = Table(box=SIMPLE_HEAD, title=above, title_justify="left", pad_edge=False, show_edge=False)
     for column in columns:
         made.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
     for row in rows:

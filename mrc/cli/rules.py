@@ -167,7 +167,8 @@ def dry_run(
     still being written, and nothing is judged. With --since or --offset less is read and less can be judged; `assumed` are conflicts
     with a branch that may have begun before.
 
-    Leaves with 0 where nothing would change, with 3 where something would.
+    Leaves with 0 where nothing that was judged would change, with 3 where something would. Scripts look at `unjudged_conflicts` and
+    `unjudged_entities` too: 0 is also the code where nothing could be judged.
 
     \b
     Examples:

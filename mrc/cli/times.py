@@ -10,6 +10,9 @@ import click
 
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
+_LAST_MS = 253_402_300_799_999
+"""The end of the year 9999. A clock may be behind it: headers hold 48 bits."""
+
 
 class Since(click.ParamType[int]):
     """``15m``, ``2h``, ``7d`` ago, or an ISO 8601 time (UTC where it names no zone); the value is in milliseconds since the epoch."""
@@ -38,7 +41,9 @@ SINCE_HELP = "15m, 2h or 7d ago, or a time such as 2026-01-31T12:00:00Z."
 
 
 def moment(at_ms: int) -> str:
-    """Return a point in time as people read it, in UTC."""
+    """Return a point in time as people read it, in UTC; one that no calendar here reaches in milliseconds."""
+    if at_ms > _LAST_MS:
+        return f"{at_ms} ms"
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 

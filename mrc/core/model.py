@@ -158,9 +158,12 @@ def decode(data: bytes, kind: type[T]) -> T:
     """Return the JSON in ``data`` as ``kind``.
 
     Raises:
-        msgspec.DecodeError, msgspec.ValidationError: it is not one; callers name where it was read.
+        msgspec.DecodeError, msgspec.ValidationError: it is not one, or is nested too deep; callers name where it was read.
     """
-    return decoder(kind).decode(data)
+    try:
+        return decoder(kind).decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:  # msgspec lets these two through as they are
+        raise msgspec.DecodeError(str(error)) from None
 
 
 def decoder(kind: type[T]) -> msgspec.json.Decoder[T]:

@@ -1,12 +1,15 @@
 """What one region's resolver has written of conflicts: the newest, one by its id, those that come, and how many of what kind.
 
-Nothing is written and no group is joined. Memory is bounded: at most ``limit`` conflicts per partition are held, and counts per topic,
-rule, outcome, template and reason.
+Nothing is written and no group is joined. A conflict may be written more than once, where it was decided again: its last record counts.
+
+Memory is bounded: at most ``limit`` conflicts per partition are held, counts per topic, rule, outcome, template and reason, and
+`IDS_MAX` ids of each sort. Of one that was written again behind so many others each record counts.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -22,8 +25,14 @@ STRIDE_RECORDS = 500
 GROWTH = 8
 """How much further back each round reads where too little was found, so that a topic is read about once however far back it goes."""
 
+IDS_MAX = 250_000
+"""So many ids of conflicts are remembered, to know those that are written more than once."""
+
 SLACK_MS = 60_000
 """A conflict is written when its region's own watermark has passed it, so never before its clock, but for a clock that was set back."""
+
+_CLOCK = re.compile(r"[0-9]{1,15}\.[0-9]{1,19}")
+"""Of a late event the counter may be more than a header holds."""
 
 Progress = Callable[[int, int], None]
 """Is told how many offsets were read, and of how many."""
@@ -106,7 +115,7 @@ class Audit:
         found: dict[TopicPartition, list[ConflictRecord]] = {}
         for chunk in self._backwards(spans, wanted.takes, limit, lambda tp: len(found.get(tp, ())) >= limit):
             for tp, some in chunk.items():
-                found[tp] = [*some, *found.get(tp, ())][-limit:]
+                found[tp] = [*some.values(), *found.get(tp, ())][-limit:]
         return sorted((one for some in found.values() for one in some), key=_latest, reverse=True)[:limit]
 
     def find(self, id: str) -> ConflictRecord | None:
@@ -114,7 +123,7 @@ class Audit:
         spans = self._spans([one.conflicts for one in self._names], None)
         found: list[ConflictRecord] = []
         for chunk in self._backwards(spans, lambda one: one.id == id, 1, lambda tp: bool(found)):
-            found.extend(one for some in chunk.values() for one in some)
+            found.extend(one for some in chunk.values() for one in some.values())
         return found[0] if found else None
 
     def follow(self, wanted: Filter) -> Iterator[list[ConflictRecord]]:
@@ -125,10 +134,11 @@ class Audit:
             yield [one for record in batch if (one := self._read(record)) is not None and wanted.takes(one)]
 
     def stats(self, since_ms: int | None) -> Stats:
-        """Count everything; conflicts by the clock of the latest event in them, the rest by when it was written."""
+        """Count everything, by ids; conflicts by the clock of the latest event in them, the rest by when it was written."""
         conflicts: Counter[tuple[str, str, str]] = Counter()
         compensations: Counter[tuple[str, str, str]] = Counter()
         dead: Counter[tuple[str, str, str]] = Counter()
+        told: tuple[dict[str, tuple[str, str, str]], ...] = ({}, {})
         home = {name: one.topic for one in self._names for name in (one.conflicts, one.compensations, one.dead_letters)}
         decided, asked = {one.conflicts for one in self._names}, {one.compensations for one in self._names}
         counted = Filter(since_ms=since_ms)
@@ -138,9 +148,13 @@ class Audit:
             if record.topic in decided:
                 one = self._read(record)
                 if one is not None and counted.takes(one):
-                    conflicts[topic, one.rule, one.outcome] += 1
+                    _count_once(conflicts, told[0], one.id, (topic, one.rule, one.outcome))
             elif record.topic in asked:
-                compensations[topic, self._template(record), ""] += 1
+                asked_for = self._asked_for(record)
+                if asked_for is None:
+                    compensations[topic, "?", ""] += 1
+                else:
+                    _count_once(compensations, told[1], asked_for.id, (topic, asked_for.template, ""))
             else:
                 reason = dict(record.headers).get(REASON) or b"?"
                 dead[topic, reason.decode(errors="replace"), ""] += 1
@@ -165,19 +179,30 @@ class Audit:
         wanted: Callable[[ConflictRecord], bool],
         limit: int,
         enough: Callable[[TopicPartition], bool],
-    ) -> Iterator[dict[TopicPartition, list[ConflictRecord]]]:
-        """Yield, round by round, the last ``limit`` of what is wanted in a stride of each partition, until it is enough there."""
+    ) -> Iterator[dict[TopicPartition, dict[str, ConflictRecord]]]:
+        """Yield, round by round, the last ``limit`` of what is wanted in a stride of each partition, by id, until it is enough there."""
+        told: set[str] = set()
         edge = {tp: span.end for tp, span in spans.items() if span.begin < span.end}
         total, stride = sum(span.end - span.begin for span in spans.values()), STRIDE_RECORDS
         while edge:
             part = {tp: Span(Offset(max(spans[tp].begin, end - stride)), end) for tp, end in edge.items()}
-            kept: dict[TopicPartition, deque[ConflictRecord]] = {tp: deque(maxlen=limit) for tp in part}
+            kept: dict[TopicPartition, dict[str, ConflictRecord]] = {tp: {} for tp in part}
+            now: set[str] = set()
             for batch in self._logs.read(part):
                 for record in batch:
                     one = self._read(record)
-                    if one is not None and wanted(one):
-                        kept[TopicPartition(record.topic, record.partition)].append(one)
-            yield {tp: list(some) for tp, some in kept.items()}
+                    if one is None or one.id in told:
+                        continue
+                    if len(told) + len(now) < IDS_MAX:
+                        now.add(one.id)
+                    some = kept[TopicPartition(record.topic, record.partition)]
+                    some.pop(one.id, None)
+                    if wanted(one):
+                        some[one.id] = one
+                        if len(some) > limit:
+                            del some[next(iter(some))]
+            told |= now
+            yield kept
             edge = {tp: span.begin for tp, span in part.items() if span.begin > spans[tp].begin and not enough(tp)}
             self._progress(total - sum(end - spans[tp].begin for tp, end in edge.items()), total)
             stride *= GROWTH
@@ -188,19 +213,17 @@ class Audit:
         except msgspec.MsgspecError as error:
             self._garbled(record, str(error))
             return None
-        if one.winner not in {side.id for side in one.candidates} or not all(
-            side.hlc.partition(".")[0].isdigit() for side in one.candidates
-        ):
+        if one.winner not in {side.id for side in one.candidates} or not all(_CLOCK.fullmatch(side.hlc) for side in one.candidates):
             self._garbled(record, "its winner is none of its candidates, or a clock is none")
             return None
         return one
 
-    def _template(self, record: Arrived) -> str:
+    def _asked_for(self, record: Arrived) -> _Asked | None:
         try:
-            return decode(record.value or b"", _Asked).template
+            return decode(record.value or b"", _Asked)
         except msgspec.MsgspecError as error:
             self._garbled(record, str(error))
-            return "?"
+            return None
 
     def _garbled(self, record: Arrived, why: str) -> None:
         self._warn(f"{self._here} {record.topic}-{record.partition} at {record.offset} cannot be read and is left out: {why}")
@@ -209,6 +232,7 @@ class Audit:
 class _Asked(Value, frozen=True):
     """What is read of a compensation."""
 
+    id: str
     template: str
 
 
@@ -216,5 +240,15 @@ def _latest(one: ConflictRecord) -> tuple[int, str]:
     return one.at_ms, one.id
 
 
+def _count_once(found: Counter[tuple[str, str, str]], told: dict[str, tuple[str, str, str]], id: str, what: tuple[str, str, str]) -> None:
+    """Count what is written under an id, instead of what was written under it before."""
+    if id in told:
+        found[told.pop(id)] -= 1
+    elif len(told) >= IDS_MAX:
+        del told[next(iter(told))]
+    told[id] = what
+    found[what] += 1
+
+
 def _counts(found: Counter[tuple[str, str, str]]) -> tuple[Count, ...]:
-    return tuple(Count(*key, count) for key, count in sorted(found.items()))
+    return tuple(Count(*key, count) for key, count in sorted(found.items()) if count)

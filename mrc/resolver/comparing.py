@@ -11,19 +11,18 @@ Memory is bounded: partitions are read one after another, each in as many passes
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
 
-from mrc.core.conflict.headers import ID, ORIGIN, VECTOR
+from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition, Value
 from mrc.ports import Arrived, Clock, Logs, Span
 from mrc.resolver.audit import Progress, unheard
 from mrc.resolver.kinds import Kind, topics
-from mrc.resolver.writing import FIELDS, FINAL
+from mrc.resolver.writing import CONFLICT, FIELDS, FINAL
 
 PASS_RECORDS = 250_000
 SUSPECTS_MAX = 10_000
@@ -89,10 +88,9 @@ _Suspects = dict[tuple[TopicPartition, bytes], dict[Region, Stands | None]]
 class _Comparing:
     """One comparison of one topic in all regions; the counts grow, ``spans`` go on."""
 
-    def __init__(self, logs: Mapping[Region, Logs], topic: str, clock: Clock, progress: Progress) -> None:
+    def __init__(self, logs: Mapping[Region, Logs], topic: str, progress: Progress) -> None:
         self._logs = logs
         self._topic = topic
-        self._clock = clock
         self._progress = progress
         self._spans = {region: one.spans([topic]) for region, one in logs.items()}
         counts = {region: len(spans) for region, spans in self._spans.items()}
@@ -112,17 +110,14 @@ class _Comparing:
                 held = {region: self._last(region, tp, passes, number) for region in self._logs}
                 self._judge(tp, held)
 
-    def again(self, wait_s: float) -> None:
-        """Ask again of what differs, by what has come since, until nothing differs or ``wait_s`` is over."""
-        until_s = self._clock.monotonic_s() + wait_s
-        while self.suspects and self._clock.monotonic_s() < until_s:
-            self._clock.sleep(min(AGAIN_S, max(0.0, until_s - self._clock.monotonic_s())))
-            for region, logs in self._logs.items():
-                self._refresh(region, logs)
-            for name, regions in list(self.suspects.items()):
-                if _same(regions):
-                    del self.suspects[name]
-                    self.provisional += _provisional(regions)
+    def again(self) -> None:
+        """Ask again of what differs, by what has come since."""
+        for region, logs in self._logs.items():
+            self._refresh(region, logs)
+        for name, regions in list(self.suspects.items()):
+            if _same(regions):
+                del self.suspects[name]
+                self.provisional += _provisional(regions)
 
     def _passes(self, tp: TopicPartition) -> int:
         most = max(spans[tp].end - spans[tp].begin for spans in self._spans.values())
@@ -136,7 +131,7 @@ class _Comparing:
         for batch in self._logs[region].read({tp: span}):
             for record in batch:
                 key = record.key or b""
-                if passes == 1 or zlib.crc32(key) % passes == number:
+                if passes == 1 or _share(key, passes) == number:
                     found[key] = _stands(record)
                 at = Offset(record.offset + 1)
             self._done = began + at - span.begin
@@ -157,6 +152,8 @@ class _Comparing:
 
     def _refresh(self, region: Region, logs: Logs) -> None:
         now = logs.spans([self._topic])
+        if len(now) != len(self._spans[region]):
+            raise MrcError("PARTITIONS_DIFFER", f"{self._topic} got other partitions while it was compared: {len(now)}", where=region)
         new = {tp: Span(self._spans[region][tp].end, span.end) for tp, span in now.items()}
         for batch in logs.read(new):
             for record in batch:
@@ -173,17 +170,21 @@ def compare(logs: Mapping[Region, Logs], kinds: Iterable[Kind], clock: Clock, wa
         logs: of every region.
         kinds: whose entities.
         clock: for waiting.
-        wait_s: how long what differs is asked again; 0: not at all.
+        wait_s: how long what differs is asked again, of all kinds together; 0: not at all.
         progress: is told how far each topic's reading is.
 
     Raises:
         MrcError: ``TOPICS_MISSING``, ``PARTITIONS_DIFFER``; world errors.
     """
-    works = [_Comparing(logs, topics(kind, next(iter(logs))).resolved, clock, progress) for kind in kinds]
+    works = [_Comparing(logs, topics(kind, next(iter(logs))).resolved, progress) for kind in kinds]
     for work in works:
         work.compare()
-    for work in works:
-        work.again(wait_s)
+    until_s = clock.monotonic_s() + wait_s
+    while any(work.suspects for work in works) and (left_s := until_s - clock.monotonic_s()) > 0:
+        clock.sleep(min(AGAIN_S, left_s))
+        for work in works:
+            if work.suspects:
+                work.again()
     differences = [_difference(tp.topic, key, regions) for work in works for (tp, key), regions in sorted(work.suspects.items(), key=_name)]
     return Comparison(
         sum(work.entities for work in works),
@@ -193,6 +194,11 @@ def compare(logs: Mapping[Region, Logs], kinds: Iterable[Kind], clock: Clock, wa
     )
 
 
+def _share(key: bytes, passes: int) -> int:
+    """Return the pass that takes this key, by none of the hashes (CRC-32, murmur2) that partitioners go by: they have parted it already."""
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()) % passes
+
+
 def _name(one: tuple[tuple[TopicPartition, bytes], object]) -> bytes:
     return one[0][1]
 
@@ -200,7 +206,7 @@ def _name(one: tuple[tuple[TopicPartition, bytes], object]) -> bytes:
 def _stands(record: Arrived) -> Stands:
     said = dict(record.headers)
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(msgspec.msgpack.encode([said.get(name) for name in (ID, ORIGIN, VECTOR, FIELDS)]))
+    digest.update(msgspec.msgpack.encode([said.get(name) for name in (ID, ORIGIN, VECTOR, CLOCK, CONFLICT, FIELDS)]))
     digest.update(msgspec.msgpack.encode(record.value))
     return Stands(_text(said.get(ID)), _text(said.get(VECTOR)), said.get(FINAL) == b"true", record.value is None, digest.digest())
 

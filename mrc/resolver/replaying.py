@@ -86,7 +86,8 @@ class DryRun(msgspec.Struct):
         standings: entities for which something else would stand.
         decisions, changes: these, one by one, up to `CHANGES_MAX` of each.
         compensations, compensations_would: per template, how many this region's lost events ask for in the replay.
-        unjudged_conflicts, unjudged_entities: where the rules of now do not come to what was resolved.
+        unjudged_conflicts, unjudged_entities: where the rules of now do not come to what was resolved; entities also where nothing
+            final is left of what was.
         pending: events that are not final at the end of the window.
         dead_letters, dead_letters_would: records that cannot be resolved.
     """
@@ -137,11 +138,12 @@ class _Stood(NamedTuple):
 
 
 class _Told:
-    """What one side says: decisions by conflict, final results by key."""
+    """What one side says: decisions by conflict, final results by key, and the keys of which it says nothing final."""
 
     def __init__(self) -> None:
         self.decisions: dict[str, _Decided] = {}
         self.standings: dict[bytes, _Stood] = {}
+        self.unsettled: set[bytes] = set()
 
     def decided(self, value: bytes | None, since_ms: int | None = None) -> None:
         """Note a conflict, where it arose since then."""
@@ -157,9 +159,12 @@ class _Told:
         """Note a final result; with ``only``, one with the vector that is wanted of its entity."""
         said = dict(headers)
         vector = said.get(VECTOR) or b""
+        if only is None and key is not None and key not in self.standings:
+            self.unsettled.add(key)
         if key is None or said.get(FINAL) != b"true" or (only is not None and only.get(key) != vector):
             return
         standing = Standing(_text(said.get(ID)), _text(said.get(FIELDS)) or "{}")
+        self.unsettled.discard(key)
         self.standings[key] = _Stood(vector, standing, _text(said.get(CONFLICT)))
 
 
@@ -401,6 +406,8 @@ def _judge_decisions(topic: str, was: _Told, now: _Told, other: _Told, window: _
 
 
 def _judge_standings(topic: str, was: _Told, now: _Told, other: _Told, window: _Window, found: DryRun, *, sums: bool) -> None:
+    # Compaction takes a final result behind which a provisional one stands; what stood is then unknown.
+    found.unjudged_entities += len(was.unsettled)
     for key, stood in was.standings.items():
         conflict = was.decisions.get(stood.conflict)
         held = "known" if window.holds_all() or not (sums or stood.conflict) else "no"

@@ -11,6 +11,7 @@ import pytest
 
 from mrc.cli.main import run
 from mrc.config import load
+from mrc.core.conflict.headers import WALL_MS_MAX
 from mrc.core.conflict.story import Told
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition
@@ -110,6 +111,24 @@ def test_one_is_explained_with_both_sides_every_step_and_both_regions(estate: Es
     }
 
 
+def test_a_key_is_shown_as_it_is_whatever_it_looks_like(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    key = "[/b] [red]:100:"
+    estate.pair.tell(key, CANCELLED_AND_SHIPPED)
+    estate.pair.settle()
+    assert estate.run("conflicts", "show", conflict_of(estate, capsys, key)["id"]) == 0
+    assert f"order/{key} in orders" in capsys.readouterr().out
+
+
+def test_a_clock_behind_the_last_year_of_the_calendar_is_shown(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    east = estate.pair.sites[Region("east")]
+    record = east.records(east.topics.conflicts)[0]
+    told = json.loads(record.value or b"")
+    told["candidates"][0]["hlc"] = f"{WALL_MS_MAX}.0"
+    east.cluster.write(record.topic, record.partition, record.key, json.dumps(told).encode(), [])
+    assert estate.run("conflicts", "list") == 0
+    assert f"{WALL_MS_MAX} ms" in capsys.readouterr().out
+
+
 def test_a_region_that_has_decided_otherwise_is_a_finding_and_one_that_has_not_is_said(
     estate: Estate, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +142,18 @@ def test_a_region_that_has_decided_otherwise_is_a_finding_and_one_that_has_not_i
     estate.pair.tell("19", CANCELLED_AND_SHIPPED)
     assert estate.run("conflicts", "show", "nothing") == 2
     assert "UNKNOWN_CONFLICT" in capsys.readouterr().err
+
+
+def test_a_number_and_a_truth_are_not_the_same(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    id = conflict_of(estate, capsys, "17")["id"]
+    for region, paid in (("east", 1), ("west", True)):
+        site = estate.pair.sites[Region(region)]
+        record = next(r for r in site.records(site.topics.conflicts) if (r.key or b"").decode() == id)
+        told = json.loads(record.value or b"")
+        told["candidates"][0]["value"]["paid"] = paid
+        site.cluster.write(record.topic, record.partition, record.key, json.dumps(told).encode(), [])
+    assert estate.run("conflicts", "show", id) == 3
+    assert "differs" in capsys.readouterr().out
 
 
 class Gone(FakeLogs):
@@ -139,7 +170,7 @@ def test_a_region_that_does_not_answer_is_named_and_the_other_one_explains(
     logs = {"east": FakeLogs(estate.pair.sites[Region("east")].cluster), "west": Gone(estate.pair.sites[Region("west")].cluster)}
     monkeypatch.setattr(wiring, "KafkaLogs", lambda region, *_: logs[region])
     assert estate.run("-o", "json", "conflicts", "show", id) == 0
-    assert {name: said["state"] for name, said in answer(capsys)["regions"].items()} == {"east": "the same", "west": "not asked"}
+    assert {name: said["state"] for name, said in answer(capsys)["regions"].items()} == {"east": "the same", "west": "no answer"}
     for words in (("conflicts", "show", id, "--region", "west"), ("conflicts", "show", "nothing"), ("conflicts", "compare")):
         assert estate.run(*words) == 1
         assert "CLUSTER_UNREACHABLE" in capsys.readouterr().err

@@ -1,9 +1,15 @@
-"""Threads that decode the same structs for the first time at once, each in a process of its own: some would die of a null pointer."""
+"""What is decoded: by many threads at once, and what is no JSON."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+
+import msgspec
+import pytest
+
+from mrc.core.model import decode
+from mrc.resolver.writing import ConflictRecord
 
 CHILD = """
 import sys, threading
@@ -40,3 +46,9 @@ def test_structs_may_be_met_for_the_first_time_by_many_threads_at_once() -> None
     for _ in range(12):
         done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("garbled", [b'{"id": "\xff"}', b'{"other": ' + b"[" * 100_000])
+def test_text_that_is_not_utf_8_and_endless_nesting_are_refused_like_all_that_is_no_json(garbled: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode(garbled, ConflictRecord)

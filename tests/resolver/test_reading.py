@@ -90,11 +90,13 @@ def test_dead_letters_say_why_and_where_and_what_follows_is_resolved() -> None:
         site.cluster.write(TOPIC, 0, wrong.key, wrong.value, wrong.headers)
     site.cluster.write(TOPIC, 0, b"17", b"x" * (LETTER_BYTES_MAX + 1), [("h", b"y" * 100_000)])
     site.cluster.write(TOPIC, 0, b"17", b'{"event": "Placed"}', STAMP)
-    site.cluster.write(site.topics.marks[WEST], 0, b"mark", b'{"offset": "x"}', ())
+    marks = (b'{"offset": "x"}', b'{"rules": "\xff"}')
+    for mark in marks:
+        site.cluster.write(site.topics.marks[WEST], 0, b"mark", mark, ())
     for _ in range(3):
         site.tick()
     letters = {dict(one.headers)["mrc-source"]: one for one in site.records(site.topics.dead_letters)}
-    assert len(letters) == len(WRONG) + 2
+    assert len(letters) == len(WRONG) + 1 + len(marks)
     for number, (reason, wrong) in enumerate(WRONG.values()):
         letter = letters[f"{TOPIC}-0@{number}".encode()]
         assert (letter.key, letter.value) == (wrong.key, wrong.value)
@@ -103,7 +105,8 @@ def test_dead_letters_say_why_and_where_and_what_follows_is_resolved() -> None:
     large = letters[f"{TOPIC}-0@{len(WRONG)}".encode()]
     assert large.value is None
     assert dict(large.headers)["mrc-left-out"] == f"headers, value of {LETTER_BYTES_MAX + 1} bytes".encode()
-    assert dict(letters[f"{site.topics.marks[WEST]}-0@0".encode()].headers)["mrc-reason"] == b"bad-mark"
+    for number in range(len(marks)):
+        assert dict(letters[f"{site.topics.marks[WEST]}-0@{number}".encode()].headers)["mrc-reason"] == b"bad-mark"
     assert dict(site.resolved()["17"].headers)["mrc-event-id"] == b"e1"
 
 

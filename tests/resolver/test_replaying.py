@@ -14,6 +14,7 @@ from mrc.core.errors import MrcError
 from mrc.core.model import Offset, TopicPartition
 from mrc.resolver.kinds import Kind
 from mrc.resolver.replaying import DryRun, dry_run
+from mrc.resolver.writing import FINAL
 from mrc.sim.streams import FakeLogs, FakeShelves
 from tests.core.conflict import oracle
 from tests.core.conflict.histories import RULES, Made
@@ -80,6 +81,17 @@ def test_the_rules_of_now_change_nothing_and_everything_is_judged() -> None:
             assert [site.records(name) for name in (*site.topics.inputs, *site.topics.made)] == before
             judged_conflicts += found.conflicts
     assert judged_conflicts > 50
+
+
+def test_an_entity_of_which_nothing_final_is_left_is_counted_as_not_judged() -> None:
+    world = test_convergence.lived(4)
+    site = next(iter(world.sites.values()))
+    for final in (b"false", b"false", b"true"):
+        site.cluster.write(site.topics.resolved, 0, b"compacted", b"{}", [(FINAL, final)])
+        assert replayed(world, site, world.kind).unjudged_entities == 1
+    for key in ("compacted", "under way"):
+        site.cluster.write(site.topics.resolved, 0, key.encode(), b"{}", [(FINAL, b"false")])
+    assert replayed(world, site, world.kind).unjudged_entities == 2
 
 
 def test_what_other_rules_would_change_is_what_the_oracle_says() -> None:

@@ -101,7 +101,8 @@ def committed(
 ) -> Iterator[list[Message]]:
     """Yield the committed records from ``starts`` to below ``below``, or to the readable end where there is none, as the driver has them.
 
-    Raises world errors with the messages; ``CLUSTER_UNREACHABLE`` when nothing has come for ``deadline_s``.
+    Raises world errors with the messages; ``CLUSTER_UNREACHABLE`` when nothing has come for ``deadline_s``, be it that a log ends before
+    ``below``: a leader that has just been elected may know less for a moment, or for good.
     """
     complaints = Complaints()
     consumer = open_consumer(access, starts, complaints, COMMITTED)
@@ -115,7 +116,8 @@ def committed(
             waited_s = 0.0 if messages else waited_s + time.monotonic() - asked_s
             if waited_s > deadline_s:
                 complaints.raise_refused(began_s, region)
-                raise unreachable(region, f"read {min(left)}", deadline_s)
+                tp = min(left)
+                raise unreachable(region, f"read {tp} up to {(below or {}).get(tp, 'its end')}", deadline_s)
             yield _within(consumer, messages, left, below or {})
     finally:
         consumer.close()
@@ -136,6 +138,8 @@ def _within(
             continue
         if not ended and (tp not in below or offset < below[tp]):
             found.append(message)
+        if ended and offset < below.get(tp, offset):
+            continue
         if ended or (tp in below and offset >= below[tp] - 1):
             left.discard(tp)
             consumer.pause([Wire(tp.topic, tp.partition)])
