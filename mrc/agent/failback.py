@@ -197,9 +197,6 @@ def _renew(work: Work) -> None:
         raise MrcError("STALE_TERM", "the flow's start was forgotten meanwhile", where=str(work.forward))
     for name, wanted in found[0].renewing.items():
         renewing.make_anew(work, name, wanted)
-    for ledger, version in store.ledgers():
-        if ledger.region == region and ledger.state == "listed":
-            store.put_ledger(work.lead, msgspec.structs.replace(ledger, state="renewed"), version)
     renewing.begin_again(work, *found, found[0].renewing)
 
 

@@ -205,13 +205,9 @@ def topics_made(work: Work) -> str:
 
 
 def start_flow(work: Work) -> dict[str, str]:
-    """Close the ledger's entries of the logs that are gone, then let the flow begin at the beginning. Harmless once it has."""
-    estate, store = work.estate, work.estate.store
-    for ledger, version in store.ledgers():
-        if (after := rebuild.closed(ledger, work.plan.target)) != ledger:
-            store.put_ledger(work.lead, after, version)
+    """Let the flow begin at the beginning of everything. Harmless once it has."""
     if (found := renewing.held(work)) is not None:
-        renewing.begin_again(work, *found, estate.unit.topics)
+        renewing.begin_again(work, *found, work.estate.unit.topics)
     return {}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mrc.core.errors import MrcError
 from mrc.core.failover.flows import FlowStart, OldTopic
+from mrc.core.failover.ledger import renewed
 from mrc.core.inventory import TopicInfo
 from mrc.core.model import Offset
 
@@ -90,7 +91,13 @@ def make_anew(work: Work, name: str, wanted: OldTopic) -> None:
 
 
 def begin_again(work: Work, start: FlowStart, version: int, anew: Container[str]) -> None:
-    """Let the held flow go: topics in ``anew`` are copied from the beginning, others from where it stopped or was to begin."""
+    """Let the held flow go: topics in ``anew`` are copied from the beginning, others from where it stopped or was to begin.
+
+    Entries of the divergence ledger that speak of the old logs are closed first.
+    """
+    for ledger, seen in work.estate.store.ledgers():
+        if (after := renewed(ledger, work.plan.target, anew)) != ledger:
+            work.estate.store.put_ledger(work.lead, after, seen)
     estate, flow = work.estate, work.estate.inbound(work.plan.target)
     stored = estate.replicators[flow.target].positions(estate.connector(flow))
     found: dict[str, tuple[Offset, ...]] = {}

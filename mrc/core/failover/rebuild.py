@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import msgspec
-
 from mrc.core.failover import fence
 from mrc.core.failover.flows import OldTopic
 from mrc.core.failover.ledger import Ledger
@@ -56,15 +54,6 @@ def lacking(unit: Unit, source: frozenset[Binding], target: frozenset[Binding], 
         and (one.resource == "transactional_id" or (one.resource == "cluster" and one.operation == "idempotent_write"))
     }
     return frozenset((about | beside) - target)
-
-
-def closed(ledger: Ledger, region: Region) -> Ledger:
-    """Return an entry of the ledger as it stands once ``region``'s logs are made anew: no place in the old ones means anything any more."""
-    if ledger.region == region and not ledger.settled:
-        return msgspec.structs.replace(ledger, state="lost")
-    if region in (ledger.region, ledger.target) and ledger.state == "listed":
-        return msgspec.structs.replace(ledger, state="renewed")
-    return ledger
 
 
 def findings(
