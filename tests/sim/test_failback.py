@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from mrc.core.errors import MrcError
 from mrc.core.failover.execution import AbortAsked, Approved, Run
@@ -125,6 +126,23 @@ def test_every_divergent_record_has_the_fate_that_its_policy_says(policy: str, o
     if policy == "quarantine":
         # The group that was past the divergence point in east is not led back in front of the tail.
         assert all(estate.applications.processed[BILLING].count(value) <= 1 for values in tail.values() for value in values)
+
+
+def anchors_in_the_east(estate: Estate) -> list[tuple[int, int]]:
+    capture = estate.leader(EAST).coordinator.capture
+    return [anchor for pair in capture._alignment.pairs.values() for anchor in pair.known.anchors]
+
+
+def test_a_map_forgets_where_a_tail_was_as_soon_as_the_ledger_does() -> None:
+    estate = failed_over()
+    regain(estate, EAST)
+    estate.settle(40)
+    assert anchors_in_the_east(estate)
+    leader = estate.leader(EAST)
+    ((ledger, version),) = leader.coordinator.estate.store.ledgers()
+    leader.coordinator.estate.store.put_ledger(leader.leadership.check, replace(ledger, state="renewed"), version)
+    estate.settle(40)
+    assert anchors_in_the_east(estate) == []
 
 
 def test_what_an_earlier_failover_to_a_region_noted_of_its_log_is_closed_when_that_is_made_anew() -> None:
