@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from mrc.core.errors import MrcError
+from mrc.core.failover import fence, rebuild
 from mrc.core.failover.execution import AbortAsked, Approved, Run
 from mrc.core.model import TopicPartition
 from mrc.core.views import FindingView
@@ -209,6 +210,27 @@ def test_rights_for_one_host_are_not_copied_to_all_and_mrcs_own_refusals_not_at_
     assert Binding("transactional_id", "shop-", "prefixed", PRODUCER, "write", "allow") in there
     assert not [one for one in there if one.resource == "cluster"]
     assert {one.principal for one in there if one.permission == "deny" and one.operation == "read"} == {CONSUMER}
+
+
+def test_what_agents_refuse_by_themselves_is_not_copied_for_mrc_would_never_take_it_away() -> None:
+    estate = failed_over(new_disks)
+    refusal = Binding("topic", "orders", "literal", EXTRA.principal, "write", "deny")
+    marked = {refusal, fence.mark(refusal, 1)}
+    source = frozenset(estate.world.clusters[WEST].acls.bindings | marked)
+    coming = rebuild.lacking(estate.leader(EAST).coordinator.estate.unit, source, frozenset(), frozenset())
+    assert EXTRA in coming
+    assert not marked & coming
+
+
+def test_an_operators_refusal_stays_when_the_region_is_opened() -> None:
+    estate = failed_over(new_disks)
+    refusal = Binding("topic", "orders", "literal", EXTRA.principal, "write", "deny")
+    estate.world.clusters[WEST].add_bindings([refusal])
+    rebuilt(estate)
+    assert estate.move("switchover", EAST).phase == "succeeded"
+    estate.settle()
+    assert refusal in estate.world.clusters[EAST].acls.bindings
+    assert writes_let_in(estate) == [PRODUCER]
 
 
 def test_a_topic_that_the_plan_did_not_name_is_not_deleted() -> None:

@@ -42,9 +42,10 @@ def lacking(unit: Unit, source: frozenset[Binding], target: frozenset[Binding], 
     That is their transactional ids and the idempotent writes of those who write; no other right on the cluster is copied.
 
     Args:
-        ours: what mrc refuses in the source; none of the operator's.
+        ours: what mrc refuses in the source, as it is noted; none of the operator's, nor is what agents there refuse by themselves.
     """
-    theirs = {one for one in source - ours if not one.principal.startswith(fence.MARKED)}
+    imposed = fence.self_imposed(unit, source)
+    theirs = source - ours - imposed.marks - imposed.made
     about = {one for one in theirs if fence.covers_topics(one, unit) or fence.covers_groups(one, unit)}
     named = fence.writers(unit, about) | fence.readers(unit, about)
     beside = {
