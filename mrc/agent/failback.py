@@ -168,6 +168,7 @@ def settle(work: Work) -> dict[str, str]:
     if policy not in OLD_LOGS:
         message = f"old_log: {policy} is not carried out by this version; allowed: {', '.join(OLD_LOGS)}"
         raise MrcError("POLICY_NOT_AVAILABLE", message, where="divergence.old_log")
+    renewing.let_go_left(work)
     if policy == "recreate":
         _renew(work)
     return {}

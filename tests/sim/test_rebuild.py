@@ -269,6 +269,25 @@ def test_an_abort_leaves_no_topic_deleted_and_no_flow_held_and_a_rebuild_may_fol
     is_ready(estate)
 
 
+def test_what_a_rebuild_has_noted_is_deleted_by_nobody_else() -> None:
+    estate = failed_over(lambda estate: None)
+    topics = {name: content.topic_id for name, content in estate.world.clusters[EAST].contents.items() if name in estate.world.partitions}
+    begin(estate, allow_data_loss=True)
+    for _ in range(400):
+        estate.round()
+        found = estate.leader(EAST).coordinator.estate.store.flow_start(estate.leader(EAST).coordinator.flow)
+        if found is not None and found[0].held:
+            break
+    lose(estate, WEST)
+    service(estate, EAST).start("orders", "failover", EAST, "u", "test", "west is dead", True, True)
+    estate.leader(EAST).coordinator.mover.ask(AbortAsked("test"))
+    regain(estate, WEST)  # it is not
+    assert estate.finish(EAST, AbortAsked("test")).phase == "aborted"
+    estate.settle(40)
+    assert estate.move("failback", EAST).phase == "succeeded"  # old_log: keep
+    assert {name: estate.world.clusters[EAST].contents[name].topic_id for name in topics} == topics
+
+
 # ---------------------------------------------------------------- killed at every act
 
 
