@@ -392,12 +392,11 @@ class Alignment:
                 pair.stored_first, pair.stored_at = pair.known.first, at
                 pair.known.changed_from = len(pair.known)
 
-    def set_anchors(self, anchors: dict[TopicPartition, Iterable[tuple[int, int]]]) -> None:
-        """Set the pairs of positions (source, target) at which failovers left tails behind."""
+    def set_anchors(self, anchors: Mapping[TopicPartition, Iterable[tuple[int, int]]]) -> None:
+        """Set the pairs of positions (source, target) at which failovers left tails behind; where there are none, none stay."""
         with self.lock:
-            for tp, pairs in anchors.items():
-                if tp in self.pairs:
-                    self.pairs[tp].known.anchors = tuple(sorted(pairs))
+            for tp, pair in self.pairs.items():
+                pair.known.anchors = tuple(sorted(anchors.get(tp, ())))
 
 
 def _shape(here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo]) -> tuple[object, ...]:

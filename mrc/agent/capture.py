@@ -195,7 +195,7 @@ class Capture:
                 # The other region's mirror ended where its own records begin; the tail ends where they come back.
                 here, there = (tail.end, tail.mirror_end) if ledger.region == self._flow.source else (tail.mirror_end, tail.end)
                 anchors.setdefault(TopicPartition(tail.topic, tail.partition), []).append((here, there))
-        self._alignment.set_anchors({tp: tuple(pairs) for tp, pairs in anchors.items()})
+        self._alignment.set_anchors(anchors)
 
     # -- capturing
 

@@ -168,6 +168,7 @@ def settle(work: Work) -> dict[str, str]:
     if policy not in OLD_LOGS:
         message = f"old_log: {policy} is not carried out by this version; allowed: {', '.join(OLD_LOGS)}"
         raise MrcError("POLICY_NOT_AVAILABLE", message, where="divergence.old_log")
+    renewing.let_go_left(work)
     if policy == "recreate":
         _renew(work)
     return {}
@@ -197,9 +198,6 @@ def _renew(work: Work) -> None:
         raise MrcError("STALE_TERM", "the flow's start was forgotten meanwhile", where=str(work.forward))
     for name, wanted in found[0].renewing.items():
         renewing.make_anew(work, name, wanted)
-    for ledger, version in store.ledgers():
-        if ledger.region == region and ledger.state == "listed":
-            store.put_ledger(work.lead, msgspec.structs.replace(ledger, state="renewed"), version)
     renewing.begin_again(work, *found, found[0].renewing)
 
 

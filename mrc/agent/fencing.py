@@ -82,7 +82,7 @@ def reconcile(estate: Estate, region: Region, lead: LeaderCheck) -> bool:
 def admit(estate: Estate, region: Region, coming: frozenset[Binding], lead: LeaderCheck) -> None:
     """Add bindings of the operator's in this agent's own region, in one request with the refusals that the record wants against them.
 
-    So nobody whom a new ALLOW names can write for a moment. What is added is the operator's: mrc never removes it.
+    So nobody whom a new ALLOW names can write for a moment. What is added is the operator's, DENYs too: mrc never removes it.
 
     Raises:
         MrcError: world errors; ``STALE_TERM`` when the record or the fence changed meanwhile (the caller comes again).
@@ -91,7 +91,7 @@ def admit(estate: Estate, region: Region, coming: frozenset[Binding], lead: Lead
     cluster = estate.clusters[region]
     existing = cluster.bindings()
     stored, version = estate.store.fence(region)
-    refusals = fence.denies(estate.unit, existing | coming, fence.wanted(record, region)) - existing
+    refusals = fence.denies(estate.unit, existing | coming, fence.wanted(record, region)) - existing - coming
     if not coming - existing:
         return
     estate.store.put_fence(lead, region, _noting(stored, frozenset(stored.bindings) | refusals), version, record_version)

@@ -25,9 +25,6 @@ from mrc.core.views import FindingView
 if TYPE_CHECKING:
     from mrc.agent.steps import Work
 
-DELETED_SEEN_S = 1.0
-"""After how long brokers tell of a deletion that the controller has taken; a topic whose deletion was broken off is looked at then."""
-
 _RACES = 5
 """How often a lost race for the fence's node is run again."""
 
@@ -86,6 +83,7 @@ def hold(work: Work) -> dict[str, str]:
     """
     if "made" in work.facts and renewing.held(work) is not None:
         return {}
+    renewing.let_go_left(work)
     region, plan = work.plan.target, work.plan
     seen = topics(work.estate, region)
     against = [one for one in findings(work.estate, region, allow_data_loss=plan.allow_data_loss) if one.severity == "error"]
@@ -113,13 +111,7 @@ def let_go(work: Work) -> str:
     found = renewing.held(work)
     if found is None:
         return "no flow is held"
-    work.estate.clock.sleep(DELETED_SEEN_S)
-    ids = {name: renewing.topic_id(work, name) for name in found[0].renewing}
-    for name, wanted in found[0].renewing.items():
-        if wanted.topic_id and not ids[name]:
-            renewing.make_anew(work, name, wanted)
-    anew = {name for name, wanted in found[0].renewing.items() if renewing.topic_id(work, name) != wanted.topic_id}
-    renewing.begin_again(work, *found, anew)
+    anew = renewing.let_go(work, *found)
     return f"{work.forward} is let go; made anew meanwhile: {', '.join(sorted(anew)) or 'none'}"
 
 
@@ -205,13 +197,9 @@ def topics_made(work: Work) -> str:
 
 
 def start_flow(work: Work) -> dict[str, str]:
-    """Close the ledger's entries of the logs that are gone, then let the flow begin at the beginning. Harmless once it has."""
-    estate, store = work.estate, work.estate.store
-    for ledger, version in store.ledgers():
-        if (after := rebuild.closed(ledger, work.plan.target)) != ledger:
-            store.put_ledger(work.lead, after, version)
+    """Let the flow begin at the beginning of everything. Harmless once it has."""
     if (found := renewing.held(work)) is not None:
-        renewing.begin_again(work, *found, estate.unit.topics)
+        renewing.begin_again(work, *found, work.estate.unit.topics)
     return {}
 
 

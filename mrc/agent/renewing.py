@@ -1,7 +1,8 @@
 """Logs made anew: the flow into them is held, topics are deleted and made, and the flow begins again.
 
 What is made anew is noted first, with the id of each topic that may be deleted (`mrc.core.failover.flows.FlowStart`), so whoever
-takes over goes on, and never deletes another topic than that. Used by failbacks (``old_log: recreate``) and rebuilds.
+takes over goes on, and never deletes another topic than that. Used by failbacks (``old_log: recreate``) and rebuilds. Where a failover
+took the place of one and was aborted, its note is left: whichever comes next lets that flow go, and deletes nothing for it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mrc.core.errors import MrcError
 from mrc.core.failover.flows import FlowStart, OldTopic
+from mrc.core.failover.ledger import renewed
 from mrc.core.inventory import TopicInfo
 from mrc.core.model import Offset
 
@@ -43,10 +45,14 @@ def shape(topic_id: str, like: TopicInfo) -> OldTopic:
     return OldTopic(topic_id, len(like.leaders), {key: like.config[key] for key in _SHAPE if key in like.config})
 
 
+DELETED_SEEN_S = 1.0
+"""After how long brokers tell of a deletion that the controller has taken; a topic whose deletion was broken off is looked at then."""
+
+
 def held(work: Work) -> tuple[FlowStart, int] | None:
-    """Return the start of the flow into the target with its version, where it is held."""
+    """Return the start of the flow into the target with its version, where this execution holds it."""
     found = work.estate.store.flow_start(work.estate.inbound(work.plan.target))
-    return found if found is not None and found[0].held else None
+    return found if found is not None and found[0].held and found[0].execution == work.plan.id else None
 
 
 def hold(work: Work, topics: Mapping[str, OldTopic]) -> None:
@@ -54,7 +60,7 @@ def hold(work: Work, topics: Mapping[str, OldTopic]) -> None:
     flow, store = work.estate.inbound(work.plan.target), work.estate.store
     found = store.flow_start(flow)
     unset = {} if found is None or found[0].applied else found[0].positions
-    start = FlowStart(epoch=work.plan.epoch, positions=unset, held=True, renewing=dict(topics))
+    start = FlowStart(epoch=work.plan.epoch, positions=unset, held=True, renewing=dict(topics), execution=work.plan.id)
     store.put_flow_start(work.lead, flow, start, found[1] if found else None)
 
 
@@ -90,7 +96,13 @@ def make_anew(work: Work, name: str, wanted: OldTopic) -> None:
 
 
 def begin_again(work: Work, start: FlowStart, version: int, anew: Container[str]) -> None:
-    """Let the held flow go: topics in ``anew`` are copied from the beginning, others from where it stopped or was to begin."""
+    """Let the held flow go: topics in ``anew`` are copied from the beginning, others from where it stopped or was to begin.
+
+    Entries of the divergence ledger that speak of the old logs are closed first.
+    """
+    for ledger, seen in work.estate.store.ledgers():
+        if (after := renewed(ledger, work.plan.target, anew)) != ledger:
+            work.estate.store.put_ledger(work.lead, after, seen)
     estate, flow = work.estate, work.estate.inbound(work.plan.target)
     stored = estate.replicators[flow.target].positions(estate.connector(flow))
     found: dict[str, tuple[Offset, ...]] = {}
@@ -99,3 +111,22 @@ def begin_again(work: Work, start: FlowStart, version: int, anew: Container[str]
         at = Offset(0) if tp.topic in anew else unset.get(tp.partition, stored.get(tp, Offset(0)))
         found[tp.topic] = (*found.get(tp.topic, ()), at)
     estate.store.put_flow_start(work.lead, flow, FlowStart(epoch=start.epoch, positions=found), version)
+
+
+def let_go(work: Work, start: FlowStart, version: int) -> set[str]:
+    """Let a held flow go before all is made anew: topics that were deleted are made, no others are deleted; return which are new."""
+    work.estate.clock.sleep(DELETED_SEEN_S)
+    ids = {name: topic_id(work, name) for name in start.renewing}
+    for name, wanted in start.renewing.items():
+        if wanted.topic_id and not ids[name]:
+            make_anew(work, name, wanted)
+    anew = {name for name, wanted in start.renewing.items() if topic_id(work, name) != wanted.topic_id}
+    begin_again(work, start, version, anew)
+    return anew
+
+
+def let_go_left(work: Work) -> None:
+    """Let go what an execution that has ended without it holds still."""
+    found = work.estate.store.flow_start(work.estate.inbound(work.plan.target))
+    if found is not None and found[0].held and found[0].execution != work.plan.id:
+        let_go(work, *found)

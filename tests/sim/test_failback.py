@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from mrc.core.errors import MrcError
 from mrc.core.failover.execution import AbortAsked, Approved, Run
 from mrc.core.failover.ledger import Ledger
 from mrc.core.inventory import Recovery
-from mrc.core.model import Flow, Offset, TopicPartition
+from mrc.core.model import Flow, Offset, Region, TopicPartition
 from mrc.sim.agents import contents
 from mrc.sim.log import Record as Stored
-from mrc.sim.world import EAST, PRODUCER, WEST
+from mrc.sim.world import EAST, PRODUCER, WEST, other
 from tests.sim.estate import BILLING, Estate
 from tests.sim.test_accidents import lose, regain
 from tests.sim.test_service import service
 
 ORDERS = TopicPartition("orders", 0)
+
+
+def fail_over_from(estate: Estate, region: Region) -> None:
+    """A region dies with a record on each partition that the other one never gets."""
+    estate.settle()
+    estate.producing = estate.replicating = False
+    for tp in estate.world.tps():
+        estate.world.clusters[region].produce(PRODUCER, tp, b"k", f"only in {region}: {tp}".encode())
+    lose(estate, region)
+    assert estate.move("failover", other(region), attested=True).phase == "succeeded"
+    estate.producing = estate.replicating = True
 
 
 def failed_over(policy: str = "quarantine", old_log: str = "keep", *, exactly_once: bool = False, rate: int = 5_000) -> Estate:
@@ -114,6 +126,50 @@ def test_every_divergent_record_has_the_fate_that_its_policy_says(policy: str, o
     if policy == "quarantine":
         # The group that was past the divergence point in east is not led back in front of the tail.
         assert all(estate.applications.processed[BILLING].count(value) <= 1 for values in tail.values() for value in values)
+
+
+def anchors_in_the_east(estate: Estate) -> list[tuple[int, int]]:
+    capture = estate.leader(EAST).coordinator.capture
+    return [anchor for pair in capture._alignment.pairs.values() for anchor in pair.known.anchors]
+
+
+def test_a_map_forgets_where_a_tail_was_as_soon_as_the_ledger_does() -> None:
+    estate = failed_over()
+    regain(estate, EAST)
+    estate.settle(40)
+    assert anchors_in_the_east(estate)
+    leader = estate.leader(EAST)
+    ((ledger, version),) = leader.coordinator.estate.store.ledgers()
+    leader.coordinator.estate.store.put_ledger(leader.leadership.check, replace(ledger, state="renewed"), version)
+    estate.settle(40)
+    assert anchors_in_the_east(estate) == []
+
+
+def test_what_an_earlier_failover_to_a_region_noted_of_its_log_is_closed_when_that_is_made_anew() -> None:
+    estate = Estate(recovery=Recovery("append", {}, "recreate"))
+    estate.settle()
+    assert estate.move("switchover", WEST).phase == "succeeded"
+    fail_over_from(estate, WEST)  # its ledger's places are in the east's log, which goes when the unit goes home
+    regain(estate, WEST)
+    estate.settle(40)
+    fail_over_from(estate, EAST)
+    estate.producing = False
+    for tp in estate.world.tps():  # so that the east's new log is much shorter than its old one
+        log = estate.world.clusters[WEST].log(tp)
+        log.trim(log.end - 2)
+    regain(estate, EAST)
+    estate.settle(40)
+    store = estate.leader(EAST).coordinator.estate.store
+    assert [(ledger.region, ledger.state) for ledger, _ in store.ledgers()] == [(WEST, "listed"), (EAST, "listed")]
+    go_home(estate)
+    estate.settle()
+    estate.drain()
+    assert [ledger.state for ledger, _ in store.ledgers()] == ["copied", "renewed"]
+    for tp in estate.world.tps():
+        west = contents(estate.world, WEST, tp)
+        assert contents(estate.world, EAST, tp) == west
+        for group, processed in estate.applications.processed.items():
+            assert set(west) <= set(processed), f"{group} skipped"
 
 
 def about_to_go_home(tailed: tuple[str, ...] = ("orders", "payments"), *, flow_hangs: bool = False) -> Estate:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from mrc.core.errors import MrcError
+from mrc.core.failover import fence, rebuild
 from mrc.core.failover.execution import AbortAsked, Approved, Run
 from mrc.core.model import TopicPartition
 from mrc.core.views import FindingView
@@ -211,6 +212,27 @@ def test_rights_for_one_host_are_not_copied_to_all_and_mrcs_own_refusals_not_at_
     assert {one.principal for one in there if one.permission == "deny" and one.operation == "read"} == {CONSUMER}
 
 
+def test_what_agents_refuse_by_themselves_is_not_copied_for_mrc_would_never_take_it_away() -> None:
+    estate = failed_over(new_disks)
+    refusal = Binding("topic", "orders", "literal", EXTRA.principal, "write", "deny")
+    marked = {refusal, fence.mark(refusal, 1)}
+    source = frozenset(estate.world.clusters[WEST].acls.bindings | marked)
+    coming = rebuild.lacking(estate.leader(EAST).coordinator.estate.unit, source, frozenset(), frozenset())
+    assert EXTRA in coming
+    assert not marked & coming
+
+
+def test_an_operators_refusal_stays_when_the_region_is_opened() -> None:
+    estate = failed_over(new_disks)
+    refusal = Binding("topic", "orders", "literal", EXTRA.principal, "write", "deny")
+    estate.world.clusters[WEST].add_bindings([refusal])
+    rebuilt(estate)
+    assert estate.move("switchover", EAST).phase == "succeeded"
+    estate.settle()
+    assert refusal in estate.world.clusters[EAST].acls.bindings
+    assert writes_let_in(estate) == [PRODUCER]
+
+
 def test_a_topic_that_the_plan_did_not_name_is_not_deleted() -> None:
     estate = failed_over(new_disks)
     east = estate.world.clusters[EAST]
@@ -245,6 +267,25 @@ def test_an_abort_leaves_no_topic_deleted_and_no_flow_held_and_a_rebuild_may_fol
     service(estate, EAST).start("orders", "rebuild", EAST, "u", "test", "again", False, True)
     assert estate.finish(EAST).phase == "succeeded"
     is_ready(estate)
+
+
+def test_what_a_rebuild_has_noted_is_deleted_by_nobody_else() -> None:
+    estate = failed_over(lambda estate: None)
+    topics = {name: content.topic_id for name, content in estate.world.clusters[EAST].contents.items() if name in estate.world.partitions}
+    begin(estate, allow_data_loss=True)
+    for _ in range(400):
+        estate.round()
+        found = estate.leader(EAST).coordinator.estate.store.flow_start(estate.leader(EAST).coordinator.flow)
+        if found is not None and found[0].held:
+            break
+    lose(estate, WEST)
+    service(estate, EAST).start("orders", "failover", EAST, "u", "test", "west is dead", True, True)
+    estate.leader(EAST).coordinator.mover.ask(AbortAsked("test"))
+    regain(estate, WEST)  # it is not
+    assert estate.finish(EAST, AbortAsked("test")).phase == "aborted"
+    estate.settle(40)
+    assert estate.move("failback", EAST).phase == "succeeded"  # old_log: keep
+    assert {name: estate.world.clusters[EAST].contents[name].topic_id for name in topics} == topics
 
 
 # ---------------------------------------------------------------- killed at every act

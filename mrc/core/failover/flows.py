@@ -25,6 +25,7 @@ class FlowStart(Written, frozen=True):
         held: the flow has to stand still: the logs that it copies into are being made anew. ``positions`` are those then that it was
             not set to before, empty where it was.
         renewing: which ones, or will be; empty once they are.
+        execution: which one holds it; nobody else deletes what it has noted.
         applied: the connector was set to these positions, they were read back, and it was resumed.
     """
 
@@ -33,6 +34,7 @@ class FlowStart(Written, frozen=True):
     applied: bool = False
     held: bool = False
     renewing: dict[str, OldTopic] = {}
+    execution: str = ""
     version: Literal[1] = 1
 
 

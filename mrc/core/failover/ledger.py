@@ -10,7 +10,10 @@ the region is back. They are *late*: listed then, and *copied* once the flow has
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Literal
+
+import msgspec
 
 from mrc.core.model import Offset, Region, Written
 
@@ -100,7 +103,9 @@ class Ledger(Written, frozen=True):
         region: the old region, whose tails these are.
         execution: the failover.
         state: ``open`` until the region is back, then ``listed``; ``renewed`` when the log that its places are in was made anew; ``lost``
-            when that was done before its records were accounted for: they are gone. Under the default policy ``late``, then ``copied``.
+            when that was done before its records were accounted for: they are gone. Under the default policy ``late``, then ``copied``:
+            the target has them by the flow. ``copied`` too when the target's log was made anew from theirs before they were accounted for.
+        tails: without those of topics that were made anew since, where others stay.
         topic_ids: of the source's topics, as last seen; a topic that has another one was made anew. Empty where nobody knows.
         accounts: per partition with divergent records, what became of them, once every one has a fate; the sums match.
     """
@@ -125,3 +130,20 @@ class Ledger(Written, frozen=True):
     def settled(self) -> bool:
         """Whether no divergent record waits to be accounted for; late ones diverge from nothing, lost ones never will be."""
         return self.state in ("late", "copied", "lost") or (self.state != "open" and (self.divergent == 0 or bool(self.accounts)))
+
+
+def renewed(ledger: Ledger, region: Region, topics: Container[str]) -> Ledger:
+    """Return an entry as it stands once these topics of ``region`` are made anew from the other region's. Idempotent.
+
+    No place in the old logs means anything any more. An entry of ``region`` that was not accounted for is lost, unless other topics hold
+    some of it. One of the other region had its tails in the log that is copied from its beginning now, so they diverge no more.
+    """
+    if ledger.state not in ("open", "listed") or region not in (ledger.region, ledger.target):
+        return ledger
+    left = tuple(tail for tail in ledger.tails if tail.topic not in topics)
+    if left == ledger.tails:
+        return ledger
+    unsaved = ledger.region == region and not ledger.settled
+    if any(tail.records for tail in left):
+        return ledger if unsaved else msgspec.structs.replace(ledger, tails=left)
+    return msgspec.structs.replace(ledger, state="lost" if unsaved else "renewed" if ledger.settled else "copied")

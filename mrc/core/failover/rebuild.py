@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import msgspec
-
 from mrc.core.failover import fence
 from mrc.core.failover.flows import OldTopic
 from mrc.core.failover.ledger import Ledger
@@ -44,9 +42,10 @@ def lacking(unit: Unit, source: frozenset[Binding], target: frozenset[Binding], 
     That is their transactional ids and the idempotent writes of those who write; no other right on the cluster is copied.
 
     Args:
-        ours: what mrc refuses in the source; none of the operator's.
+        ours: what mrc refuses in the source, as it is noted; none of the operator's, nor is what agents there refuse by themselves.
     """
-    theirs = {one for one in source - ours if not one.principal.startswith(fence.MARKED)}
+    imposed = fence.self_imposed(unit, source)
+    theirs = source - ours - imposed.marks - imposed.made
     about = {one for one in theirs if fence.covers_topics(one, unit) or fence.covers_groups(one, unit)}
     named = fence.writers(unit, about) | fence.readers(unit, about)
     beside = {
@@ -56,15 +55,6 @@ def lacking(unit: Unit, source: frozenset[Binding], target: frozenset[Binding], 
         and (one.resource == "transactional_id" or (one.resource == "cluster" and one.operation == "idempotent_write"))
     }
     return frozenset((about | beside) - target)
-
-
-def closed(ledger: Ledger, region: Region) -> Ledger:
-    """Return an entry of the ledger as it stands once ``region``'s logs are made anew: no place in the old ones means anything any more."""
-    if ledger.region == region and not ledger.settled:
-        return msgspec.structs.replace(ledger, state="lost")
-    if region in (ledger.region, ledger.target) and ledger.state == "listed":
-        return msgspec.structs.replace(ledger, state="renewed")
-    return ledger
 
 
 def findings(

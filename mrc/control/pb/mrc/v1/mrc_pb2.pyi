@@ -3111,8 +3111,9 @@ class Divergence(_message.Message):
     execution: _builtins.str
     """The failover's execution."""
     state: _builtins.str
-    """"open" (the region is not back), "listed" (exact), or "renewed" (the log that held them was made anew); under the default policy
-    "late" (exact, still to be copied), then "copied".
+    """"open" (the region is not back), "listed" (exact), "renewed" (a log that its offsets are in was made anew), or "lost" (that was done
+    before they were accounted for); under the default policy "late" (exact, still to be copied), then "copied", as also where the other
+    region's log was made anew from the one that holds them.
     """
     at_ms: _builtins.int
     """When it was written."""
