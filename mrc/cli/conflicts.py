@@ -157,6 +157,8 @@ def tail(ctx: click.Context, /, topic: str | None, region: str | None, **wanted:
     """
     import msgspec
 
+    from mrc.core.failover.markup import visible
+
     asked = _Asked(ctx, topic, [region])
     filters = asked.filter(wanted)
     call = invocation(ctx)
@@ -166,7 +168,7 @@ def tail(ctx: click.Context, /, topic: str | None, region: str | None, **wanted:
             for batch in next(iter(audits.values())).follow(filters):
                 for one in batch:
                     if call.output == "table":
-                        click.echo("  ".join(_cells(one)))
+                        click.echo(visible("  ".join(_cells(one))).replace("\n", "\\n"))
                     elif call.output == "json":
                         click.echo(msgspec.json.encode(_row(one)).decode())
                     else:
@@ -311,6 +313,8 @@ def _show_table(one: ConflictRecord, regions: dict[str, dict[str, Any]]) -> Rend
     from rich.console import Group
     from rich.text import Text
 
+    from mrc.core.failover.markup import visible
+
     def seen(side: CandidateRecord) -> str:
         others = [
             f"{other.origin} up to {side.seen[other.origin]}" if other.origin in side.seen else f"nothing of {other.origin}"
@@ -343,7 +347,7 @@ def _show_table(one: ConflictRecord, regions: dict[str, dict[str, Any]]) -> Rend
     where = [(name, said["state"], said.get("winner", ""), said.get("rule", ""), said.get("detail", "")) for name, said in regions.items()]
     return Group(
         grid(("", *(side.origin for side in sides)), rows, title=f"{one.entity} in {one.topic}, {moment(one.at_ms)} UTC"),
-        Text("\n" + "\n".join(explained(one)) + f"\n  rules {one.rules_hash}\n"),
+        Text(visible("\n" + "\n".join(explained(one)) + f"\n  rules {one.rules_hash}\n")),
         grid(("region", "decision", "stands", "rule", ""), where),
     )
 

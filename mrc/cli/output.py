@@ -69,19 +69,23 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | 
 
     Args:
         columns: headings; one that begins with ``>`` stands to the right, for numbers.
-        rows: cells; a str is taken as it is (no markup), None is shown as ``-``.
+        rows: cells; a str is taken as it is (no markup), None is shown as ``-``. No control character reaches the terminal.
         title: above it, taken as it is too.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    above = None if title is None else Text(title, "bold")
+    from mrc.core.failover.markup import visible
+
+    above = None if title is None else Text(visible(title), "bold")
     made = Table(box=SIMPLE_HEAD, title=above, title_justify="left", pad_edge=False, show_edge=False)
     for column in columns:
         made.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
     for row in rows:
-        made.add_row(*(Text("-" if cell is None else cell) if cell is None or isinstance(cell, str) else _renderable(cell) for cell in row))
+        made.add_row(
+            *(Text("-" if cell is None else visible(cell)) if cell is None or isinstance(cell, str) else _renderable(cell) for cell in row)
+        )
     return made
 
 
@@ -91,11 +95,13 @@ def _renderable(cell: object) -> Any:
 
 def show_error(error: MrcError, call: Invocation, remedy: str | None = None) -> None:
     """Write ``error`` to stderr: three lines for people, one object where JSON was asked for."""
+    from mrc.core.failover.markup import visible
+
     remedy = remedy or CODES[error.code].remedy
     if call.output == "json":
         said = {"code": error.code, "message": error.message, "where": error.where, "retryable": error.retryable, "next": remedy}
         click.echo(as_json({"error": said}), err=True)
         return
-    message = error.message.replace("\n", "\n  ")
-    lines = [f"error: {message}", f"  where: {error.where}" if error.where else "", f"  code: {error.code}", f"  next: {remedy}"]
+    message = visible(error.message).replace("\n", "\n  ")
+    lines = [f"error: {message}", f"  where: {visible(error.where)}" if error.where else "", f"  code: {error.code}", f"  next: {remedy}"]
     click.echo("\n".join(line for line in lines if line), err=True)

@@ -167,8 +167,8 @@ def dry_run(
     still being written, and nothing is judged. With --since or --offset less is read and less can be judged; `assumed` are conflicts
     with a branch that may have begun before.
 
-    Leaves with 0 where nothing that was judged would change, with 3 where something would. Scripts look at `unjudged_conflicts` and
-    `unjudged_entities` too: 0 is also the code where nothing could be judged.
+    Leaves with 0 where nothing that was judged would change, with 3 where something would, and where there is history and nothing of it
+    could be judged. Scripts look at `unjudged_conflicts` and `unjudged_entities` too.
 
     \b
     Examples:
@@ -186,7 +186,10 @@ def dry_run(
     if beside:
         click.echo(f"not replayed, for only one of the two files is about them: {', '.join(beside)}", err=True)
     emit(ctx, found, table=lambda _: _dry_run_table(found, limit))
-    return Exit.FINDINGS if found.changed else Exit.OK
+    blind = not (found.conflicts or found.entities) and bool(found.unjudged_conflicts or found.unjudged_entities)
+    if blind:
+        click.echo("nothing could be judged: history is missing or still being written", err=True)
+    return Exit.FINDINGS if found.changed or blind else Exit.OK
 
 
 def _dry_run_table(found: DryRun, limit: int) -> RenderableType:

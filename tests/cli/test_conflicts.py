@@ -273,3 +273,31 @@ def test_a_region_without_a_resolver_is_said(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(made.pair.sites[Region("east")].cluster, "_partitions", {})
     assert made.run("conflicts", "list") == 1
     assert "there is no mrc.conflicts.orders" in capsys.readouterr().err
+
+
+def test_a_dry_run_that_could_judge_nothing_is_no_yes(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    for site in estate.pair.sites.values():  # retention has taken the history
+        for tp, span in FakeLogs(site.cluster).spans(site.topics.inputs).items():
+            site.cluster.trim(tp, span.end)
+    assert estate.run("-o", "json", "rules", "dry-run", str(estate.folder / "conflicts.yaml")) == 3
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert (told["conflicts"], told["entities"], told["unjudged_conflicts"]) == (0, 0, 2)
+    assert "nothing could be judged" in said.err
+
+
+def test_what_writers_chose_does_not_reach_the_terminal_as_commands(
+    estate: Estate, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "\x1b[2J\x07evil\nline"
+    estate.pair.tell(key, CANCELLED_AND_SHIPPED)
+    estate.pair.settle()
+    monkeypatch.setattr(wiring, "KafkaLogs", lambda region, *_: Interrupted(estate.pair.sites[region].cluster))
+    assert estate.run("conflicts", "tail", "--since", "1970-01-01") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert any("\\x1b[2J\\x07evil\\nline" in line for line in lines)
+    estate.pair.instead_of_kafka(monkeypatch)
+    for words in (("list",), ("show", conflict_of(estate, capsys, key)["id"]), ("compare",)):
+        assert estate.run("conflicts", *words) == 0
+        assert not {"\x1b", "\x07"} & set(capsys.readouterr().out)
