@@ -17,7 +17,7 @@ from mrc.sandbox.judge import Limits, Verdict
 from mrc.sandbox.layout import Options
 from mrc.sandbox.traffic import Traffic
 from mrc.sandbox.world import Sandbox
-from tests.e2e.running import IN_TIME_S, begun, eventually, leader, mrc, ready, refusal, said, state
+from tests.e2e.running import IN_TIME_S, begun, eventually, leader, mrc, ready, record, refusal, said, state
 
 pytestmark = pytest.mark.server
 
@@ -107,7 +107,7 @@ def test_the_leading_agent_may_be_killed_in_the_middle_of_a_move(estate: tuple[S
 def test_the_leading_agent_may_be_killed_at_any_moment_of_a_move(estate: tuple[Sandbox, Traffic], number: int) -> None:
     """Moments are drawn anew in every run, out of the time that a switchover takes here; a failure names its own."""
     sandbox, traffic = estate
-    active = json.loads(mrc(sandbox, "status").stdout)["record"]["region"]
+    active = record(sandbox)[0]
     target = "east" if active == "west" else "west"
     ready(sandbox, target)
     victim, after_s = leader(sandbox, target), random.SystemRandom().uniform(0.0, 2.5)
@@ -117,8 +117,7 @@ def test_the_leading_agent_may_be_killed_at_any_moment_of_a_move(estate: tuple[S
     watched = mrc(sandbox, "watch", execution)
     assert watched.returncode == 0, (number, after_s, watched.stderr)
     sandbox.start_agent(victim)
-    view = json.loads(mrc(sandbox, "status").stdout)
-    assert (view["record"]["region"], view["record"]["state"]) == (target, "open"), (number, after_s)
+    assert record(sandbox) == (target, "open"), (number, after_s)
     assert traffic.wait_acked(200, IN_TIME_S, region=target), (number, after_s)
     ready(sandbox, active)
 
@@ -134,7 +133,7 @@ def test_every_checkpoint_is_proved_by_reading_both_sides(estate: tuple[Sandbox,
 
 def test_wrong_requests_get_their_stable_codes(estate: tuple[Sandbox, Traffic]) -> None:
     sandbox, _ = estate
-    active = json.loads(mrc(sandbox, "status").stdout)["record"]["region"]
+    active = record(sandbox)[0]
     for arguments, code, exit_code in (
         (("switchover", "north", "--yes"), "UNKNOWN_REGION", 2),
         (("switchover", active, "--yes"), "ALREADY_ACTIVE", 2),
@@ -168,7 +167,7 @@ def test_nothing_was_lost_skipped_or_processed_twice_by_all_these_moves(estate: 
     sandbox, traffic = estate
     traffic.stop_producers()
     assert traffic.drain(IN_TIME_S)
-    active = json.loads(mrc(sandbox, "status").stdout)["record"]["region"]
+    active = record(sandbox)[0]
     verdict = traffic.judge([], active=active, drained=True)
     assert verdict.lost_after == 0
     assert not any(verdict.reread_before.values())
