@@ -51,10 +51,10 @@ e2e: setup
 	@exec scripts/test -v -m server $(if $(K),-k "$(K)")
 
 demo: setup
-	@exec scripts/demo $(if $(REPORT),--report "$(REPORT)")
+	@exec scripts/demo demo --pages build/demo $(if $(REPORT),--report "$(REPORT)")
 
 demo-conflicts: setup
-	@exec scripts/demo-conflicts
+	@exec scripts/demo demo-conflicts
 
 fmt: python
 	@$(BIN)/ruff format --quiet .

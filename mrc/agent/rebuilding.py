@@ -56,7 +56,8 @@ def findings(estate: Estate, region: Region, *, allow_data_loss: bool) -> tuple[
     source = estate.unit.other(region)
     waiting = [ledger for ledger, _ in pending(estate, region)]
     there = estate.clusters[region].bindings()
-    added, left_out = _lacking(estate, region, there)
+    added = _lacking(estate, region, there)
+    left_out = len(_lacking(estate, region, there, everywhere=False) - added)
     ours = frozenset(estate.store.fence(region)[0].bindings)
     return (
         *rebuild.findings(region, source, topics(estate, region), waiting, allow_data_loss=allow_data_loss),
@@ -64,12 +65,11 @@ def findings(estate: Estate, region: Region, *, allow_data_loss: bool) -> tuple[
     )
 
 
-def _lacking(estate: Estate, region: Region, there: frozenset[Binding]) -> tuple[frozenset[Binding], int]:
-    """Return the ACLs that ``region`` lacks, and how many it lacks that are for one host only."""
-    source = estate.clusters[estate.unit.other(region)]
-    ours = frozenset(estate.store.fence(estate.unit.other(region))[0].bindings)
-    added = rebuild.lacking(estate.unit, source.bindings(everywhere=True), there, ours)
-    return added, len(rebuild.lacking(estate.unit, source.bindings(), there, ours) - added)
+def _lacking(estate: Estate, region: Region, there: frozenset[Binding], *, everywhere: bool = True) -> frozenset[Binding]:
+    """Return the ACLs that ``region`` lacks; without ``everywhere`` also those that are for one host only."""
+    source = estate.unit.other(region)
+    ours = frozenset(estate.store.fence(source)[0].bindings)
+    return rebuild.lacking(estate.unit, estate.clusters[source].bindings(everywhere=everywhere), there, ours)
 
 
 # ---------------------------------------------------------------- the flow is held
@@ -122,7 +122,7 @@ def copy_acls(work: Work) -> dict[str, str]:
     """Add the rights that the region lacks, each together with the fence's refusal."""
     estate, region = work.estate, work.plan.target
     for number in range(_RACES):
-        coming, _ = _lacking(estate, region, estate.clusters[region].bindings())
+        coming = _lacking(estate, region, estate.clusters[region].bindings())
         try:
             fencing.admit(estate, region, coming, work.lead)
         except MrcError as error:
@@ -143,7 +143,7 @@ def acls_copied(work: Work) -> str:
         there = estate.clusters[region].bindings()
         record, _ = estate.require_record()
         refusals = fence.denies(estate.unit, there, fence.wanted(record, region))
-        missing[:] = [len(_lacking(estate, region, there)[0]), len(refusals - there)]
+        missing[:] = [len(_lacking(estate, region, there)), len(refusals - there)]
         return not any(missing)
 
     def otherwise() -> MrcError:

@@ -42,6 +42,11 @@ def unheard(done: int, total: int) -> None:
     """Say nothing."""
 
 
+def legible(value: bytes | None) -> str:
+    """Return a key, or a header, as text; empty for None. Two that are no UTF-8 may come to the same."""
+    return (value or b"").decode(errors="replace")
+
+
 class Filter(Value, frozen=True):
     """Which conflicts are wanted; what is empty is not asked for.
 
@@ -157,7 +162,7 @@ class Audit:
                     _count_once(compensations, told[1], asked_for.id, (topic, asked_for.template, ""))
             else:
                 reason = dict(record.headers).get(REASON) or b"?"
-                dead[topic, reason.decode(errors="replace"), ""] += 1
+                dead[topic, legible(reason), ""] += 1
         return Stats(self._here, _counts(conflicts), _counts(compensations), _counts(dead))
 
     # ---------------------------------------------------------------- reading

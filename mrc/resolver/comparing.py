@@ -20,7 +20,7 @@ from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition, Value
 from mrc.ports import Arrived, Clock, Logs, Span
-from mrc.resolver.audit import Progress, unheard
+from mrc.resolver.audit import Progress, legible, unheard
 from mrc.resolver.kinds import Kind, topics
 from mrc.resolver.writing import CONFLICT, FIELDS, FINAL
 
@@ -208,11 +208,7 @@ def _stands(record: Arrived) -> Stands:
     digest = hashlib.blake2b(digest_size=16)
     digest.update(msgspec.msgpack.encode([said.get(name) for name in (ID, ORIGIN, VECTOR, CLOCK, CONFLICT, FIELDS)]))
     digest.update(msgspec.msgpack.encode(record.value))
-    return Stands(_text(said.get(ID)), _text(said.get(VECTOR)), said.get(FINAL) == b"true", record.value is None, digest.digest())
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode(errors="replace")
+    return Stands(legible(said.get(ID)), legible(said.get(VECTOR)), said.get(FINAL) == b"true", record.value is None, digest.digest())
 
 
 def _same(regions: Mapping[Region, Stands | None]) -> bool:
@@ -229,4 +225,4 @@ def _provisional(regions: Mapping[Region, Stands | None]) -> bool:
 
 def _difference(topic: str, key: bytes, regions: Mapping[Region, Stands | None]) -> Difference:
     certain = all(one is not None and one.final for one in regions.values()) and len({one.vector for one in regions.values() if one}) == 1
-    return Difference(topic, key.decode(errors="replace"), "differs" if certain else "under way", regions)
+    return Difference(topic, legible(key), "differs" if certain else "under way", regions)

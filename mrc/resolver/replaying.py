@@ -26,7 +26,7 @@ from mrc.core.conflict.partition import Mark
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition, Value, decode, encode
 from mrc.ports import Arrived, Logs, Outgoing, Shelves, Span
-from mrc.resolver.audit import SLACK_MS, Progress, unheard
+from mrc.resolver.audit import SLACK_MS, Progress, legible, unheard
 from mrc.resolver.kinds import Kind, Topics, topics
 from mrc.resolver.task import Task
 from mrc.resolver.writing import CONFLICT, FIELDS, FINAL, ConflictRecord
@@ -163,13 +163,9 @@ class _Told:
             self.unsettled.add(key)
         if key is None or said.get(FINAL) != b"true" or (only is not None and only.get(key) != vector):
             return
-        standing = Standing(_text(said.get(ID)), _text(said.get(FIELDS)) or "{}")
+        standing = Standing(legible(said.get(ID)), legible(said.get(FIELDS)) or "{}")
         self.unsettled.discard(key)
-        self.standings[key] = _Stood(vector, standing, _text(said.get(CONFLICT)))
-
-
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode(errors="replace")
+        self.standings[key] = _Stood(vector, standing, legible(said.get(CONFLICT)))
 
 
 class _Window:
@@ -190,7 +186,7 @@ class _Window:
             return False
         if region not in self._whole:
             try:
-                self._first.setdefault((_text(record.key), region), read_stamp(record.headers).number)
+                self._first.setdefault((legible(record.key), region), read_stamp(record.headers).number)
             except Unreadable:
                 return True
         return True
@@ -421,4 +417,4 @@ def _judge_standings(topic: str, was: _Told, now: _Told, other: _Told, window: _
         if would is None or would.standing != stood.standing:
             found.standings += 1
             if len(found.changes) < CHANGES_MAX:
-                found.changes.append(StandingChange(topic, _text(key), stood.standing, would and would.standing, held == "assumed"))
+                found.changes.append(StandingChange(topic, legible(key), stood.standing, would and would.standing, held == "assumed"))
