@@ -15,6 +15,12 @@ from mrc.core.translation.sight import Sights, sights
 from mrc.ports import Clock, Cluster, Hook, Replicator, Route
 
 
+def in_turn(jobs: Sequence[Callable[[], None]]) -> None:
+    """Do one after the other."""
+    for job in jobs:
+        job()
+
+
 @dataclass(frozen=True)
 class Estate:
     """An agent's reach. Not a value: it holds connections; made once by the wiring.
@@ -26,6 +32,8 @@ class Estate:
         route: argv of the routing command that is not read back; empty where there is none.
         routes: what sends clients to a region and can be read back.
         committing: held by whoever commits positions, so that a move's are the last.
+        reconciling: per region, held by whoever brings its fence to the record: the pump and a move would do each half of it twice.
+        together: does looks that need nothing of one another, and raises the failure that comes first in their order.
         settings: of the flows' source connectors, as Connect told them last.
         led_beside: asks the region's other agents, not ZooKeeper, whether one of them leads; False also where none answers.
     """
@@ -42,8 +50,13 @@ class Estate:
     routes: Sequence[Route] = ()
     super_users: Mapping[Region, tuple[str, ...] | None] = field(default_factory=dict)
     committing: threading.Lock = field(default_factory=threading.Lock)
+    reconciling: Mapping[Region, threading.Lock] = field(init=False)
+    together: Callable[[Sequence[Callable[[], None]]], None] = in_turn
     settings: dict[Flow, Mapping[str, str]] = field(default_factory=dict)
     led_beside: Callable[[], bool] = field(default=lambda: False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reconciling", {region: threading.Lock() for region in self.clusters})
 
     def inbound(self, region: Region) -> Flow:
         """Return the flow into a region."""

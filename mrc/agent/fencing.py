@@ -45,6 +45,11 @@ def reconcile(estate: Estate, region: Region, lead: LeaderCheck) -> bool:
     Raises:
         MrcError: world errors; ``STALE_TERM`` when the record changed meanwhile (the caller comes again).
     """
+    with estate.reconciling[region]:
+        return _reconcile(estate, region, lead)
+
+
+def _reconcile(estate: Estate, region: Region, lead: LeaderCheck) -> bool:
     record, record_version = estate.require_record()
     want = fence.wanted(record, region)
     cluster = estate.clusters[region]

@@ -680,15 +680,17 @@ def _hash(positions: Mapping[GroupId, Mapping[TopicPartition, Position]]) -> str
 
 def _positions_moved(work: Work) -> str:
     """Read back, and translate anew: both must agree with what was committed. What got past the fence is found here, not too late."""
-    wanted = _wanted_positions(work)
     target = work.estate.clusters[work.plan.target]
-    found = target.positions_of(tuple(wanted))
+    wanted: dict[GroupId, dict[TopicPartition, Position]] = {}
+    found: dict[GroupId, dict[TopicPartition, Position]] = {}
+    looks = [lambda: wanted.update(_wanted_positions(work)), lambda: found.update(target.positions_of(work.estate.unit.groups))]
+    if work.plan.planned:
+        looks.append(lambda: _require_nothing_new(work))
+    work.estate.together(looks)
     for group, positions in wanted.items():
         wrong = [str(tp) for tp, position in positions.items() if found[group].get(tp) != position]
         if wrong:
             raise MrcError("NOT_VERIFIED", f"group {group} has other positions on {', '.join(wrong)}", where=str(work.plan.target))
-    if work.plan.planned:
-        _require_nothing_new(work)
     return f"{sum(map(len, wanted.values()))} positions of {len(wanted)} groups read back, hash {_hash(wanted)}"
 
 

@@ -23,6 +23,12 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+_SHUT = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED).name()
+"""The broker refuses a topic: the region is fenced still, or again."""
+
+_ASK_S = 0.1
+"""How long a producer that was refused waits for its topics' metadata before it tries again."""
+
 _REFUSALS = frozenset(
     {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError._FENCED}
 )
@@ -76,12 +82,15 @@ class _Instance(Generic[T]):
         self.failed: dict[int, Unacknowledged[T]] = {}
         self.broken = ""
         self.refused = False
+        self.rests = False
+        self._topics: set[str] = set()
         self._acknowledged = acknowledged
         self._sent = 0
         self.producer: Producer = Producer({**_DEFAULTS, **config, "error_cb": self._error})
 
     def send(self, topic: str, key: bytes, value: bytes, token: T) -> bool:
         number = self._sent
+        self._topics.add(topic)
         try:
             self.producer.produce(topic, value, key, on_delivery=lambda error, message: self._answered(number, error, message))
         except BufferError:
@@ -135,13 +144,25 @@ class _Instance(Generic[T]):
         self.failed.clear()
         return [failed[number] for number in sorted(failed)]
 
+    def go_on(self) -> None:
+        """Send again after a refusal, once all has come back. A new producer would wait half a second for its id first."""
+        self.broken, self.refused, self.rests = "", False, False
+        until_s = time.monotonic() + _ASK_S
+        for topic in self._topics:
+            # librdkafka keeps a topic's refusal until it has asked for its metadata.
+            try:
+                self.producer.list_topics(topic, timeout=max(0.01, until_s - time.monotonic()))
+            except KafkaException as error:
+                _log.debug("producer in %s: %s", self.place.region, error)
+
 
 class FollowingProducer(Generic[T]):
     """Sends events to the active region. One thread only, which calls `tend` at least every 50 ms.
 
     Any failed delivery ends the instance: what it had not answered comes back, and a new one starts after a short
-    pause, so no later event of a key overtakes a failed one unnoticed. While the record names the region to open next,
-    a producer there is made ready: an idempotent one needs half a second before its first record.
+    pause, so no later event of a key overtakes a failed one unnoticed. One that was only refused goes on after the pause, when all has come
+    back: brokers lift a fence a moment after the record says ``open``. While the record names the region to open next, a producer there
+    is made ready: an idempotent one needs half a second before its first record.
     """
 
     def __init__(
@@ -176,7 +197,7 @@ class FollowingProducer(Generic[T]):
     @property
     def place(self) -> Place | None:
         """Where events are sent now; None while nowhere."""
-        return self._instance.place if self._instance else None
+        return self._instance.place if self._instance and not self._instance.rests else None
 
     @property
     def pending(self) -> int:
@@ -190,7 +211,7 @@ class FollowingProducer(Generic[T]):
         return self._instance.send(topic, key, value, token)
 
     def tend(self, timeout_s: float = 0.0) -> None:
-        """Serve answers for up to ``timeout_s`` and follow the record; ends within ``timeout_s + flush_bound_s + 0.1`` seconds."""
+        """Serve answers for up to ``timeout_s`` and follow the record; ends within ``timeout_s + flush_bound_s + 0.2`` seconds."""
         if self._instance is not None:
             self._instance.poll(timeout_s)
         elif timeout_s > 0:
@@ -221,15 +242,27 @@ class FollowingProducer(Generic[T]):
         sighting = self._active.now()
         wanted = sighting.open_place
         if self._instance is not None and self._instance.broken:
-            _log.info("producer in %s starts anew after %s", self._instance.place.region, self._instance.broken)
-            self._not_before_s = time.monotonic() + self._retry_pause_s
-            self._retire(0.0)
+            self._pause(self._instance, wanted)
         if self._instance is not None and wanted != self._instance.place:
             self._retire(self._flush_bound_s)
         if self._instance is None and wanted is not None and wanted.region in self._configs and time.monotonic() >= self._not_before_s:
             self._instance = self._start(wanted)
         elif (coming := sighting.coming) is not None and coming.region in self._configs:
             self._prepare(coming)
+
+    def _pause(self, broken: _Instance[T], wanted: Place | None) -> None:
+        shut = broken.broken == _SHUT and broken.place == wanted
+        if broken.rests and shut:
+            if time.monotonic() >= self._not_before_s:
+                broken.go_on()
+            return
+        _log.info("producer in %s pauses after %s", broken.place.region, broken.broken)
+        self._not_before_s = time.monotonic() + self._retry_pause_s
+        if shut:
+            self._unacknowledged += broken.retire(0.0)
+            broken.rests = True
+        else:
+            self._retire(0.0)
 
     def _prepare(self, coming: Place) -> None:
         # A region that is still fenced may refuse an idempotent producer's id for good; once the fence is gone a new one gets it.

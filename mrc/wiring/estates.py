@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -153,10 +154,19 @@ def reach(settings: Settings, region: Region, agent: AgentSettings, version: str
             hook=CommandHook(settings.base),
             route=(group.routing.command or ()) if group.routing and group.routing.read_back is None else (),
             routes=routes(group.routing, one.regions, CommandHook(settings.base)),
+            together=together,
             led_beside=partial(led_beside, settings, region, agent),
             super_users={name: settings.region(name).kafka.super_users for name in one.regions},
         )
     return Reach(tree, clusters, estates, leadership, peers)
+
+
+def together(jobs: Sequence[Callable[[], None]]) -> None:
+    """Do the jobs in threads, and return when all have ended. Raises the failure that comes first in their order."""
+    with ThreadPoolExecutor(max_workers=len(jobs), thread_name_prefix="together") as pool:
+        begun = [pool.submit(job) for job in jobs]
+    for one in begun:
+        one.result(timeout=0)
 
 
 def led_beside(settings: Settings, region: Region, me: AgentSettings) -> bool:
