@@ -124,6 +124,11 @@ class Capture:
         self._alignment.refresh()
         return news
 
+    @property
+    def record(self) -> ActiveRecord | None:
+        """The active-region record as `tick` saw it last; None before it has."""
+        return self._record
+
     def _recent_record(self) -> ActiveRecord:
         """Return the record as it was `RECORD_EVERY_S` ago at most: each read of it asks a quorum."""
         now_s = self._estate.clock.monotonic_s()

@@ -29,6 +29,12 @@ from mrc.core.views import FenceView, FindingView
 FENCE_PROOF_EVERY_S = 10.0
 """How often a fence that nobody changed is proved again."""
 
+PROOF_AGE_MAX_S = 30.0
+"""The same while a move is under way."""
+
+OPENED_LATELY_MS = 2_000
+"""A move counts as under way for so long after it has opened a region: clients are coming then."""
+
 
 class Coordinator:
     """The observer, the capture, the reconcilers and the mover of one replication group."""
@@ -48,6 +54,7 @@ class Coordinator:
         self.last_run: Run | None = None
         self._fences: dict[Region, FenceView] = {}
         self._proved_at_s: dict[Region, float] = {}
+        self._changed: set[Region] = set()
         self._resumed = False
 
     @property
@@ -108,11 +115,24 @@ class Coordinator:
         return changed
 
     def _prove_now_and_then(self, region: Region, now_s: float, *, changed: bool) -> None:
-        """Prove a region's fence where it was changed, or was not proved for a while."""
-        if changed or now_s - self._proved_at_s.get(region, -FENCE_PROOF_EVERY_S) >= FENCE_PROOF_EVERY_S:
+        """Prove a region's fence where it was changed, or was not proved for a while.
+
+        A move proves for itself what it needs, and each question of ours to every leader lengthens its write block: in the middle of one,
+        and a moment after it, only a proof that is `PROOF_AGE_MAX_S` old is renewed.
+        """
+        if changed:
+            self._changed.add(region)
+        age_s = now_s - self._proved_at_s.get(region, -PROOF_AGE_MAX_S)
+        if age_s >= (PROOF_AGE_MAX_S if self._moving() else FENCE_PROOF_EVERY_S) or (region in self._changed and not self._moving()):
             self._proved_at_s[region] = now_s
+            self._changed.discard(region)
             proof = fencing.prove(self.estate, region, still=False)
             self._fences[region] = fencing.view(proof, None, self.estate.clock.now_ms())
+
+    def _moving(self) -> bool:
+        """Whether the record, as it was seen last, is between two openings, or opened a region a moment ago."""
+        record = self.capture.record
+        return record is not None and (record.state != "open" or self.estate.clock.now_ms() - record.at_ms < OPENED_LATELY_MS)
 
     def quorum_tick(self) -> bool:
         """Watch whether anybody leads in the other region, and fence this one if no majority is heard; return whether it was changed.
