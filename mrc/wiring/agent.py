@@ -228,7 +228,7 @@ def run(settings: Settings, region: str, agent_id: str | None) -> int:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    # Maps and checkpoints live long and in no cycles: each look for garbage among those of 100 groups takes a seventh of a second from a move.
+    # Maps and checkpoints live long and in no cycles: looking for garbage among them takes a seventh of a second, in a move too.
     gc.set_threshold(50_000, 50, 100)
     log.info("starts", version=__version__, pid=os.getpid(), grpc=me.grpc, metrics=me.metrics)
     server.start()
