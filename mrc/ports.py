@@ -301,6 +301,13 @@ class Cluster(Protocol):
     def delete_topic(self, name: str) -> None:
         """Delete a topic with all that is in it; harmless when it is gone."""
 
+    def delete_records(self, below: Mapping[TopicPartition, Offset]) -> None:
+        """Delete what lies below these offsets: logs begin there, or later where they do already.
+
+        Raises ``POLICY_VIOLATION`` where a topic's ``cleanup.policy`` is ``compact`` alone, ``OFFSET_OUT_OF_RANGE`` where a log ends before
+        its offset, ``UNKNOWN_TOPIC``. Of several partitions some may have been done when it raises.
+        """
+
     def emitter(self, name: str) -> Emitter:
         """Return an emitter, once the transaction of every earlier one of this name has ended."""
 

@@ -2,7 +2,7 @@
 
 The second part is a switchover. A failback is executed in the region to which it leads, so the flow into it and its log are this
 agent's own; what it recovers it writes in the source, which is open all the while. Every act is noted before or with itself: see
-`mrc.agent.recovery`, and for a log that is made anew `mrc.core.failover.flows.FlowStart`.
+`mrc.agent.recovery`. What becomes of the old log: `mrc.agent.old_log`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mrc.agent import fencing, flowing, renewing
+from mrc.agent import fencing, flowing
 from mrc.agent.recovery import Progress, Recovery, pending, recovered_tps
 from mrc.core.errors import MrcError
 from mrc.core.failover.divergence import Exported
@@ -21,9 +21,6 @@ from mrc.core.failover.ledger import Ledger
 
 if TYPE_CHECKING:
     from mrc.agent.steps import Work
-
-OLD_LOGS = ("keep", "recreate")
-"""Policies for the old log that this version carries out."""
 
 
 def wait_until(work: Work, require: Callable[[], object], *, every_s: float = 0.05) -> None:
@@ -159,62 +156,7 @@ def accounted(work: Work) -> str:
     return "; ".join(said) or "nothing stayed behind"
 
 
-# ---------------------------------------------------------------- the old log
-
-
-def settle(work: Work) -> dict[str, str]:
-    """Leave the old log as it is, or make the topics that hold tails anew and let the flow copy them from the beginning."""
-    policy = work.estate.unit.recovery.old_log
-    if policy not in OLD_LOGS:
-        message = f"old_log: {policy} is not carried out by this version; allowed: {', '.join(OLD_LOGS)}"
-        raise MrcError("POLICY_NOT_AVAILABLE", message, where="divergence.old_log")
-    renewing.let_go_left(work)
-    if policy == "recreate":
-        _renew(work)
-    return {}
-
-
-def _renew(work: Work) -> None:
-    """Hold the flow, note what the topics are like, delete and make them, let the flow begin anew. Killed anywhere, it goes on.
-
-    What is deleted was accounted for by the step before, and nobody but the flow could have written behind it.
-    """
-    region, store = work.plan.target, work.estate.store
-    if renewing.held(work) is None:
-        tailed = {
-            tail.topic
-            for ledger, _ in store.ledgers()
-            if ledger.region == region and ledger.state == "listed"
-            for tail in ledger.tails
-            if tail.records
-        }
-        if not tailed:
-            return
-        infos = work.estate.clusters[region].topics(sorted(tailed))
-        renewing.hold(work, {name: renewing.shape(info.topic_id, info) for name, info in infos.items()})
-    renewing.wait_for_stop(work)
-    found = renewing.held(work)
-    if found is None:
-        raise MrcError("STALE_TERM", "the flow's start was forgotten meanwhile", where=str(work.forward))
-    for name, wanted in found[0].renewing.items():
-        renewing.make_anew(work, name, wanted)
-    renewing.begin_again(work, *found, found[0].renewing)
-
-
-def finish(work: Work) -> str:
-    """Make topics anew to the end where that was begun: their logs are gone, and the flow must not be held for ever."""
-    found = renewing.held(work)
-    if found is None:
-        return "no log was being made anew"
-    _renew(work)
-    return f"made anew to the end: {', '.join(sorted(found[0].renewing))}"
-
-
-def settled(work: Work) -> str:
-    """Wait until a switchover would find nothing against it: the flow runs, and both logs are read nearly to their ends."""
-    wait_until(work, lambda: require_ready(work), every_s=0.2)
-    policy = work.estate.unit.recovery.old_log
-    return f"the old log is {'as it was' if policy == 'keep' else 'made anew'}; the flow into it runs"
+# ---------------------------------------------------------------- ready to move
 
 
 def require_ready(work: Work) -> None:

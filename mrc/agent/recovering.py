@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from mrc.agent import old_log
 from mrc.agent.coordinator import Coordinator
 from mrc.agent.recovery import AVAILABLE, Recovery, pending, recovered_tps, status
 from mrc.core.errors import MrcError
+from mrc.core.failover import old_log as judged
 from mrc.core.failover.divergence import Notes, superseded_by
 from mrc.core.failover.ledger import Ledger, SupersededRecord, Tail
 from mrc.core.failover.runbook import MoveKind
-from mrc.core.model import TopicPartition
+from mrc.core.model import Offset, TopicPartition
 from mrc.core.views import CheckpointView, FindingView, RecoveryPartitionView, RecoveryProgressView, RecoveryView, SupersededView
 
 
@@ -133,18 +135,39 @@ def findings(coordinator: Coordinator, kind: MoveKind) -> tuple[FindingView, ...
             for topic in estate.unit.topics
             if (policy := estate.unit.recovery.policy(topic)) not in AVAILABLE
         ]
-    renews = kind == "failback" and estate.unit.recovery.old_log == "recreate"
-    return (*found, *(() if renews else _tails_read(coordinator)))
+    try:
+        held = old_log.tails_held(estate, estate.region)
+        seen = old_log.cleanups(estate, {one.tp.topic for one in held}) if kind == "failback" else {}
+        purged = [one for one in held if estate.unit.recovery.old_log_of(one.tp.topic) == "purge"] if kind == "failback" else []
+        behind = old_log.behind(estate, estate.region, purged) if purged else {}
+    except MrcError as error:
+        if error.kind == "bug":
+            raise
+        return tuple(found)  # a region that does not answer is named by the plan's other findings, and the failback looks again
+    if kind == "failback" and held:
+        found += judged.findings(estate.unit.recovery, estate.region, waiting[-1].execution if waiting else "", held, seen, behind)
+    return (*found, *_tails_read(coordinator, kind, {one.tp: one.start for one in held}))
 
 
-def _tails_read(coordinator: Coordinator) -> Iterator[FindingView]:
-    """Name the groups that would read a tail that stays in the old log, and how much of it; and whoever begins at the log's start."""
+def _tails_read(coordinator: Coordinator, kind: MoveKind, starts: Mapping[TopicPartition, Offset]) -> Iterator[FindingView]:
+    """Name the groups that would read a tail that stays in the old log, and how much of it; and whoever begins at the log's start.
+
+    Args:
+        starts: where logs begin now that hold tails.
+    """
     estate = coordinator.estate
     checkpoints = coordinator.capture.snapshot().checkpoints
     for ledger, _ in estate.store.ledgers():
-        if ledger.region != estate.region or ledger.state != "listed" or not ledger.divergent:
+        if ledger.region != estate.region or ledger.state != "listed":
             continue
-        tails = recovered_tps(ledger)
+        tails = {
+            tp: tail
+            for tp, tail in recovered_tps(ledger).items()
+            if tail.end > starts.get(tp, tail.end)
+            and (kind != "failback" or estate.unit.recovery.old_log_of(tp.topic) not in ("recreate", "purge"))
+        }
+        if not tails:
+            continue
         behind: dict[str, int] = {}
         for one in checkpoints:
             tail = tails.get(TopicPartition(one.topic, one.partition))
@@ -154,7 +177,8 @@ def _tails_read(coordinator: Coordinator) -> Iterator[FindingView]:
             names = ", ".join(f"{group} ({records} records)" for group, records in sorted(behind.items()))
             message = f"behind the divergence point, so they read the tail of the old log too: {names}"
             yield FindingView("TAIL_READ", "warning", message, ledger.execution)
-        message = f"whoever begins at a log's start in {ledger.region} reads {ledger.divergent} records there that were dealt with apart"
+        records = sum(tail.records for tail in tails.values())
+        message = f"whoever begins at a log's start in {ledger.region} reads {records} records there that were dealt with apart"
         yield FindingView("TAIL_IN_LOG", "info", message, ledger.execution)
 
 

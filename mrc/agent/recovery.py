@@ -303,15 +303,7 @@ class Recovery:
 
     def _read(self, tp: TopicPartition, begin: Offset, end: Offset) -> Iterator[Record]:
         """Yield the committed records in ``[begin, end)``."""
-        position = begin
-        while position < end:
-            found = self._there.records(tp, position, READ, COMMITTED)
-            for record in found:
-                if record.offset < end:
-                    yield record
-            if len(found) < READ:
-                return
-            position = Offset(found[-1].offset + 1)
+        return read(self._there, tp, begin, end)
 
     # -- the sums
 
@@ -374,6 +366,19 @@ class Recovery:
                     found[of] = found.get(of, 0) + (offset not in held.get(of, set()))
 
 
+def read(cluster: Cluster, tp: TopicPartition, begin: Offset, end: Offset, sight: Sight = COMMITTED) -> Iterator[Record]:
+    """Yield the visible records in ``[begin, end)``, in offset order. Raises world errors."""
+    position = begin
+    while position < end:
+        found = cluster.records(tp, position, READ, sight)
+        for record in found:
+            if record.offset < end:
+                yield record
+        if len(found) < READ:
+            return
+        position = Offset(found[-1].offset + 1)
+
+
 def status(estate: Estate, ledger: Ledger) -> Notes:
     """Return what has been done of an entry so far; empty where the region that was failed over to knows nothing of it."""
     return read_notes(ledger.id, estate.clusters[ledger.target].load(NOTES_TOPIC))
@@ -384,4 +389,4 @@ def pending(estate: Estate, region: Region) -> list[tuple[Ledger, int]]:
     return [(ledger, version) for ledger, version in estate.store.ledgers() if ledger.region == region and not ledger.settled]
 
 
-__all__ = ["AVAILABLE", "Fate", "Progress", "Recovery", "pending", "recovered_tps", "status"]
+__all__ = ["AVAILABLE", "Fate", "Progress", "Recovery", "pending", "read", "recovered_tps", "status"]

@@ -1,4 +1,4 @@
-"""Logs made anew: the flow into them is held, topics are deleted and made, and the flow begins again.
+"""Logs that are written in, or made anew, while the flow into them is held; then the flow goes on, or begins again.
 
 What is made anew is noted first, with the id of each topic that may be deleted (`mrc.core.failover.flows.FlowStart`), so whoever
 takes over goes on, and never deletes another topic than that. Used by failbacks (``old_log: recreate``) and rebuilds. Where a failover
@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
 
+from mrc.agent.estate import Estate
 from mrc.core.errors import MrcError
 from mrc.core.failover.flows import FlowStart, OldTopic
 from mrc.core.failover.ledger import renewed
 from mrc.core.inventory import TopicInfo
-from mrc.core.model import Offset
+from mrc.core.model import Offset, TopicPartition
 
 if TYPE_CHECKING:
     from mrc.agent.steps import Work
@@ -65,7 +66,7 @@ def hold(work: Work, topics: Mapping[str, OldTopic]) -> None:
 
 
 def wait_for_stop(work: Work) -> None:
-    """Stop the flow into the target and wait until its tasks are gone."""
+    """Stop the flow into the target and wait until its tasks are gone. Harmless when repeated."""
     replicator, connector = work.estate.replicators[work.plan.target], work.estate.connector(work.estate.inbound(work.plan.target))
     work.lead()
     replicator.stop(connector)
@@ -95,22 +96,49 @@ def make_anew(work: Work, name: str, wanted: OldTopic) -> None:
         work.wait(lambda: topic_id(work, name) not in ("", wanted.topic_id), lambda: late)
 
 
+def writer(estate: Estate) -> str:
+    """Return as whom an agent writes in the logs of its region while the flow into it is held."""
+    return f"mrc.recovery.{estate.unit.name}.old-log"
+
+
+def end_writes(work: Work) -> None:
+    """Let nobody go on writing in the target's logs who had begun while the flow was held: an agent that slept, or a request under way."""
+    work.lead()
+    work.estate.clusters[work.plan.target].emitter(writer(work.estate)).close()
+
+
+def end_left(work: Work) -> None:
+    """The same where an execution, whose place a failover has taken, has left the flow into the target held; it opens there."""
+    found = work.estate.store.flow_start(work.forward)
+    if found is not None and found[0].held:
+        end_writes(work)
+
+
+def next_positions(work: Work, start: FlowStart) -> dict[TopicPartition, Offset]:
+    """Return from where the held flow goes on in the source: where it stopped, or where it was to begin."""
+    estate, flow = work.estate, work.estate.inbound(work.plan.target)
+    stored = estate.replicators[flow.target].positions(estate.connector(flow))
+    found: dict[TopicPartition, Offset] = {}
+    for tp in estate.partitions(flow.source):
+        unset = dict(enumerate(start.positions.get(tp.topic, ())))
+        found[tp] = unset.get(tp.partition, stored.get(tp, Offset(0)))
+    return found
+
+
 def begin_again(work: Work, start: FlowStart, version: int, anew: Container[str]) -> None:
     """Let the held flow go: topics in ``anew`` are copied from the beginning, others from where it stopped or was to begin.
 
-    Entries of the divergence ledger that speak of the old logs are closed first.
+    Entries of the divergence ledger that speak of the old logs are closed first, and whoever wrote in the target's logs meanwhile is kept
+    from going on: what the flow copies must stand behind that.
     """
     for ledger, seen in work.estate.store.ledgers():
         if (after := renewed(ledger, work.plan.target, anew)) != ledger:
             work.estate.store.put_ledger(work.lead, after, seen)
-    estate, flow = work.estate, work.estate.inbound(work.plan.target)
-    stored = estate.replicators[flow.target].positions(estate.connector(flow))
     found: dict[str, tuple[Offset, ...]] = {}
-    for tp in estate.partitions(flow.source):
-        unset = dict(enumerate(start.positions.get(tp.topic, ())))
-        at = Offset(0) if tp.topic in anew else unset.get(tp.partition, stored.get(tp, Offset(0)))
-        found[tp.topic] = (*found.get(tp.topic, ()), at)
-    estate.store.put_flow_start(work.lead, flow, FlowStart(epoch=start.epoch, positions=found), version)
+    for tp, at in next_positions(work, start).items():
+        found[tp.topic] = (*found.get(tp.topic, ()), Offset(0) if tp.topic in anew else at)
+    end_writes(work)
+    work.estate.store.put_flow_start(work.lead, work.forward, FlowStart(epoch=start.epoch, positions=found), version)
 
 
 def let_go(work: Work, start: FlowStart, version: int) -> set[str]:

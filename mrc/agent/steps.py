@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from mrc.agent import blocking, failback, fencing, flowing, rebuilding, routing
+from mrc.agent import blocking, failback, fencing, flowing, old_log, rebuilding, renewing, routing
 from mrc.agent.estate import Estate
 from mrc.agent.leadership import leader_path
 from mrc.core.errors import InvariantViolation, MrcError
@@ -378,6 +378,8 @@ _STAYS = "both flows go on: under the default policy a move stops and turns none
 def _stop_flow(work: Work) -> dict[str, str]:
     if work.flows_stay:
         return {}
+    if work.plan.kind == "failover":
+        renewing.end_left(work)
     work.lead()
     try:
         work.estate.replicators[work.plan.target].stop(work.estate.connector(work.forward))
@@ -976,5 +978,5 @@ STEPS: Mapping[str, Step] = {
     "export-divergence": Step(failback.export, failback.exported),
     "resolve-divergence": Step(failback.resolve, failback.resolved),
     "account-divergence": Step(failback.account, failback.accounted),
-    "settle-old-log": Step(failback.settle, failback.settled, failback.finish),
+    "settle-old-log": Step(old_log.settle, old_log.settled, old_log.finish),
 }

@@ -145,11 +145,10 @@ def _divergence(key: Key, group: ReplicationGroup) -> Iterator[Finding]:
     for at, policy in ((("resolve",), wanted.resolve), *((("topics", name), one) for name, one in wanted.topics.items())):
         if policy == "conflict_rules":
             yield (*key, *at), "conflict_rules is not available: this version has no conflict rules; allowed: quarantine, append, untouched"
-    for name in wanted.topics:
-        if name not in group.topics:
-            yield (*key, "topics", name), f"{name} is no topic of {group.name}{did_you_mean(name, group.topics)}"
-    if wanted.old_log not in ("keep", "recreate"):
-        yield (*key, "old_log"), f"{wanted.old_log} is not available in this version; allowed: keep, recreate"
+    for field, named in (("topics", wanted.topics), ("old_logs", wanted.old_logs)):
+        for name in named:
+            if name not in group.topics:
+                yield (*key, field, name), f"{name} is no topic of {group.name}{did_you_mean(name, group.topics)}"
 
 
 def _self_fence(key: Key, group: ReplicationGroup, settings: Settings) -> Iterator[Finding]:

@@ -194,13 +194,16 @@ class DivergenceSettings(Written, frozen=True):
         resolve: what to do with them once they are exported: leave them in the recovered topic, write all of them again, or those whose
             key was not written since.
         topics: the same for single topics.
-        old_log: what to do with the log that they lie in: leave it, or make the topics anew and copy them again.
+        old_log: what to do with the log that they lie in: leave it, make the topics anew and copy them again, write behind them what stands
+            of their keys, or delete all up to their end.
+        old_logs: the same for single topics.
         records_per_second: how fast they are exported and written again.
     """
 
     resolve: ResolvePolicy = "quarantine"
     topics: dict[TopicName, ResolvePolicy] = {}
     old_log: OldLogPolicy = "keep"
+    old_logs: dict[TopicName, OldLogPolicy] = {}
     records_per_second: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
 
 

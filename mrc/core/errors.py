@@ -129,6 +129,11 @@ CODES: dict[str, Code] = {
         "The policy for divergent records is not one that this version carries out.",
         "Choose another one in `divergence` of the configuration; docs/failback.md says what each does.",
     ),
+    "OLD_LOG_REFUSED": Code(
+        "usage",
+        "The policy for the old log cannot be right for one of the topics.",
+        "The message says why and what is allowed; set `divergence.old_logs` for that topic, docs/failback.md says what each does.",
+    ),
     "REBUILD_REFUSED": Code(
         "usage",
         "The region cannot be rebuilt as it is.",
@@ -339,6 +344,16 @@ CODES: dict[str, Code] = {
         "world",
         "A position lies outside of what a partition's log still has.",
         "Nothing was skipped: compare the position with the topic's retention and its topic id.",
+    ),
+    "POLICY_VIOLATION": Code(
+        "world",
+        "The cluster refuses a request by a policy of its own, or of the topic's.",
+        "The message has the broker's words; records of a topic that is compacted and nothing else are never deleted on request.",
+    ),
+    "TAIL_UNREAD": Code(
+        "world",
+        "Groups have not read what a purge of the old log would take from them.",
+        "Let the named groups read on in the open region, then approve; or choose another `old_log`.",
     ),
     "HOOK_FAILED": Code(
         "world",

@@ -75,10 +75,15 @@ class Recovery(Value, frozen=True):
     topics: Mapping[str, str] = {}
     old_log: str = "keep"
     records_per_second: int = 5_000
+    old_logs: Mapping[str, str] = {}
 
     def policy(self, topic: str) -> str:
         """Return how a topic's divergent records are resolved."""
         return self.topics.get(topic, self.resolve)
+
+    def old_log_of(self, topic: str) -> str:
+        """Return what becomes of a topic's log that holds them."""
+        return self.old_logs.get(topic, self.old_log)
 
 
 class Unit(Value, frozen=True):

@@ -6,7 +6,9 @@ What mrc wrote (the record, journals, ledgers) they read as JSON. Each promise h
 - ``LATE_ACK``: in a planned move the source acknowledged a record after the target's first acknowledgement;
 - ``LOST``: an acknowledged record is neither in the active region nor in a ledger;
 - ``UNEXPLAINED``: a record of which mrc says that it is accounted for is not exported once with one fate, or its fate is not true;
-- ``SKIPPED``: a group has not processed a record that the active region has;
+- ``SKIPPED``: a group has not processed a record that the active region has, or one that mrc has deleted there;
+- ``STALE``: where a failback was to supersede a tail, whoever reads that log to its end finds another last record of a key than in the
+  other region;
 - ``STUCK``: an execution neither ended nor says what it waits for;
 - ``OLD_FLOW``: under the identity policy a record was copied into a region that was open (`mrc.sim.run`);
 - ``NOT_AS_RECORDED``: at rest a fence, a flow or the mirror is not what the record wants;
@@ -101,6 +103,23 @@ class Evidence:
     def strays(self) -> set[bytes]:
         """Return the values that came through such holes: nobody copies, moves or reports them, and nothing is promised of them."""
         return {ack.value for ack in self.observed.acks if self.in_hole(ack)} if self.holes else set()
+
+    def purged(self, region: Region) -> dict[bytes, tuple[TopicPartition, int]]:
+        """Return the values that mrc has deleted in a region, with where they were."""
+        return self.world.clusters[region].purged
+
+    def purged_here_and_kept_there(self) -> set[bytes]:
+        """Return the values that mrc has deleted in a region and the other one holds."""
+        found: set[bytes] = set()
+        for region in self.world.clusters:
+            kept = {
+                value
+                for topic in self.world.partitions
+                for log in self.world.clusters[other(region)].contents[topic].logs
+                for value in values(log)
+            }
+            found |= self.purged(region).keys() & kept
+        return found
 
     def json(self, path: str) -> Any:
         """Return what a node holds; None where there is none or it is empty."""
@@ -271,6 +290,7 @@ def at_rest(evidence: Evidence, consumers: list[Consumer], at_s: float) -> list[
     found = [
         *_lost(evidence, all_present),
         *_unexplained(evidence),
+        *_stale(evidence),
         *_skipped(evidence, active, consumers),
         *_as_recorded(evidence, active),
         *_archives(evidence),
@@ -280,7 +300,7 @@ def at_rest(evidence: Evidence, consumers: list[Consumer], at_s: float) -> list[
 
 
 def _lost(evidence: Evidence, present: set[bytes]) -> Iterator[Violation]:
-    gone = present | evidence.trimmed | evidence.destroyed
+    gone = present | evidence.trimmed | evidence.destroyed | evidence.purged_here_and_kept_there()
     lost = [a for a in evidence.observed.acks if a.value not in gone and not evidence.reported(a.region, a.tp, a.offset, once=True)]
     if lost := [a for a in lost if not evidence.in_hole(a)]:
         yield Violation(
@@ -353,8 +373,44 @@ def _skipped(evidence: Evidence, active: Region, consumers: list[Consumer]) -> I
             for offset, value in _visible(log):
                 if value not in known and not evidence.reported(active, tp, offset):
                     skipped.append(f"{value.decode()} ({tp}@{offset})")
+        for region in evidence.world.clusters:
+            for value, (tp, offset) in evidence.purged(region).items():
+                if value not in known and not evidence.reported(region, tp, offset, once=True):
+                    skipped.append(f"{value.decode()} ({tp}@{offset} of {region}, deleted)")
         if skipped:
             yield Violation("SKIPPED", f"{consumer.group} in {active}: {len(skipped)}: {some(skipped)}", 0.0)
+
+
+def _stale(evidence: Evidence) -> Iterator[Violation]:
+    """Judge what the last failback has written behind tails of compacted topics, where nothing has diverged or was deleted since."""
+    moved = [path for path in evidence.below(f"{_ROOT}/executions") if evidence.json(path)["kind"] in ("failover", "failback")]
+    plan = evidence.json(moved[-1]) if moved else {"kind": ""}
+    if plan["kind"] != "failback" or evidence.trimmed or evidence.destroyed or evidence.strays():
+        return
+    events = [evidence.json(entry)["event"] for entry in evidence.below(f"{moved[-1]}/entries")]
+    if not any(event["type"] == "verified" and event.get("step") == "settle-old-log" for event in events):
+        return
+    home = Region(plan["target"])
+    wrong: list[str] = []
+    for ledger in evidence.ledgers():
+        for tail in ledger["tails"] if (ledger["region"], ledger["state"]) == (home, "listed") else ():
+            tp = TopicPartition(tail["topic"], tail["partition"])
+            if evidence.world.recovery.old_log_of(tp.topic) == "supersede":
+                log = _log(evidence.world, home, tp)
+                here, there = _last(log), _last(_log(evidence.world, other(home), tp))
+                keys = {
+                    entry.record.key for entry in log.visible(tail["begin"], tail["end"]) if entry.record is not None and entry.record.key
+                }
+                wrong += [f"{key!r} of {tp}: {here[key]!r}, {there.get(key)!r}" for key in sorted(keys) if here[key] != there.get(key)]
+    if wrong:
+        yield Violation("STALE", f"{home} and {other(home)} differ in {len(wrong)} keys: {some(wrong)}", 0.0)
+
+
+def _last(log: PartitionLog) -> dict[bytes, bytes | None]:
+    """Return the last value of each key."""
+    return {
+        entry.record.key: entry.record.value for entry in log.visible(log.start, log.end) if entry.record is not None and entry.record.key
+    }
 
 
 def missing_denies(world: World, region: Region) -> list[str]:
@@ -400,6 +456,7 @@ def _copied(evidence: Evidence, active: Region) -> Iterator[Violation]:
     lacks = []
     for tp in world.tps():
         mirror = set(values(_log(world, standby, world.mirror(active, tp)))) | evidence.trimmed | evidence.strays()
+        mirror |= evidence.purged(standby).keys()
         lacks += [
             f"{value.decode()} ({tp})"
             for offset, value in _visible(_log(world, active, tp))

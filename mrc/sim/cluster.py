@@ -63,6 +63,7 @@ class FakeCluster:
         members_of: consumer groups by id.
         others: protocols of other groups by id.
         emitters: the newest of each name.
+        purged: values that `delete_records` has taken, with where they were.
         late_s: by broker, how long ACLs changed from now on take to be in force there; brokers that are not named have them at once.
             The broker of a partition is its number modulo `BROKERS`.
     """
@@ -82,6 +83,7 @@ class FakeCluster:
         self.late_s: dict[int, float] = {}
         self._before: list[tuple[dict[int, float], frozenset[Binding]]] = []
         self.emitters: dict[str, Holder] = {}
+        self.purged: dict[bytes, tuple[TopicPartition, int]] = {}
         self._made = 0
         self._transactions = 0
 
@@ -222,6 +224,18 @@ class FakeCluster:
             for tp in gone:
                 del one.positions[tp]
             self.committed += [Commit(group, tp, None) for tp in gone]
+
+    def delete_records(self, below: Mapping[TopicPartition, Offset]) -> None:
+        """See `Cluster.delete_records`."""
+        for tp, offset in below.items():
+            log = self.log(tp)
+            if "delete" not in self.contents[tp.topic].config["cleanup.policy"]:
+                raise self._error("POLICY_VIOLATION", f"{tp} is compacted")
+            if offset > log.end:
+                raise self._error("OFFSET_OUT_OF_RANGE", f"{tp} ends at {log.end}")
+            gone = [entry for entry in log.visible(log.start, offset) if entry.record is not None and entry.record.value]
+            self.purged |= {entry.record.value: (tp, entry.offset) for entry in gone if entry.record is not None and entry.record.value}
+            log.trim(offset)
 
     def emitter(self, name: str) -> FakeEmitter:
         """See `Cluster.emitter`."""

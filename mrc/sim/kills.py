@@ -19,6 +19,7 @@ ACTS = frozenset(
         "append",
         "make_topic_like",
         "delete_topic",
+        "delete_records",
         "emitter",
         "send",
         "add_bindings",

@@ -37,6 +37,9 @@ DEFAULT_POLICY_EVERY = 5
 
 TRACE_MAX = 200_000
 
+_OTHER_OLD_LOGS = 0.4
+"""Of the runs that would leave old logs as they are, the part in which one topic's is purged and the other's, compacted, superseded."""
+
 _RECORD = f"/groups/{REPLICATION_GROUP}/record"
 _CURRENT = f"/groups/{REPLICATION_GROUP}/current"
 
@@ -97,6 +100,11 @@ class Simulation:
             policies.choice(("keep", "keep", "recreate")),
             policies.choice((20, 5_000)),
         )
+        # Of their own, so that seeds from before there were these policies are the runs that they were, but for the ones that have them.
+        others = random.Random(f"old logs {seed}").random() < _OTHER_OLD_LOGS and recovery.old_log == "keep"
+        if others:
+            logs = {"orders": "purge", "payments": "supersede"}
+            recovery = msgspec.structs.replace(recovery, topics={"payments": "quarantine"}, old_logs=logs)
         self.world = World(
             {"orders": 2, "payments": 1},
             policy="default" if seed % DEFAULT_POLICY_EVERY == DEFAULT_POLICY_EVERY - 1 else "identity",
@@ -105,6 +113,8 @@ class Simulation:
             self_fence_after_s=self_fence_after_s(seed),
             recovery=recovery,
         )
+        for cluster in self.world.clusters.values() if others else ():
+            cluster.contents["payments"].config["cleanup.policy"] = "compact"
         write_first_record(self.world)
         self.observed = Observed()
         self.violations: list[Violation] = []

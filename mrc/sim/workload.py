@@ -16,6 +16,9 @@ from mrc.core.inventory import Position
 from mrc.core.model import ActiveRecord, GroupId, Offset, Region, TopicPartition
 from mrc.sim.world import CONSUMER, PRODUCER, World
 
+_ENTITIES = 50
+"""Keys of a compacted topic."""
+
 
 class Ack(msgspec.Struct, frozen=True):
     """An acknowledged record.
@@ -101,7 +104,7 @@ class Producer:
         for _ in range(count):
             tp, value = rng.choice(self._tps), self._value()
             try:
-                offset = self.place.world.clusters[region].produce(PRODUCER, tp, value, value)
+                offset = self.place.world.clusters[region].produce(PRODUCER, tp, self._key(tp, value), value)
             except MrcError:
                 continue
             self._acked(region, tp, offset, value)
@@ -119,7 +122,7 @@ class Producer:
         for _ in range(count):
             tp, value = rng.choice(self._tps), self._value()
             try:
-                offset = int(cluster.produce(PRODUCER, tp, value, value, transaction=transaction))
+                offset = int(cluster.produce(PRODUCER, tp, self._key(tp, value), value, transaction=transaction))
                 written.append((tp, offset, value, self._observed.order()))
             except MrcError:
                 continue
@@ -145,6 +148,11 @@ class Producer:
     def _value(self) -> bytes:
         self._number += 1
         return f"{self.name}-{self._number}".encode()
+
+    def _key(self, tp: TopicPartition, value: bytes) -> bytes:
+        """Return the record's key: one of a few entities where the topic keeps the last record of each, else its own."""
+        compacted = "compact" in self.place.world.clusters[self.place.region].contents[tp.topic].config["cleanup.policy"]
+        return b"entity-%d" % (self._number % _ENTITIES) if compacted else value
 
     def _acked(self, region: Region, tp: TopicPartition, offset: int, value: bytes, written: int = 0) -> None:
         self._observed.acks.append(Ack(self._observed.order(), self._now_s(), region, tp, offset, value, self.name, written))

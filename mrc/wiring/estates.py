@@ -91,7 +91,11 @@ def unit(group: ReplicationGroup) -> Unit:
         rto_s=group.objectives.rto_s,
         self_fence_after_s=group.self_fence_after_s if group.on_quorum_loss == "fence" else None,
         recovery=Recovery(
-            group.divergence.resolve, dict(group.divergence.topics), group.divergence.old_log, group.divergence.records_per_second
+            resolve=group.divergence.resolve,
+            topics=dict(group.divergence.topics),
+            old_log=group.divergence.old_log,
+            records_per_second=group.divergence.records_per_second,
+            old_logs=dict(group.divergence.old_logs),
         ),
         carries_producers=group.routing is not None and group.routing.producers == "unknown",
     )

@@ -10,11 +10,12 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer
 from confluent_kafka import TopicPartition as Wire
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AclBinding, AclBindingFilter, AdminClient, NewTopic
 
 from mrc.adapters.kafka import Access, KafkaCluster
+from mrc.adapters.kafka.acls import to_kafka
 from mrc.core.model import GroupId, Offset, TopicPartition
-from mrc.ports import Cluster
+from mrc.ports import Binding, Cluster
 from mrc.sandbox.world import Sandbox
 from mrc.sim.clock import FakeClock
 from mrc.sim.cluster import FakeCluster
@@ -44,6 +45,8 @@ class ClusterStage(Protocol):
     def forget_group(self, group: GroupId) -> None: ...
 
     def member(self, group: GroupId, topic: str) -> AbstractContextManager[None]: ...
+
+    def for_one_host(self, binding: Binding) -> AbstractContextManager[None]: ...
 
 
 def fresh_group() -> GroupId:
@@ -85,6 +88,15 @@ class FakeStage:
         self.fake.join("User:admin", group)
         yield
         self.fake.leave(group)
+
+    @contextmanager
+    def for_one_host(self, binding: Binding) -> Iterator[None]:
+        if binding.permission == "allow":  # a refusal for one host is nobody's to see
+            self.fake.acls.bindings.add(binding)
+            self.fake.for_one_host.add(binding)
+        yield
+        self.fake.acls.bindings.discard(binding)
+        self.fake.for_one_host.discard(binding)
 
 
 def access(sandbox: Sandbox, region: str, user: str) -> Access:
@@ -165,6 +177,15 @@ class RealStage:
                 break
         yield
         consumer.close()
+
+    @contextmanager
+    def for_one_host(self, binding: Binding) -> Iterator[None]:
+        of = to_kafka(binding)
+        fields = (of.restype, of.name, of.resource_pattern_type, of.principal, "192.0.2.1", of.operation, of.permission_type)
+        made, gone = AclBinding(*fields), AclBindingFilter(*fields)
+        self._admin.create_acls([made], request_timeout=WAIT_S)[made].result(timeout=WAIT_S)
+        yield
+        self._admin.delete_acls([gone], request_timeout=WAIT_S)[gone].result(timeout=WAIT_S)
 
 
 def at(position: int) -> Offset:

@@ -200,6 +200,23 @@ def test_bindings_are_added_and_removed_exactly_and_repeatedly(stage: ClusterSta
     eventually(lambda: None, lambda: stage.cluster.bindings() == before)
 
 
+def test_what_is_allowed_on_one_host_counts_as_allowed_unless_only_what_holds_everywhere_is_asked_for(stage: ClusterStage) -> None:
+    topic = f"test-{fresh_group()}"
+    allowed = Binding("topic", topic, "literal", "User:shop", "write", "allow")
+    denied = Binding("topic", topic, "literal", "User:shop", "read", "deny")
+    both = Binding("topic", topic, "literal", "User:shop", "describe", "allow")
+
+    def seen(*, everywhere: bool) -> frozenset[Binding]:
+        return frozenset(one for one in stage.cluster.bindings(everywhere=everywhere) if one.name == topic)
+
+    stage.cluster.add_bindings([both])
+    with stage.for_one_host(allowed), stage.for_one_host(denied):
+        eventually(lambda: None, lambda: seen(everywhere=False) == {allowed, both})
+        assert seen(everywhere=True) == {both}
+    eventually(lambda: None, lambda: seen(everywhere=False) == {both})
+    stage.cluster.remove_bindings([both])
+
+
 def test_a_probe_tells_a_fence_from_none_and_appends_nothing(stage: ClusterStage) -> None:
     fenced, free = stage.topic(2), stage.topic()
     _allow(stage, fenced, "probe")
@@ -528,6 +545,36 @@ def test_a_topic_is_made_anew_with_another_id_and_its_settings(stage: ClusterSta
     assert (len(after.leaders), after.config["retention.ms"]) == (2, "7200000")
 
 
+def test_a_log_begins_where_its_records_were_deleted_up_to_and_never_earlier_again(stage: ClusterStage) -> None:
+    topic = stage.topic(2)
+    one, other = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    for tp in (one, other):
+        stage.produce(tp, list("abcde"))
+    stage.cluster.delete_records({one: at(3), other: at(5)})
+    assert stage.cluster.starts([one, other]) == {one: 3, other: 5}
+    stage.cluster.delete_records({one: at(2)})
+    stage.cluster.delete_records({})
+    assert stage.cluster.starts([one, other]) == {one: 3, other: 5}
+    assert values(stage, one) == [b"d", b"e"]
+    with pytest.raises(MrcError) as beyond:
+        stage.cluster.delete_records({one: at(6)})
+    assert beyond.value.code == "OFFSET_OUT_OF_RANGE"
+    with pytest.raises(MrcError) as missing:
+        stage.cluster.delete_records({TopicPartition("no-such-topic", 0): at(1)})
+    assert missing.value.code == "UNKNOWN_TOPIC"
+
+
+def test_records_of_a_topic_that_is_only_compacted_are_not_deleted(stage: ClusterStage) -> None:
+    kept, both = (TopicPartition(stage.topic(cleanup_policy=policy), 0) for policy in ("compact", "compact,delete"))
+    for tp in (kept, both):
+        stage.produce(tp, list("abc"))
+    with pytest.raises(MrcError) as refused:
+        stage.cluster.delete_records({kept: at(2)})
+    assert (refused.value.code, refused.value.retryable) == ("POLICY_VIOLATION", False)
+    stage.cluster.delete_records({both: at(2)})
+    assert stage.cluster.starts([kept, both]) == {kept: 0, both: 2}
+
+
 def test_one_of_mrcs_own_topics_that_is_not_compacted_keeps_all_for_ever(stage: ClusterStage) -> None:
     name = f"mrc.recovered.{fresh_group()}"
     stage.cluster.ensure_topic(name, compacted=False, partitions=3)
@@ -565,6 +612,7 @@ CALLS: list[Callable[[Cluster], object]] = [
     lambda cluster: cluster.emitter(fresh_group()),
     lambda cluster: cluster.make_topic_like("orders", 1, {}),
     lambda cluster: cluster.delete_topic("orders"),
+    lambda cluster: cluster.delete_records({TopicPartition("orders", 0): at(1)}),
 ]
 
 

@@ -134,7 +134,7 @@ def _written(data: object, name: str = "") -> Iterator[str]:
         case dict() if name == "regions":
             for value in data.values():
                 yield from _written(value, "regions.NAME")
-        case dict() if name == "replication_groups[].divergence.topics" or name.endswith((".values", ".servers")):
+        case dict() if name.endswith((".divergence.topics", ".old_logs", ".values", ".servers")):
             yield name
         case dict():
             if name in ("grpc.tls", "replication_groups[].probe", "replication_groups[].routing"):

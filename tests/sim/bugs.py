@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mrc.agent import fencing, steps
+from mrc.agent import fencing, old_log, steps
 from mrc.agent.leadership import Leadership
 from mrc.agent.mover import Mover
 from mrc.agent.quorum import SelfFence
@@ -96,5 +96,8 @@ BUGS: dict[str, Bug] = {
         "pass",
         48,
         "NOT_AS_RECORDED",
+    ),
+    "what stood of an entity first is written behind its tail": Bug(
+        old_log, "_standing", "last[record.key] = record", "last.setdefault(record.key, record)", 643, "STALE"
     ),
 }

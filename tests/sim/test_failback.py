@@ -10,11 +10,13 @@ from mrc.core.failover.execution import AbortAsked, Approved, Run
 from mrc.core.failover.ledger import Ledger
 from mrc.core.inventory import Recovery
 from mrc.core.model import Flow, Offset, Region, TopicPartition
+from mrc.ports import Emitted
 from mrc.sim.agents import contents
+from mrc.sim.emitter import FakeEmitter
 from mrc.sim.log import Record as Stored
 from mrc.sim.world import EAST, PRODUCER, WEST, other
-from tests.sim.estate import BILLING, Estate
-from tests.sim.test_accidents import lose, regain
+from tests.sim.estate import BILLING, SHIPPING, Estate
+from tests.sim.test_accidents import lose, regain, start
 from tests.sim.test_service import service
 
 ORDERS = TopicPartition("orders", 0)
@@ -434,3 +436,227 @@ def test_under_the_default_policy_nothing_diverges_and_a_failback_says_so() -> N
     assert refused.value.code == "NOTHING_DIVERGES"
     (told,) = answers.recoveries("orders")
     assert (told.state, told.accounted, told.partitions) == ("copied", True, ())
+
+
+# ---------------------------------------------------------------- the old log
+
+
+def standing(estate: Estate, region: Region, tp: TopicPartition) -> dict[bytes | None, bytes | None]:
+    """The last value of each key, as whoever reads the log from its beginning to its end finds it."""
+    log = estate.world.clusters[region].log(tp)
+    return {entry.record.key: entry.record.value for entry in log.visible(log.start, log.end) if entry.record is not None}
+
+
+PAYMENTS = TopicPartition("payments", 0)
+
+
+def with_tails_of_entities(policy: str = "quarantine") -> Estate:
+    """East, whose payments are the state of their keys, comes back with a tail of some: west has them as they were, anew, never, or not."""
+    estate = Estate(recovery=Recovery(policy, {}, "keep", 5_000, {"payments": "supersede"}))
+    for cluster in estate.world.clusters.values():
+        cluster.contents["payments"].config["cleanup.policy"] = "compact"
+    estate.settle()
+    estate.producing = False
+    east, west = estate.world.clusters[EAST], estate.world.clusters[WEST]
+    for key in (b"as it was", b"written since", b"deleted since"):
+        east.produce(PRODUCER, PAYMENTS, key, b"before", headers=(("app", b"1"),))
+    estate.settle(5)
+    estate.replicating = False
+    for key in (b"as it was", b"written since", b"only in the tail", b"deleted since"):
+        for n in range(2):
+            east.produce(PRODUCER, PAYMENTS, key, b"tail %d" % n)
+    lose(estate, EAST)
+    assert estate.move("failover", WEST, attested=True).phase == "succeeded"
+    west.produce(PRODUCER, PAYMENTS, b"written since", b"after")
+    west.produce(PRODUCER, PAYMENTS, b"deleted since", None)
+    estate.replicating = True
+    regain(estate, EAST)
+    estate.settle(30)
+    return estate
+
+
+def test_behind_a_tail_of_entities_it_is_written_again_what_stands_of_them_in_the_open_region() -> None:
+    estate = with_tails_of_entities()
+    found = {one.code: one for one in service(estate, EAST).plan("orders", "failback", EAST, False, False).findings}
+    assert "8 records" in found["TAIL_SUPERSEDED"].message
+    assert standing(estate, EAST, PAYMENTS)[b"as it was"] == b"tail 1"
+    go_home(estate)
+    stands = {b"as it was": b"before", b"written since": b"after", b"deleted since": None}
+    east = standing(estate, EAST, PAYMENTS)
+    assert east == {**standing(estate, WEST, PAYMENTS), b"only in the tail": None}
+    assert stands.items() <= east.items()
+    log = estate.world.clusters[EAST].log(PAYMENTS)
+    ours = [
+        entry.record
+        for entry in log.entries
+        if entry.record is not None and any(name == "mrc-standing" for name, _ in entry.record.headers)
+    ]
+    assert {record.key: record.value for record in ours} == {b"as it was": b"before", b"only in the tail": None}
+    assert [record.headers[0] for record in ours if record.value] == [("app", b"1")]
+    log.compact()
+    assert standing(estate, EAST, PAYMENTS) == east
+    # What was written behind the tail is in the east alone, and stays there: it is neither copied back nor in the way of positions.
+    estate.settle()
+    assert contents(estate.world, WEST, PAYMENTS).count(b"before") == 3
+    estate.producing = True
+    estate.settle()
+    assert estate.move("switchover", WEST).phase == "succeeded"
+    estate.drain()
+    for tp in estate.world.tps():
+        for group, processed in estate.applications.processed.items():
+            assert set(contents(estate.world, WEST, tp)) <= set(processed), f"{group} skipped"
+
+
+def acts_that_settle() -> dict[int, str]:
+    """The acts of a failback by their numbers, from the first in the old log, which stops the flow, on to the last before the fence."""
+    estate = with_tails_of_entities()
+    switch = estate.leader(EAST).switch
+    switch.armed = True
+    estate.begin("failback", EAST)
+    for _ in range(400):
+        estate.round()
+        run = estate.run_of(EAST)
+        if run is not None and run.step.name == "fence-source":
+            acts = list(enumerate(switch.acts))
+            return dict(acts[switch.acts.index("stop") :])
+    raise AssertionError("never came to the fence")
+
+
+SETTLING = acts_that_settle()
+
+
+def test_settling_acts_in_every_way_that_is_killed_below() -> None:
+    assert {"stop", "emitter", "send", "commit", "set_positions"} <= set(SETTLING.values())
+
+
+@pytest.mark.parametrize("at", SETTLING, ids=[f"{n}-{name}" for n, name in SETTLING.items()])
+def test_the_agent_may_be_killed_after_any_act_in_the_old_log(at: int) -> None:
+    estate = with_tails_of_entities()
+    leader = estate.leader(EAST)
+    leader.switch.at, leader.switch.after, leader.switch.armed = at, True, True
+    estate.begin("failback", EAST)
+    run = estate.finish(EAST)
+    assert run.phase == "succeeded", run.waiting
+    assert not leader.alive
+    assert standing(estate, EAST, PAYMENTS) == {**standing(estate, WEST, PAYMENTS), b"only in the tail": None}
+
+
+def written_uncommitted(estate: Estate) -> FakeEmitter:
+    """Write behind a tail, as an agent does that falls asleep before it commits."""
+    sleeper = estate.world.clusters[EAST].emitter("mrc.recovery.orders.old-log")
+    sleeper.send([Emitted(PAYMENTS, b"written since", b"before", 0)])
+    return sleeper
+
+
+@pytest.mark.parametrize("how", ["aborted", "failover"])
+def test_an_agent_that_wakes_writes_nothing_behind_what_the_flow_or_applications_have_written_since(how: str) -> None:
+    estate = with_tails_of_entities()
+    leader = estate.leader(EAST)
+    leader.switch.at = next(number for number, name in SETTLING.items() if name == "send")
+    leader.switch.armed = True
+    beside = next(name for name in ("east-a", "east-b") if name != leader.name)
+    estate.asleep.add(beside)
+    estate.begin("failback", EAST)
+    while leader.alive:
+        estate.round()
+    held = estate.leader(WEST).coordinator.estate.store.flow_start(Flow(WEST, EAST))
+    assert held is not None
+    assert held[0].held
+    estate.asleep.remove(beside)
+    store = estate.agents[beside].coordinator.estate.store
+
+    def over() -> bool:
+        """Whether somebody else may soon write in the old log again."""
+        now, run = store.flow_start(Flow(WEST, EAST)), estate.run_of(EAST)
+        return (now is not None and not now[0].held) or (run is not None and "flow-stopped" in run.given)
+
+    if how == "failover":
+        lose(estate, WEST)
+        estate.settle(80)
+        sleeper = written_uncommitted(estate)
+        start(estate, EAST, allow_data_loss=True)
+    else:
+        estate.world.clusters[WEST].reachable = False
+        estate.settle(20)
+        sleeper = written_uncommitted(estate)
+        estate.world.clusters[WEST].reachable = True
+        estate.leader(EAST).coordinator.mover.ask(AbortAsked("test"))
+    while not over():
+        estate.round()
+    with pytest.raises(MrcError) as refused:
+        sleeper.commit()
+    assert refused.value.code == "STALE_TERM"
+    assert estate.finish(EAST).phase == ("aborted" if how == "aborted" else "succeeded")
+    assert standing(estate, EAST, PAYMENTS)[b"written since"] == b"after"
+
+
+def test_a_purged_log_begins_behind_its_tail_and_no_group_misses_anything() -> None:
+    estate = failed_over("quarantine", "purge")
+    tail = only_in(estate)
+    regain(estate, EAST)
+    estate.settle(40)
+    found = {one.code: one for one in service(estate, EAST).plan("orders", "failback", EAST, False, False).findings}
+    assert found["TAIL_PURGED"].severity == "warning"
+    assert not {"TAIL_IN_LOG", "TAIL_READ", "TAIL_UNREAD"} & found.keys()
+    go_home(estate)
+    estate.settle()
+    estate.drain()
+    ends = {TopicPartition(one.topic, one.partition): one for one in ledger_of(estate).tails}
+    for tp, values in tail.items():
+        log = estate.world.clusters[EAST].log(tp)
+        west = contents(estate.world, WEST, tp)
+        if values:
+            assert log.start == ends[tp].end
+            since = [
+                e.record.value for e in estate.world.clusters[WEST].log(tp).visible(ends[tp].mirror_end, 1 << 40) if e.record is not None
+            ]
+            assert contents(estate.world, EAST, tp) == since
+        else:
+            assert log.start == 0
+        for group, processed in estate.applications.processed.items():
+            assert set(west) <= set(processed), f"{group} skipped"
+    later = service(estate, WEST).plan("orders", "switchover", WEST, False, False).findings
+    assert not [one for one in later if one.severity == "error"]
+
+
+def test_a_purge_waits_for_the_group_that_has_not_read_what_it_would_delete() -> None:
+    estate = Estate(recovery=Recovery("quarantine", {}, "purge"))
+    estate.settle()
+    estate.consuming = {BILLING: 1_000, SHIPPING: 0}
+    fail_over_from(estate, EAST)
+    regain(estate, EAST)
+    estate.settle(40)
+    found = {one.code: one for one in service(estate, EAST).plan("orders", "failback", EAST, False, False).findings}
+    assert "shipping" in found["TAIL_UNREAD"].message
+    assert "billing" not in found["TAIL_UNREAD"].message
+    estate.begin("failback", EAST, patience_s=20.0)
+    run = estate.until("waiting", target=EAST)
+    assert run.waiting is not None
+    assert (run.step.name, run.waiting.code) == ("settle-old-log", "TAIL_UNREAD")
+    assert all(estate.world.clusters[EAST].log(tp).start == 0 for tp in estate.world.tps())
+    estate.consuming = {BILLING: 1_000, SHIPPING: 1_000}
+    assert estate.finish(EAST).phase == "succeeded"
+    assert all(estate.world.clusters[EAST].log(tp).start > 0 for tp in estate.world.tps())
+    estate.drain()
+    for tp in estate.world.tps():
+        assert set(contents(estate.world, WEST, tp)) <= set(estate.applications.processed[SHIPPING])
+
+
+@pytest.mark.parametrize(("policy", "cleanup"), [("supersede", "delete"), ("purge", "compact"), ("purge", "compact,delete")])
+def test_a_policy_that_cannot_be_right_for_a_topic_is_refused_before_anything_is_done(policy: str, cleanup: str) -> None:
+    estate = Estate(recovery=Recovery("quarantine", {}, "keep", 5_000, {"payments": policy}))
+    for cluster in estate.world.clusters.values():
+        cluster.contents["payments"].config["cleanup.policy"] = cleanup
+    fail_over_from(estate, EAST)
+    regain(estate, EAST)
+    estate.settle(40)
+    plan = service(estate, EAST).plan("orders", "failback", EAST, False, False)
+    assert [(one.code, one.where) for one in plan.findings if one.severity == "error"] == [("OLD_LOG_REFUSED", "payments")]
+    before = {tp: contents(estate.world, EAST, tp) for tp in estate.world.tps()}
+    estate.begin("failback", EAST)
+    run = estate.until("waiting", target=EAST)
+    assert run.waiting is not None
+    assert (run.step.name, run.waiting.code) == ("settle-old-log", "OLD_LOG_REFUSED")
+    for tp, values in before.items():
+        assert contents(estate.world, EAST, tp)[: len(values)] == values
+    assert estate.world.replicators[EAST].status("mrc.orders.west-east").state == "RUNNING"

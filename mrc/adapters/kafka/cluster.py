@@ -249,6 +249,18 @@ class KafkaCluster:
         if isinstance(answer, KafkaError) and answer.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
             raise self._admin.error(answer, f"delete topic {name}")
 
+    def delete_records(self, below: Mapping[TopicPartition, Offset]) -> None:
+        """See `Cluster.delete_records`."""
+        if not below:
+            return
+        wires = [Wire(tp.topic, tp.partition, offset) for tp, offset in below.items()]
+        answers = self._admin.ask(
+            "delete records", lambda c: c.delete_records(wires, request_timeout=DRIVER_TIMEOUT_S, operation_timeout=DRIVER_TIMEOUT_S)
+        )
+        for wire, answer in answers.items():
+            if isinstance(answer, KafkaError):
+                raise self._admin.error(answer, f"delete records of {wire.topic}-{wire.partition}")
+
     def emitter(self, name: str) -> KafkaEmitter:
         """See `Cluster.emitter`."""
         return KafkaEmitter(self._access, self._region, name, self._deadline_s)

@@ -54,6 +54,8 @@ def world_error(error: KafkaError, where: str) -> MrcError:
         return MrcError("OFFSET_OUT_OF_RANGE", words, where=where)
     if code in _TOO_LARGE:
         return MrcError("RECORD_TOO_LARGE", words, where=where)
+    if code == KafkaError.POLICY_VIOLATION:
+        return MrcError("POLICY_VIOLATION", words, where=where)
     if code == KafkaError.UNSTABLE_OFFSET_COMMIT:
         return MrcError("OPEN_TRANSACTION", words, where=where, retryable=True)
     if code == KafkaError.SECURITY_DISABLED:

@@ -164,10 +164,11 @@ _ROWS: Mapping[str, Action] = {
         required=_HOME,
     ),
     "settle-old-log": Action(
-        does="leave the old log as it is, or make its topics anew and copy them again; then the flow into it must run and be caught up",
+        does="leave the old log as it is, purge it up to its tails' ends, write what stands behind them, or make its topics anew and copy "
+        "them again; then the flow into it must run and be caught up",
         needs={"failback": _facts("accounted")},
         gives=_facts("old-log-settled"),
-        undo="finish making topics anew where that was begun",
+        undo="finish making topics anew where that was begun, and let the flow go",
         required=_HOME,
     ),
     "attest": Action(
