@@ -187,7 +187,7 @@ def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, sight: Sight, s
         begin = max(start, tail.last_source + 1)
         seen = _read(cluster, sight, {tp: (known, end)})[tp]
     else:
-        seen = _read(cluster, sight, {tp: (Offset(max(start, known - WINDOW * _LOOK_BACK)), end)})[tp]
+        seen = _read(cluster, sight, {tp: (Offset(max(start, known - LOOK_BACK)), end)})[tp]
         begin = _after(tail, seen, known)
     if begin < 0 and start > tail.last_source >= 0:
         begin = start  # what was mirrored last is so old that the region has deleted it
@@ -199,6 +199,9 @@ def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, sight: Sight, s
 
 _LOOK_BACK = 4
 """Offsets looked back for each record of a row: markers and gaps lie between."""
+
+LOOK_BACK = WINDOW * _LOOK_BACK
+"""Offsets looked back for a row."""
 
 
 def _after(tail: Tail, seen: Sequence[Seen], known: Offset) -> int:
@@ -242,7 +245,7 @@ def last_rows(
 ) -> dict[TopicPartition, tuple[int, ...]]:
     """Return, per partition, the fingerprints of the last visible records from its begin up to ``last``, at most `WINDOW`."""
     spans = {
-        tp: (Offset(max(begins[tp], one.offset + 1 - WINDOW * _LOOK_BACK)), Offset(one.offset + 1)) if one else (Offset(0), Offset(0))
+        tp: (Offset(max(begins[tp], one.offset + 1 - LOOK_BACK)), Offset(one.offset + 1)) if one else (Offset(0), Offset(0))
         for tp, one in last.items()
     }
     return {tp: tuple(one.fingerprint for one in seen[-WINDOW:]) for tp, seen in _read(cluster, sight, spans).items()}

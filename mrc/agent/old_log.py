@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, get_args
 from mrc.agent import renewing
 from mrc.agent.estate import Estate
 from mrc.agent.failback import require_ready, wait_until
-from mrc.agent.recovery import BATCH, read
+from mrc.agent.recovery import BATCH, READ, read
 from mrc.core.errors import MrcError
 from mrc.core.failover import old_log
 from mrc.core.failover.divergence import OldLogPolicy
 from mrc.core.failover.flows import FlowStart
-from mrc.core.failover.old_log import STANDING_HEADER, Held
+from mrc.core.failover.old_log import Held
 from mrc.core.model import Flow, GroupId, Offset, Record, Region, TopicPartition
 from mrc.ports import Cluster, Emitted
 
@@ -269,8 +269,7 @@ def _seen(work: Work) -> Mapping[str, str]:
 
 def _written(cluster: Cluster, one: Held) -> int:
     """Count the superseding records of a partition."""
-    end = cluster.ends([one.tp], "read_committed")[one.tp]
-    return sum(any(name == STANDING_HEADER for name, _ in record.headers) for record in read(cluster, one.tp, one.end, end))
+    return sum(map(old_log.is_superseding, read(cluster, one.tp, one.begin, cluster.ends([one.tp], "read_committed")[one.tp])))
 
 
 def finish(work: Work) -> str:
@@ -283,3 +282,33 @@ def finish(work: Work) -> str:
         renewing.make_anew(work, name, wanted)
     renewing.begin_again(work, *found, found[0].renewing)
     return f"{work.forward} is let go; made anew to the end: {', '.join(sorted(found[0].renewing)) or 'none'}"
+
+
+# ---------------------------------------------------------------- telling it from copies
+
+
+def may_be_superseded(estate: Estate, region: Region) -> list[TopicPartition]:
+    """Return the partitions of a region where something may have been written behind a tail. Raises world errors."""
+    tailed = old_log.tailed((ledger for ledger, _ in estate.store.ledgers()), region)
+    topics = estate.clusters[region].topics(sorted({tp.topic for tp in tailed})) if tailed else {}
+    return [tp for tp in tailed if tp.topic in topics and "compact" in topics[tp.topic].config.get("cleanup.policy", "")]
+
+
+def below_superseding(cluster: Cluster, tp: TopicPartition, offset: Offset) -> Offset | None:
+    """Return where superseding records begin that reach to the record at ``offset``; None where that is none. Raises world errors."""
+    begin: Offset | None = None
+    low = offset
+    while True:
+        found = list(read(cluster, tp, low, Offset(offset + 1)))
+        ours = next((at for at, one in enumerate(reversed(found)) if not old_log.is_superseding(one)), len(found))
+        if ours:
+            begin = Offset(found[-ours].offset)
+        if ours < len(found) or not found or low == 0:
+            return begin
+        offset, low = Offset(low - 1), Offset(max(0, low - READ))
+
+
+def behind_superseding(cluster: Cluster, tp: TopicPartition, begin: Offset, end: Offset) -> Offset:
+    """Return the offset behind the last superseding record in ``[begin, end)``; ``begin`` where there is none. Raises world errors."""
+    found = [one.offset for one in read(cluster, tp, begin, end) if old_log.is_superseding(one)]
+    return Offset(found[-1] + 1) if found else begin

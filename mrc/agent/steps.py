@@ -536,19 +536,33 @@ def _own_ends(
             tp = TopicPartition(tail.topic, tail.partition)
             if (seen := last.get(tp)) is not None and tail.end <= seen.offset:
                 found[tp] = Offset(max(found[tp], tail.end))
+    target = work.estate.clusters[work.plan.target]
+    for tp in old_log.may_be_superseded(work.estate, work.plan.target):
+        if (seen := last.get(tp)) is not None:
+            begin = Offset(max(found[tp], seen.offset - flowing.LOOK_BACK))
+            found[tp] = Offset(max(found[tp], old_log.behind_superseding(target, tp, begin, Offset(seen.offset))))
     return found
 
 
 def _last_mirrored(work: Work, tps: list[TopicPartition], ends: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Seen | None]:
-    """Return the last visible record of each mirror, passing over what earlier failovers left behind in the target itself."""
+    """Return the last visible record of each mirror, passing over what earlier failovers left behind in the target itself.
+
+    And over what was written behind that in its place: nobody has copied it there.
+    """
     target, sight = work.estate.clusters[work.plan.target], work.positions.sights.target
     own: dict[TopicPartition, list[Tail]] = {}
     for ledger, _ in work.estate.store.ledgers():
         for tail in ledger.tails if (ledger.region, ledger.state) == (work.plan.target, "listed") else ():
             own.setdefault(TopicPartition(tail.topic, tail.partition), []).append(tail)
     last = dict(target.last_records(tps, ends, sight))
+    superseded = old_log.may_be_superseded(work.estate, work.plan.target)
     while passed := {
-        tp: Offset(tail.begin) for tp, seen in last.items() if seen for tail in own.get(tp, ()) if tail.begin <= seen.offset < tail.end
+        **{
+            tp: bound
+            for tp in superseded
+            if (seen := last.get(tp)) and (bound := old_log.below_superseding(target, tp, Offset(seen.offset)))
+        },
+        **{tp: Offset(tail.begin) for tp, seen in last.items() if seen for tail in own.get(tp, ()) if tail.begin <= seen.offset < tail.end},
     }:
         last |= target.last_records(list(passed), passed, sight)
     return last

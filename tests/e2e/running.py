@@ -174,10 +174,15 @@ def in_transaction(sandbox: Sandbox, region: str, *, aborted_after_s: float) -> 
 
 
 def values(sandbox: Sandbox, region: str, topic: str, partition: int) -> dict[int, bytes | None]:
-    """The visible records of a partition up to its end of now, by offset."""
+    """The values of the visible records of a partition up to its end of now, by offset."""
+    return {offset: value for offset, (_, value) in records(sandbox, region, topic, partition).items()}
+
+
+def records(sandbox: Sandbox, region: str, topic: str, partition: int) -> dict[int, tuple[bytes | None, bytes | None]]:
+    """Keys and values of the visible records of a partition up to its end of now, by offset."""
     settings = {"group.id": "test-e2e", "enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True}
     consumer = Consumer({**sandbox.client_config(region, "admin"), **settings})
-    found: dict[int, bytes | None] = {}
+    found: dict[int, tuple[bytes | None, bytes | None]] = {}
     try:
         start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=IN_TIME_S)
         consumer.assign([TopicPartition(topic, partition, start)])
@@ -188,7 +193,7 @@ def values(sandbox: Sandbox, region: str, topic: str, partition: int) -> dict[in
                 error = message.error()
                 if error is None:
                     start = int(message.offset() or 0) + 1
-                    found[start - 1] = message.value()
+                    found[start - 1] = (message.key(), message.value())
                 elif error.code() == KafkaError._PARTITION_EOF:
                     start = end
                 else:

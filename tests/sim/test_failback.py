@@ -507,6 +507,26 @@ def test_behind_a_tail_of_entities_it_is_written_again_what_stands_of_them_in_th
             assert set(contents(estate.world, WEST, tp)) <= set(processed), f"{group} skipped"
 
 
+def test_what_was_written_behind_a_tail_is_no_copy_when_the_unit_comes_back_by_another_failover() -> None:
+    estate = with_tails_of_entities()
+    estate.begin("failback", EAST)
+    while (run := estate.run_of(EAST)) is None or run.step.name != "fence-source":
+        estate.round()
+    estate.leader(EAST).coordinator.mover.ask(AbortAsked("test"))
+    assert estate.finish(EAST).phase == "aborted"
+    estate.settle(20)
+    estate.replicating = False
+    estate.world.clusters[WEST].produce(PRODUCER, PAYMENTS, b"written since", b"only in the west")
+    lose(estate, WEST)
+    assert estate.move("failover", EAST, attested=True).phase == "succeeded"
+    estate.replicating = True
+    regain(estate, WEST)
+    estate.settle(60)
+    left = next(one for one, _ in estate.leader(WEST).coordinator.estate.store.ledgers() if one.region == WEST)
+    assert left.state == "listed"
+    assert [(tail.topic, tail.partition, tail.records) for tail in left.tails if tail.records] == [("payments", 0, 1)]
+
+
 def acts_that_settle() -> dict[int, str]:
     """The acts of a failback by their numbers, from the first in the old log, which stops the flow, on to the last before the fence."""
     estate = with_tails_of_entities()

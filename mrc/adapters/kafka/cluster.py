@@ -258,6 +258,8 @@ class KafkaCluster:
             "delete records", lambda c: c.delete_records(wires, request_timeout=DRIVER_TIMEOUT_S, operation_timeout=DRIVER_TIMEOUT_S)
         )
         for wire, answer in answers.items():
+            if isinstance(answer, KafkaError) and answer.code() == KafkaError._NOENT:
+                raise self._without_leaders(sorted({tp.topic for tp in below}))
             if isinstance(answer, KafkaError):
                 raise self._admin.error(answer, f"delete records of {wire.topic}-{wire.partition}")
 

@@ -118,6 +118,11 @@ def superseding(record: Record | None, region: Region) -> tuple[bytes | None, tu
     return record.value, (*headers, (STANDING_HEADER, encode(Standing(region, record.offset, record.timestamp_ms))))
 
 
+def is_superseding(record: Record) -> bool:
+    """Whether a record repeats what stands, behind a tail."""
+    return any(name == STANDING_HEADER for name, _ in record.headers)
+
+
 # ---------------------------------------------------------------- what a plan says
 
 
