@@ -413,6 +413,11 @@ class Capture:
         with self._alignment.lock:
             return {tp.topic: pair.ids[0] for tp, pair in self._alignment.pairs.items() if pair.ids[0]}
 
+    def target_topic_ids(self) -> dict[str, str]:
+        """See `mrc.agent.steps.Positions`."""
+        with self._alignment.lock:
+            return {tp.topic: pair.ids[1] for tp, pair in self._alignment.pairs.items() if not pair.came_back}
+
     def last_mirrored(self) -> dict[TopicPartition, int]:
         """See `mrc.agent.steps.Positions`."""
         with self._alignment.lock:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from mrc.agent.estate import Estate
 from mrc.core.errors import MrcError
 from mrc.core.inventory import Binding, GroupInfo, Inventory, Pointing, RegionInventory
-from mrc.core.model import GroupId, Known, Reading, Region, Unknown
+from mrc.core.model import ActiveRecord, GroupId, Known, Reading, Region, Unknown
 
 T = TypeVar("T")
 
@@ -47,7 +47,17 @@ class Observer:
         with self._lock:
             regions: Mapping[Region, RegionInventory] = dict(self._regions)
             routes = dict(self._routes)
-        return Inventory(self._estate.unit, self._estate.clock.now_ms(), found[0] if found else None, regions, current, routes)
+        held = self._held(found[0], regions) if found else ""
+        return Inventory(self._estate.unit, self._estate.clock.now_ms(), found[0] if found else None, regions, current, routes, held)
+
+    def _held(self, record: ActiveRecord, regions: Mapping[Region, RegionInventory]) -> str:
+        """Return by which execution the flow out of the open region stands still; asked only where it does not run."""
+        flow = self._estate.inbound(self._estate.unit.other(record.region))
+        inbound = regions[flow.target].inbound
+        if not isinstance(inbound, Known) or inbound.value.tasks:
+            return ""
+        found = self._estate.store.flow_start(flow)
+        return found[0].execution if found is not None and found[0].held else ""
 
     def observe(self) -> Inventory:
         """Look anew at every region and route that answered last time, then return `inventory`."""

@@ -190,11 +190,12 @@ class Recovery:
 
         Raises:
             MrcError: world errors; ``NOT_EXPORTED``; ``POLICY_NOT_AVAILABLE``; ``RECORD_UNEXPECTED`` where the region that was failed
-                over to is not the open one, and records would be re-emitted there.
+                over to is not the open one, and records would be re-emitted there; ``TOPIC_RECREATED`` where its topic is another one.
         """
         total = self._ledger.divergent
         if not total:
             return
+        self._require_same_topics()
         with self._emitting() as emitter:
             notes = self.notes()
             missing = [str(tp) for tp, tail in self._tails.items() if notes.exported.get(tp, Exported(0, 0)).records != tail.records]
@@ -227,6 +228,17 @@ class Recovery:
         if fresh:
             self._commit(emitter, [], {settling_key(self._ledger.id, topic): one for topic, one in fresh.items()})
         return msgspec.structs.replace(notes, settling={**notes.settling, **fresh})
+
+    def _require_same_topics(self) -> None:
+        """See that the topics are those that were failed over to: what another one holds says nothing of what was written since."""
+        known = {topic: id for topic, id in self._ledger.target_topic_ids.items() if topic in {tp.topic for tp in self._tails}}
+        found = self._there.topics(sorted(known))
+        anew = [topic for topic, id in sorted(known.items()) if topic not in found or found[topic].topic_id != id]
+        if anew:
+            message = (
+                f"{', '.join(anew)} of {self._ledger.target} is not the topic that was failed over to: it was deleted or made anew since"
+            )
+            raise MrcError("TOPIC_RECREATED", message, where=self._ledger.id)
 
     def _there_tps(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(topic, tail.partition) for tail in self._ledger.tails if tail.topic == topic]

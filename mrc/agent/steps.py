@@ -67,6 +67,9 @@ class Positions(Protocol):
     def source_topic_ids(self) -> dict[str, str]:
         """Return the ids of the source's topics as last seen; absent where nobody knows."""
 
+    def target_topic_ids(self) -> dict[str, str]:
+        """Return the ids of the target's topics as last seen, under their names in the source."""
+
     def last_mirrored(self) -> dict[TopicPartition, int]:
         """Return, per source partition, the offset of the last record known to be mirrored; absent where none is known."""
 
@@ -521,6 +524,7 @@ def _write_ledger(work: Work) -> None:
         state="open",
         tails=tuple(tails),
         topic_ids=work.positions.source_topic_ids(),
+        target_topic_ids=work.positions.target_topic_ids(),
     )
     version = next((v for one, v in work.estate.store.ledgers() if one.id == ledger.id), None)
     work.estate.store.put_ledger(work.lead, ledger, version)

@@ -217,7 +217,7 @@ CODES: dict[str, Code] = {
     ),
     "TOPIC_RECREATED": Code(
         "world",
-        "A topic of a returned region is not the one that was mirrored.",
+        "A topic of a returned region, or of the one that was failed over to, is not the one that it was at the failover.",
         "Restore its disks, or take what it alone has by hand and `mrc rebuild` the region: docs/failback.md.",
     ),
     "RECOVERED_COPIED": Code(

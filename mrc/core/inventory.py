@@ -183,6 +183,7 @@ class Inventory(Value, frozen=True):
 
     Attributes:
         routes: where the configured routes lead, by name.
+        held: the execution by which the flow out of the open region has to stand still, where it does; empty: none.
     """
 
     unit: Unit
@@ -191,3 +192,4 @@ class Inventory(Value, frozen=True):
     regions: Mapping[Region, RegionInventory]
     execution: str = ""
     routes: Mapping[str, Reading[Pointing]] = {}
+    held: str = ""

@@ -680,3 +680,17 @@ def test_a_policy_that_cannot_be_right_for_a_topic_is_refused_before_anything_is
     for tp, values in before.items():
         assert contents(estate.world, EAST, tp)[: len(values)] == values
     assert estate.world.replicators[EAST].status("mrc.orders.west-east").state == "RUNNING"
+
+
+def test_records_are_not_resolved_by_what_another_topic_of_the_open_region_holds() -> None:
+    estate = failed_over("untouched")
+    regain(estate, EAST)
+    estate.settle(40)
+    execution = ledger_of(estate).execution
+    answers = service(estate, EAST)
+    list(answers.recover("orders", execution, "export"))
+    estate.world.clusters[WEST].make_topic("orders", 3)
+    with pytest.raises(MrcError) as refused:
+        list(answers.recover("orders", execution, "resolve"))
+    assert refused.value.code == "TOPIC_RECREATED"
+    assert "orders of west" in refused.value.message

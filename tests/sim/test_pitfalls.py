@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from mrc.core.errors import MrcError
+from mrc.core.failover.flows import FlowStart
 from mrc.core.inventory import Binding
-from mrc.core.model import TopicPartition
+from mrc.core.model import Epoch, Flow, TopicPartition
 from mrc.sim.cluster import FakeCluster
 from mrc.sim.kills import Killed
 from mrc.sim.world import EAST, PRODUCER, WEST
@@ -88,6 +89,20 @@ def test_no_region_is_left_while_a_fence_would_not_hold_or_nobody_could_write_in
     estate.settle(3)
     assert (estate.applications.record().region, estate.applications.record().state) == (EAST, "open")
     assert denies(estate) == before
+
+
+def test_a_flow_that_an_execution_has_left_held_is_named_with_the_execution_and_the_way_on() -> None:
+    estate = settled()
+    leader = estate.leader(WEST)
+    flow, store = Flow(EAST, WEST), leader.coordinator.estate.store
+    found = store.flow_start(flow)
+    held = FlowStart(epoch=Epoch(1), positions={}, held=True, execution="1700000000017")
+    store.put_flow_start(leader.leadership.check, flow, held, found[1] if found else None)
+    estate.settle(20)
+    plan = service(estate, WEST).plan("orders", "switchover", WEST, attested=False, allow_data_loss=False)
+    (told,) = [one for one in plan.findings if one.code == "FLOW_NOT_RUNNING"]
+    assert "execution 1700000000017 holds the flow" in told.message
+    assert "a failback or a rebuild lets the flow go" in told.message
 
 
 def denies(estate: Estate) -> set[Binding]:

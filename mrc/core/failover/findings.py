@@ -8,7 +8,7 @@ from mrc.core.errors import CODES
 from mrc.core.failover import fence, routes
 from mrc.core.failover.flows import differs
 from mrc.core.failover.runbook import PLANNED, MoveKind
-from mrc.core.inventory import Inventory, RegionInventory, Unit
+from mrc.core.inventory import FlowStatus, Inventory, RegionInventory, Unit
 from mrc.core.model import Flow, Known, Region, Unknown
 from mrc.core.views import FindingView
 
@@ -177,12 +177,7 @@ def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[Fi
         return
     target_seen = inventory.regions[inventory.unit.other(source)]
     if kind != "rebuild" and isinstance(target_seen.inbound, Known):
-        status = target_seen.inbound.value
-        if status.state != "RUNNING" or not status.tasks or any(task != "RUNNING" for task in status.tasks):
-            yield _error(
-                "FLOW_NOT_RUNNING",
-                f"the flow from {source} is {status.state}, tasks {', '.join(status.tasks) or 'none'}: nothing would drain",
-            )
+        yield from _running(inventory, source, target_seen.inbound.value)
     if isinstance(seen.topics, Known) and isinstance(target_seen.topics, Known):
         for topic in inventory.unit.topics:
             here, there = seen.topics.value.get(topic), target_seen.topics.value.get(topic)
@@ -194,6 +189,18 @@ def _source(inventory: Inventory, kind: MoveKind, source: Region) -> Iterator[Fi
                 yield _error(
                     "PARTITIONS_DIFFER", f"{topic} has {len(here.leaders)} partitions in {source}, {len(there.leaders)} in the target"
                 )
+
+
+def _running(inventory: Inventory, source: Region, status: FlowStatus) -> Iterator[FindingView]:
+    if inventory.held and not status.tasks:
+        message = (
+            f"execution {inventory.held} holds the flow from {source}, whose copies' logs were being written in, or made anew: "
+            f"where it has ended in the middle of that, a failback or a rebuild lets the flow go"
+        )
+        yield _error("FLOW_NOT_RUNNING", message)
+    elif status.state != "RUNNING" or not status.tasks or any(task != "RUNNING" for task in status.tasks):
+        tasks = ", ".join(status.tasks) or "none"
+        yield _error("FLOW_NOT_RUNNING", f"the flow from {source} is {status.state}, tasks {tasks}: nothing would drain")
 
 
 def _unproved(inventory: Inventory, seen: RegionInventory) -> Iterator[FindingView]:

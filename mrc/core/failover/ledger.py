@@ -107,6 +107,7 @@ class Ledger(Written, frozen=True):
             the target has them by the flow. ``copied`` too when the target's log was made anew from theirs before they were accounted for.
         tails: without those of topics that were made anew since, where others stay.
         topic_ids: of the source's topics, as last seen; a topic that has another one was made anew. Empty where nobody knows.
+        target_topic_ids: the same of the target's, under the names in the source; where mrc resolves, in it, what it has taken since.
         accounts: per partition with divergent records, what became of them, once every one has a fate; the sums match.
     """
 
@@ -119,6 +120,7 @@ class Ledger(Written, frozen=True):
     tails: tuple[Tail, ...]
     topic_ids: dict[str, str] = {}
     accounts: tuple[Account, ...] = ()
+    target_topic_ids: dict[str, str] = {}
     version: Literal[1] = 1
 
     @property
