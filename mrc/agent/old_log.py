@@ -20,7 +20,9 @@ from mrc.core.errors import MrcError
 from mrc.core.failover import old_log
 from mrc.core.failover.divergence import OldLogPolicy
 from mrc.core.failover.flows import FlowStart
+from mrc.core.failover.ledger import Tail
 from mrc.core.failover.old_log import Held
+from mrc.core.inventory import TopicInfo
 from mrc.core.model import Flow, GroupId, Offset, Record, Region, TopicPartition
 from mrc.ports import Cluster, Emitted
 
@@ -37,9 +39,16 @@ OLD_LOG_POLICIES: tuple[str, ...] = get_args(OldLogPolicy)
 
 def tails_held(estate: Estate, region: Region, policies: Container[str] = OLD_LOG_POLICIES) -> tuple[Held, ...]:
     """Return the partitions of a region whose logs hold tails, as they are now; of topics with these policies. Raises world errors."""
-    listed = old_log.tailed((ledger for ledger, _ in estate.store.ledgers()), region)
+    listed, _ = _listed(estate, region)
     tails = {tp: some for tp, some in listed.items() if estate.unit.recovery.old_log_of(tp.topic) in policies}
     return old_log.held(tails, estate.clusters[region].starts(list(tails))) if tails else ()
+
+
+def _listed(estate: Estate, region: Region) -> tuple[dict[TopicPartition, tuple[Tail, ...]], Mapping[str, TopicInfo]]:
+    """Return the tails of a region, and its topics where it has some: mostly there are none, and nobody is asked."""
+    ledgers = [ledger for ledger, _ in estate.store.ledgers() if (ledger.region, ledger.state) == (region, "listed") and ledger.divergent]
+    topics = estate.clusters[region].topics(estate.unit.topics) if ledgers else {}
+    return old_log.tailed(ledgers, topics), topics
 
 
 def cleanups(estate: Estate, topics: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -289,9 +298,8 @@ def finish(work: Work) -> str:
 
 def may_be_superseded(estate: Estate, region: Region) -> list[TopicPartition]:
     """Return the partitions of a region where something may have been written behind a tail. Raises world errors."""
-    tailed = old_log.tailed((ledger for ledger, _ in estate.store.ledgers()), region)
-    topics = estate.clusters[region].topics(sorted({tp.topic for tp in tailed})) if tailed else {}
-    return [tp for tp in tailed if tp.topic in topics and "compact" in topics[tp.topic].config.get("cleanup.policy", "")]
+    tails, topics = _listed(estate, region)
+    return [tp for tp in tails if "compact" in topics[tp.topic].config.get("cleanup.policy", "")]
 
 
 def below_superseding(cluster: Cluster, tp: TopicPartition, offset: Offset) -> Offset | None:

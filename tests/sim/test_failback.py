@@ -639,6 +639,26 @@ def test_a_purged_log_begins_behind_its_tail_and_no_group_misses_anything() -> N
     assert not [one for one in later if one.severity == "error"]
 
 
+def test_nothing_is_purged_by_the_places_of_a_log_that_somebody_has_made_anew_since() -> None:
+    estate = failed_over("quarantine", "purge")
+    regain(estate, EAST)
+    estate.settle(40)
+    estate.producing = False
+    assert next(tail.records for tail in ledger_of(estate).tails if tail.topic == "orders" and tail.partition == 0)
+    execution = ledger_of(estate).execution
+    for doing in ("export", "resolve"):
+        list(service(estate, EAST).recover("orders", execution, doing))
+    east = estate.world.clusters[EAST]
+    entries = list(east.log(ORDERS).entries)
+    east.make_topic("orders", 3)
+    for entry in entries * 2:
+        east.log(ORDERS).append(entry.record)
+    estate.restart(EAST)
+    estate.settle(40)
+    found = service(estate, EAST).plan("orders", "failback", EAST, False, False).findings
+    assert not [one for one in found if one.code == "TAIL_PURGED" and one.message.startswith("orders")]
+
+
 def test_a_purge_waits_for_the_group_that_has_not_read_what_it_would_delete() -> None:
     estate = Estate(recovery=Recovery("quarantine", {}, "purge"))
     estate.settle()

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mrc.core.failover.divergence import origin_of, own_headers
 from mrc.core.failover.ledger import Ledger, Tail
-from mrc.core.inventory import Recovery
+from mrc.core.inventory import Recovery, TopicInfo
 from mrc.core.model import GroupId, Offset, Record, Region, TopicPartition, Value, Written, encode
 from mrc.core.views import FindingView
 
@@ -70,14 +70,18 @@ class Held(Value, frozen=True):
         return any(tail.begin <= offset < tail.end for tail in self.tails)
 
 
-def tailed(ledgers: Iterable[Ledger], region: Region) -> dict[TopicPartition, tuple[Tail, ...]]:
-    """Return the tails with records that were listed in a region's logs as they are now, by partition, in the order of their offsets."""
+def tailed(ledgers: Iterable[Ledger], topics: Mapping[str, TopicInfo]) -> dict[TopicPartition, tuple[Tail, ...]]:
+    """Return the tails with records of these listed entries of a region, by partition, in the order of their offsets.
+
+    Args:
+        topics: of the region as they are now. What was listed in one that was deleted or made anew since has no place any more.
+    """
     found: dict[TopicPartition, list[Tail]] = {}
     for ledger in ledgers:
-        if ledger.region == region and ledger.state == "listed":
-            for tail in ledger.tails:
-                if tail.records > 0:
-                    found.setdefault(TopicPartition(tail.topic, tail.partition), []).append(tail)
+        for tail in ledger.tails:
+            info = topics.get(tail.topic)
+            if tail.records > 0 and info is not None and ledger.topic_ids.get(tail.topic, info.topic_id) == info.topic_id:
+                found.setdefault(TopicPartition(tail.topic, tail.partition), []).append(tail)
     return {tp: tuple(sorted(tails, key=lambda tail: tail.end)) for tp, tails in sorted(found.items())}
 
 
