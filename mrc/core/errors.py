@@ -392,8 +392,8 @@ CODES: dict[str, Code] = {
     ),
     "RULES_CHANGED": Code(
         "usage",
-        "The resolver's state was made by other conflict rules.",
-        "Go back to those rules; changing them needs a new start: docs/conflicts.md says how.",
+        "The rules file is about another kind of entity, or other regions, than the resolver's state; or that is of rules not known here.",
+        "Go back to the file of before; what else changes in it needs no new start, this does: docs/conflicts.md says how.",
     ),
     "DISK_FAILED": Code(
         "world",

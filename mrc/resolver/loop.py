@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from mrc.core.conflict.entity import Rules
+from mrc.core.conflict.rules import RuleSet
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition
 from mrc.ports import Arrived, Clock, Outgoing, Shelf, Shelves, StreamLog
 from mrc.resolver.kinds import Kind, Topics, check_partitions, topics
-from mrc.resolver.task import Counts, Task, restore
+from mrc.resolver.task import Counts, Ready, Task, restore
 
 BATCH_RECORDS_MAX = 10_000
 MARK_EVERY_S = 0.5
@@ -29,6 +31,7 @@ class Resolver:
         kinds: what is resolved.
         here: the region.
         counts: returns the number of partitions of each of these topics that exists.
+        ready: makes rules of before ready to be applied.
         clock: for marks.
         announce: is told what people may want to know, as a word and its facts.
     """
@@ -40,6 +43,7 @@ class Resolver:
         kinds: Sequence[Kind],
         here: Region,
         counts: Callable[[Iterable[str]], Mapping[str, int]],
+        ready: Ready,
         clock: Clock,
         announce: Callable[..., None] = lambda word, **facts: None,
     ) -> None:
@@ -49,11 +53,13 @@ class Resolver:
         self._home = {name: topic for topic, (_, names) in self._kinds.items() for name in names.inputs}
         self._here = here
         self._partition_counts = counts
+        self._ready = ready
+        self._made: dict[str, Rules] = {}
         self._clock = clock
         self._announce = announce
         self._tasks: dict[TaskId, Task] = {}
         self._mark_at_s = clock.monotonic_s()
-        self._foreign: set[tuple[TaskId, Region]] = set()
+        self._rules: dict[TaskId, tuple[str, dict[Region, str]]] = {}
         self.counts = Counts()
 
     @property
@@ -65,7 +71,7 @@ class Resolver:
         """Read a batch, decide and commit it, and write marks when it is time; return whether there was anything."""
         now_ms = self._clock.now_ms()
         records = self._log.poll(BATCH_RECORDS_MAX, timeout_s, self)
-        if records:
+        if records or any(task.dirty for task in self._tasks.values()):
             self._work(records)
         if self._clock.monotonic_s() >= self._mark_at_s:
             self._mark_at_s = self._clock.monotonic_s() + MARK_EVERY_S
@@ -115,10 +121,17 @@ class Resolver:
         shelf = self._shelves.open(str(changelog), self._log.identity(names.changelog))
         try:
             shelf = self._restored(shelf, changelog)
-            return Task(kind, names, partition, partitions, shelf)
+            return Task(kind, names, partition, partitions, shelf, self._ready_once)
         except BaseException:
             shelf.close()
             raise
+
+    def _ready_once(self, rules: RuleSet) -> Rules:
+        """Partitions share what was made ready."""
+        version = rules.hash
+        if version not in self._made:
+            self._made[version] = self._ready(rules)
+        return self._made[version]
 
     def _restored(self, shelf: Shelf, changelog: TopicPartition) -> Shelf:
         at = shelf.offset()
@@ -140,7 +153,7 @@ class Resolver:
     # ---------------------------------------------------------------- a batch
 
     def _work(self, records: Sequence[Arrived]) -> None:
-        worked: dict[TaskId, Task] = {}
+        worked = {id: task for id, task in self._tasks.items() if task.dirty}
         for record in records:
             id = (self._home[record.topic], record.partition)
             task = worked[id] = self._tasks[id]
@@ -153,13 +166,16 @@ class Resolver:
         ends = self._log.commit(out, positions)
         for id, task in worked.items():
             self.counts.add(task.committed(ends[task.changelog]))
-            self._say_foreign(id, task)
+            self._say_rules(id, task)
 
-    def _say_foreign(self, id: TaskId, task: Task) -> None:
-        for region in task.streams:
-            known = (id, region) in self._foreign
-            if region in task.foreign and not known:
-                self._foreign.add((id, region))
-                self._announce("other-rules", region=region, partition=f"{id[0]}-{id[1]}")
-            elif region not in task.foreign and known:
-                self._foreign.discard((id, region))
+    def _say_rules(self, id: TaskId, task: Task) -> None:
+        before, foreign = self._rules.get(id, (task.version, {}))
+        now = self._rules[id] = (task.version, task.foreign)
+        partition = f"{id[0]}-{id[1]}"
+        for region, version in now[1].items():
+            if foreign.get(region) != version:
+                self._announce("other-rules", region=region, partition=partition, has=version)
+        for region in foreign.keys() - now[1].keys():
+            self._announce("same-rules", region=region, partition=partition)
+        if now[0] != before:
+            self._announce("rules", partition=partition, version=now[0], before=before)

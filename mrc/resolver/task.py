@@ -7,19 +7,20 @@ that a batch changes is kept beside it, and a process that dies in between has c
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from mrc.core.conflict.entity import Conflict
+from mrc.core.conflict.entity import Conflict, Rules
 from mrc.core.conflict.headers import Unreadable
-from mrc.core.conflict.partition import Kept, Mark, Partition, Pending, Settled, Stream
+from mrc.core.conflict.partition import Kept, Mark, Partition, Pending, Settled, Stream, Wrong
+from mrc.core.conflict.rules import RuleSet
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.model import Offset, Region, TopicPartition, decode, encode
 from mrc.ports import Arrived, Outgoing, Shelf
 from mrc.resolver import writing
-from mrc.resolver.kinds import Kind, Topics
-from mrc.resolver.reading import read_event
+from mrc.resolver.kinds import Kind, Topics, kind_of
+from mrc.resolver.reading import others, read_again, read_event
 
 GRACE_MS = 500
 """How late an event may reach its region's log and still keep its clock."""
@@ -27,15 +28,18 @@ GRACE_MS = 500
 AHEAD_MS_MAX = 300_000
 """An event's clock may be ahead of its region's resolver's by this much."""
 
-ENTITY, PENDING, STATE = b"e", b"p", b"s"
+ENTITY, PENDING, RULES, STATE = b"e", b"p", b"r", b"s"
 """What keys of the changelog and the shelf begin with."""
+
+Ready = Callable[[RuleSet], Rules]
+"""Makes rules that were written down ready to be applied."""
 
 
 class State(msgspec.Struct):
     """Of a partition as a whole; durable.
 
     Attributes:
-        rules: the version of the rules that made it.
+        rules: the version of the rules by which is decided.
         partitions: how many the topic had.
         read: per topic, where to read on.
         streams: per region.
@@ -69,29 +73,66 @@ _pending = msgspec.msgpack.Decoder(Pending).decode
 _state = msgspec.msgpack.Decoder(State).decode
 
 
+class KnownKinds:
+    """A kind of entity by each version of its rules that this region has had: `Versions` of a partition.
+
+    Args:
+        kind: by the rules file's version.
+        ready: makes the others ready.
+        shelf: holds their rules.
+    """
+
+    def __init__(self, kind: Kind, ready: Ready, shelf: Shelf) -> None:
+        self._file = kind
+        self._ready = ready
+        self._shelf = shelf
+        self._made: dict[str, Kind] = {kind.rules.hash: kind}
+
+    def kind(self, version: str) -> Kind:
+        """Return the kind by a version of its rules. Raises ``RULES_CHANGED`` for one that this region has never had."""
+        if version not in self._made:
+            written = self._shelf.get(RULES + version.encode())
+            if written is None:
+                message = f"of rules {version}, by which {self._file.name} is decided, nothing is known here"
+                raise MrcError("RULES_CHANGED", message, where=self._file.topic)
+            self._made[version] = kind_of(self._file.topic, self._ready(decode(written, RuleSet)))
+        return self._made[version]
+
+    def rules(self, version: str) -> Rules:
+        """See `Versions.rules`."""
+        return self.kind(version).rules
+
+    def read_again(self, one: Pending, version: str) -> None:
+        """See `Versions.read_again`."""
+        read_again(one, self.kind(version))
+
+
 class Task:
     """One partition of one kind of entity.
 
     Args:
-        kind: what is resolved.
+        kind: what is resolved, by the rules file.
         topics: its topics.
         partition: which of them.
         partitions: how many there are.
         shelf: holds what the changelog holds.
+        ready: makes rules of before ready to be applied.
     """
 
-    def __init__(self, kind: Kind, topics: Topics, partition: int, partitions: int, shelf: Shelf) -> None:
-        self._kind = kind
+    def __init__(self, kind: Kind, topics: Topics, partition: int, partitions: int, shelf: Shelf, ready: Ready) -> None:
         self._topics = topics
         self._number = partition
         self._shelf = shelf
         self._read: dict[str, Offset] = {}
         written = shelf.get(STATE)
         state = State(kind.rules.hash, partitions, {}, {}) if written is None else _state(written)
-        self._refuse_other_making(state, partitions)
-        self._state = state
+        self._kinds = KnownKinds(kind, ready, shelf)
+        self._refuse_other_making(kind, self._kinds.kind(state.rules), partitions, state.partitions)
+        self._kind = self._kinds.kind(state.rules)
+        self._file = kind.rules.hash
+        self._partitions = partitions
         self._read = dict(state.read)
-        self._partition = Partition(kind.rules, state.streams, (_pending(value) for _, value in shelf.items(PENDING)))
+        self._partition = Partition(state.rules, self._kinds, state.streams, (_pending(value) for _, value in shelf.items(PENDING)))
         self._writes: dict[bytes, bytes | None] = {}
         self._out: list[Outgoing] = []
         self._touched: dict[bytes, None] = {}
@@ -101,6 +142,11 @@ class Task:
         self._dirty = False
         self._marked_ms = -1
         self._told_ms = -1
+        name = RULES + self._file.encode()
+        if shelf.get(name) is None:
+            # Marks tell of these rules; whoever goes on from here must know them, whatever its file says then.
+            self._put(name, encode(kind.rules.set))
+            self._dirty = True
 
     @property
     def changelog(self) -> TopicPartition:
@@ -118,9 +164,23 @@ class Task:
         return self._partition.streams
 
     @property
-    def foreign(self) -> set[Region]:
-        """The regions whose resolvers decide by other rules: nothing is final meanwhile."""
-        return self._partition.foreign
+    def dirty(self) -> bool:
+        """Whether there is anything to be committed."""
+        return self._dirty
+
+    @property
+    def version(self) -> str:
+        """The version of the rules by which is decided."""
+        return self._partition.version
+
+    @property
+    def foreign(self) -> dict[Region, str]:
+        """The regions whose resolvers have another version of the rules, with it: what is behind their marks waits."""
+        return {
+            region: has
+            for region in self._partition.streams
+            if region != self._topics.here and (has := self._partition.has(region)) not in ("", self._file)
+        }
 
     def positions(self) -> dict[TopicPartition, Offset]:
         """Return where each topic is read on; a mark that does not count yet is read again."""
@@ -150,6 +210,7 @@ class Task:
         if not self._dirty:
             return []
         done = self._partition.settle(self._load)
+        self._kind = self._kinds.kind(self._partition.version)
         self._settled(done)
         self._show()
         for key, one in self._arrived.items():
@@ -191,7 +252,8 @@ class Task:
             self._partition.streams[self._topics.here].last,
             self._marked_ms,
             now_ms + AHEAD_MS_MAX,
-            self._kind.rules.hash,
+            self._file,
+            self._partition.version,
         )
         return Outgoing(self._topics.own_marks, self._number, b"mark", encode(mark))
 
@@ -202,11 +264,10 @@ class Task:
     # ---------------------------------------------------------------- taking
 
     def _event(self, region: Region, record: Arrived) -> None:
-        event = read_event(record, self._kind, region)
+        event, wrong = read_event(record, self._kind, region)
         key = record.key or b""
-        register = self._peek(key).entity.registers.get(region)
-        new = register is None or event.number > register.head.number
-        one = self._partition.arrive(key, event, record.value, new=new)
+        new = not self._peek(key).knows(event)
+        one = self._partition.arrive(key, event, record.value, new=new, offset=record.offset, headers=others(record.headers), wrong=wrong)
         if one is None:
             self._batch.came_again += 1
             return
@@ -234,50 +295,49 @@ class Task:
             self._batch.raised += 1
             if (key := _pending_key(one)) not in self._arrived:
                 self._put(key, _encode(one))
-        for one in done.refused:
-            self._refused(one)
         for key, kept in done.entities.items():
             self._put(ENTITY + key, _encode(kept))
             for final in done.finals[key]:
                 self._drop(final.pending)
-                if final.outcome is None:
+                if final.refused and final.pending.wrong is not None:
+                    self._touched[key] = None
+                    self._refused(final.pending, final.pending.wrong)
+                elif final.outcome is None:
                     self._passed_over(final.pending, kept)
-                    continue
-                self._touched[key] = None
-                if final.outcome.conflict is not None:
-                    self._decided(key, done, final.outcome.conflict)
+                else:
+                    self._touched[key] = None
+                    if final.outcome.conflict is not None:
+                        self._decided(key, done, final.outcome.conflict, final.asks)
 
-    def _decided(self, key: bytes, done: Settled, conflict: Conflict) -> None:
+    def _decided(self, key: bytes, done: Settled, conflict: Conflict, asks: Sequence[str]) -> None:
         bodies = done.bodies[key]
         self._batch.conflicts += 1
         self._out.append(writing.conflict_record(self._topics, self._number, key, conflict, bodies))
-        asked = list(writing.compensations(self._topics, self._number, key, conflict, bodies, self._kind.rules))
+        asked = list(writing.compensations(self._topics, self._number, key, conflict, asks, bodies))
         self._batch.compensations += len(asked)
         self._out += asked
 
-    def _refused(self, one: Pending) -> None:
-        self._drop(one)
-        self._touched[one.key] = None
+    def _refused(self, one: Pending, why: Wrong) -> None:
         self._batch.dead_letters += 1
-        detail = f"its clock, {one.event.hlc}, is more than {AHEAD_MS_MAX} ms ahead of its region's resolver's"
-        self._out.append(writing.dead_event(self._topics, self._number, one, "clock-ahead", detail))
+        self._out.append(writing.dead_event(self._topics, self._number, one, why))
 
     def _passed_over(self, one: Pending, kept: Kept) -> None:
         """Of a copy nobody can tell whether it came again; of the region's own log a later event can be told from the same one."""
         event = one.event
-        head = kept.entity.registers[event.origin].head
-        if event.origin != self._topics.here or head.id == event.id:
+        register = kept.entity.registers.get(event.origin)
+        if event.origin != self._topics.here or (register is not None and register.head.id == event.id):
             self._batch.came_again += 1
             return
-        self._batch.dead_letters += 1
-        detail = f"its number, {event.number}, is not above that of {head.id}, {head.number}, which was taken before it"
-        self._out.append(writing.dead_event(self._topics, self._number, one, "overtaken", detail))
+        before = f"that of {register.head.id}, {register.head.number}" if register is not None else "one that was refused"
+        detail = f"its number, {event.number}, is not above {before}, which came before it"
+        self._refused(one, Wrong("overtaken", detail))
 
     def _show(self) -> None:
         for key in self._touched:
             standing = self._partition.standing(key, self._load(key))
             if standing is not None:
-                self._out.append(writing.resolved(self._kind, self._topics, self._number, key, standing))
+                kind = self._kinds.kind(standing.rules)
+                self._out.append(writing.resolved(kind, self._topics, self._number, key, standing))
 
     # ---------------------------------------------------------------- state
 
@@ -311,16 +371,19 @@ class Task:
 
     def _as_read(self) -> State:
         read = {**self._read, **{tp.topic: offset for tp, offset in self.positions().items()}}
-        return State(self._state.rules, self._state.partitions, read, self._partition.streams)
+        return State(self._partition.version, self._partitions, read, self._partition.streams)
 
-    def _refuse_other_making(self, state: State, partitions: int) -> None:
-        if state.rules != self._kind.rules.hash:
-            message = f"the state of {self._kind.name} was made by rules {state.rules}, the file's are {self._kind.rules.hash}"
-            raise MrcError("RULES_CHANGED", message, where=self._topics.changelog)
-        if state.partitions != partitions:
+    def _refuse_other_making(self, kind: Kind, made_for: Kind, partitions: int, had: int) -> None:
+        if (kind.name, set(kind.regions)) != (made_for.name, set(made_for.regions)):
             message = (
-                f"{self._topics.topic} has {partitions} partitions and had {state.partitions} when its state was made: "
-                f"the events of one {self._kind.name} may have moved to another partition"
+                f"the state is of {made_for.name} in {', '.join(sorted(made_for.regions))}, the rules file is about {kind.name} in "
+                f"{', '.join(sorted(kind.regions))}: the ids of all conflicts would be others, or a region's events would be unknown"
+            )
+            raise MrcError("RULES_CHANGED", message, where=self._topics.changelog)
+        if had != partitions:
+            message = (
+                f"{self._topics.topic} has {partitions} partitions and had {had} when its state was made: "
+                f"the events of one {kind.name} may have moved to another partition"
             )
             raise MrcError("PARTITIONS_DIFFER", message, where=self._topics.here)
 

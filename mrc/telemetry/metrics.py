@@ -139,7 +139,7 @@ def _resolver_waits(resolver: Resolver, region: str) -> Iterator[Metric]:
         labels=origins,
     )
     foreign = GaugeMetricFamily(
-        "mrc_resolver_other_rules", "1 where the origin decides by other rules; nothing is final meanwhile.", labels=origins
+        "mrc_resolver_other_rules", "1 where the origin has other rules; what comes waits meanwhile.", labels=origins
     )
     for (topic, partition), task in dict(resolver.tasks).items():
         place = (region, topic, str(partition))

@@ -19,6 +19,7 @@ from mrc.resolver.audit import Audit, Progress
 from mrc.resolver.comparing import Comparison
 from mrc.resolver.kinds import Kind
 from mrc.resolver.replaying import DryRun
+from mrc.resolver.versions import TopicRules, versions
 from mrc.wiring.estates import access, unit
 from mrc.wiring.resolver import kinds_of, kinds_written
 
@@ -64,6 +65,12 @@ def compare(settings: Settings, group: ReplicationGroup, kinds: Sequence[Kind], 
     """See `mrc.resolver.comparing.compare`, of all regions of the group."""
     with logs_of(settings, unit(group).regions) as logs:
         return comparing.compare(logs, kinds, SystemClock(), wait_s, progress)
+
+
+def rules_status(settings: Settings, group: ReplicationGroup) -> list[TopicRules]:
+    """See `mrc.resolver.versions.versions`, of all topics and regions of the group."""
+    with logs_of(settings, unit(group).regions) as logs:
+        return versions(logs, kinds_of(settings, group))
 
 
 def dry_run(

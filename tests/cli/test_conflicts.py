@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mrc.cli.main import run
@@ -264,6 +265,42 @@ def test_what_is_asked_wrongly_is_said_with_what_there_is(
     given = [str(estate.folder / "conflicts.yaml") if word == "RULES" else word for word in words]
     assert estate.run(*given) == code
     assert said in capsys.readouterr().err
+
+
+def test_rules_that_regions_have_not_alike_suspend_deciding_until_they_have(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    def status(code: int) -> dict[str, Any]:
+        assert estate.run("-o", "json", "rules", "status") == code
+        (found,) = answer(capsys)
+        assert isinstance(found, dict)
+        return found
+
+    before = conflict_of(estate, capsys, "17")
+    was = status(0)
+    assert (was["state"], was["partitions"]) == ("agreed", 2)
+    (estate.folder / "conflicts.yaml").write_text(RULES.replace("[Shipped, Cancelled]", "[Cancelled, Shipped]"))
+    settings = load(estate.path)
+    (kind,) = kinds_of(settings, settings.replication_groups[0])
+    estate.pair.restart("east", kind)
+    estate.pair.settle()
+    estate.pair.tell("19", tuple(msgspec.structs.replace(one, at_s=60.0 + at) for at, one in enumerate(CANCELLED_AND_SHIPPED)))
+    estate.pair.settle()
+    found = status(3)
+    assert found["state"] == "suspended"
+    assert {one["has"] for one in found["regions"]["east"].values()} == {kind.rules.hash} == {found["file"]}
+    assert {one["has"] for one in found["regions"]["west"].values()} == {was["file"]}
+    assert {one["by"] for region in found["regions"].values() for one in region.values()} == {was["file"]}
+    assert estate.run("rules", "status") == 3
+    assert "suspended" in capsys.readouterr().out
+    assert estate.run("conflicts", "list", "--entity", "19") == 0
+    assert "no conflict is like that" in capsys.readouterr().err
+    estate.pair.restart("west", kind)
+    estate.pair.settle()
+    assert status(0)["file"] == kind.rules.hash
+    decided = conflict_of(estate, capsys, "19")
+    assert (decided["rules_hash"], decided["outcome"]) == (kind.rules.hash, "east")
+    assert conflict_of(estate, capsys, "17") == before
+    estate.pair.no_answer("west")
+    assert status(3)["state"] == "unknown"
 
 
 def test_a_region_without_a_resolver_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import pytest
 
 from mrc.core.conflict.story import Told, events
+from mrc.core.model import Region
 from mrc.resolver.kinds import Kind
 from mrc.sim.clock import FakeClock
-from mrc.sim.streams import FakeLogs
+from mrc.sim.streams import FakeLogs, StreamCluster
 from mrc.wiring import conflicts as wiring
 from tests.resolver.world import Site, headers_of, value_of
 
@@ -54,6 +55,17 @@ class Pair:
                 for record in records[self._copied.get(at, 0) :]:
                     target.cluster.write(copied, partition, record.key, record.value, record.headers, record.timestamp_ms)
                 self._copied[at] = len(records)
+
+    def restart(self, region: str, kind: Kind) -> None:
+        """Start a region's resolver again, with another rules file."""
+        site = self.sites[Region(region)]
+        site.stop("a")
+        site.kind = kind
+        site.start()
+
+    def no_answer(self, region: str) -> None:
+        """Let a region have no topics any more."""
+        self.sites[Region(region)].cluster = StreamCluster()
 
     def instead_of_kafka(self, patch: pytest.MonkeyPatch) -> None:
         """Let commands read these regions' logs."""

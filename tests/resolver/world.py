@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from mrc.config.conflicts import ready
+from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
 from mrc.core.conflict.partition import Mark, Pending
 from mrc.core.errors import MrcError
 from mrc.core.model import Region, TopicPartition
 from mrc.ports import Arrived
-from mrc.resolver.kinds import Kind, check_partitions, place, topics
+from mrc.resolver import kinds
+from mrc.resolver.kinds import Kind, check_partitions, topics
 from mrc.resolver.loop import Resolver
 from mrc.resolver.task import PENDING
 from mrc.sim.clock import FakeClock
 from mrc.sim.streams import FakeShelves, StreamCluster
 from tests.core.conflict import oracle
-from tests.core.conflict.histories import Made, make
+from tests.core.conflict.histories import RULES, TYPES, Made, make
 from tests.core.conflict.test_convergence import plain, rule_set
 
 TOPIC = "orders"
@@ -36,16 +40,47 @@ class Killed(Exception):
     """The process dies here."""
 
 
-def kind_of(made: Made, on_loss: str = "") -> Kind:
-    rules = rule_set(made)
+def kind_of(made: Made, on_loss: str = "", type: str = "event", fields: Sequence[str] = FIELDS) -> Kind:
+    rules = rule_set(made, f"json:$.{type}", {name: f"json:$.{name}" for name in fields})
     if on_loss:
         told = tuple(msgspec.structs.replace(rule, on_loss=on_loss) for rule in rules.set.rules)
-        rules = type(rules)(msgspec.structs.replace(rules.set, rules=told))
-    return Kind("order", TOPIC, place("json:$.event"), {name: place(f"json:$.{name}") for name in FIELDS}, rules)
+        rules = Rules(msgspec.structs.replace(rules.set, rules=told))
+    return kinds.kind_of(TOPIC, rules)
 
 
 def value_of(event: EntityEvent) -> bytes | None:
     return None if event.deleted else json.dumps({"event": event.type, "by": event.id, **event.fields}).encode()
+
+
+class Version:
+    """A rules file that regions may get: what it decides by, and what it reads where."""
+
+    def __init__(self, made: Made, rules: list[dict[str, Any]], type: str, fields: Sequence[str], on_loss: str) -> None:
+        self.rules, self.type, self.fields = rules, type, fields
+        self.kind = kind_of(Made(made.seed, made.regions, rules), on_loss, type, fields)
+
+    def reads(self, event: oracle.Event, value: bytes | None) -> oracle.Event:
+        """Return the event as this file reads it."""
+        if value is None:
+            return {**event, "type": "", "fields": {}, "rules": self.rules}
+        body = json.loads(value)
+        fields = {name: body[name] for name in self.fields if name in body}
+        summed = [name for rule in self.rules if rule["by"] == "delta" for name in rule["fields"]]
+        if not body.get(self.type) or any(isinstance(fields.get(name), str) for name in summed):
+            return {**event, "rules": self.rules, "refused": True}
+        return {**event, "type": body[self.type], "fields": fields, "rules": self.rules}
+
+
+def odd_value_of(event: EntityEvent) -> bytes | None:
+    """A value that not every rules file can read, and that each reads otherwise."""
+    value = value_of(event)
+    if value is None:
+        return None
+    body, number = json.loads(value), zlib.crc32(event.id.encode())
+    body["kind"] = "" if number % 9 == 0 else TYPES[number % len(TYPES)]
+    if number % 7 == 0 and "change" in body:
+        body["change"] = "much"
+    return json.dumps(body).encode()
 
 
 def headers_of(event: EntityEvent) -> list[tuple[str, bytes | None]]:
@@ -67,10 +102,13 @@ class Site:
         self.shelves = FakeShelves(self.cluster)
         self.resolvers: dict[str, Resolver] = {}
         self.deaths = 0
+        self.said: list[str] = []
 
     def start(self, name: str = "a") -> None:
         log = self.cluster.join(name, self.topics.inputs)
-        self.resolvers[name] = Resolver(log, self.shelves, [self.kind], self.region, self.cluster.counts, self.clock)
+        self.resolvers[name] = Resolver(
+            log, self.shelves, [self.kind], self.region, self.cluster.counts, ready, self.clock, lambda word, **_: self.said.append(word)
+        )
 
     def stop(self, name: str) -> None:
         self.resolvers.pop(name).close()
@@ -116,21 +154,71 @@ class Site:
 class World:
     """Some orders, written in all regions; one random generator decides what happens."""
 
-    def __init__(self, seed: int, on_loss: str = "", *, punctual: bool = False) -> None:
-        """Make a world; in a punctual one events are stamped when they are written, so that none is late, whatever marks are lost."""
+    def __init__(self, seed: int, on_loss: str = "", *, punctual: bool = False, versions: int = 1) -> None:
+        """Make a world; in a punctual one events are stamped when they are written, so that none is late, whatever marks are lost.
+
+        With several ``versions`` of the rules, `change` lets a region get another one.
+        """
         self.choose = random.Random(seed)
         first = make(seed)
         self.regions = first.regions
         self.made = {f"{17 + n}": make(seed * 7 + n, like=first, entity=f"order/{17 + n}", prefix=f"{n}-") for n in range(KEYS)}
-        self.kind = kind_of(first, on_loss)
+        others = [
+            Version(first, self.choose.choice(RULES), self.choose.choice(("event", "kind")), self._some(FIELDS), on_loss)
+            for _ in range(versions - 1)
+        ]
+        self.versions = [Version(first, first.rules, "event", FIELDS, on_loss), *others]
+        self.kind = self.versions[0].kind
         self.clock = FakeClock(now_ms=1_000)
         self.sites = {region: Site(region, self.kind, self.clock) for region in self.regions}
         self._punctual = punctual
+        self.cut = False
         self._stamped = 0
         self._left = {region: self._mixed(region) for region in self.regions}
         self._copied: dict[tuple[str, str], int] = {}
         for site in self.sites.values():
             site.start()
+
+    def _some(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if self.choose.random() < 0.7]
+
+    def change(self, region: str, version: Version) -> None:
+        """Let a region get a rules file, and some of its processes start by it."""
+        site = self.sites[region]
+        site.kind = version.kind
+        if self.choose.random() < 0.2:
+            site.shelves = FakeShelves(site.cluster)  # the rules of before are known from the changelog alone
+        for name in list(site.resolvers):
+            if self.choose.random() < 0.7:
+                site.stop(name)
+                site.start(name)
+
+    def agree(self) -> None:
+        """Let all regions have the same rules file."""
+        kind = self.choose.choice(self.versions).kind
+        for site in self.sites.values():
+            site.kind = kind
+            for name in list(site.resolvers):
+                site.stop(name)
+                site.start(name)
+
+    def in_force(self, partition: int, hlc: tuple[int, int]) -> Version:
+        """Return the rules that all regions had at a clock; where they had not the same, those that they had next, by their marks."""
+        said = [self._had(site, partition) for site in self.sites.values()]
+        for at in (hlc, *sorted((clock_ms, 1) for one in said for clock_ms, _ in one if (clock_ms, 0) >= hlc)):
+            had = {next((rules for clock_ms, rules in reversed(one) if (clock_ms, 0) < at), one[0][1]) for one in said}
+            if len(had) == 1:
+                return next(one for one in self.versions if one.kind.rules.hash in had)
+        raise AssertionError("the regions had never the same rules again")
+
+    def _had(self, site: Site, partition: int) -> list[tuple[int, str]]:
+        """What a region's marks say of its rules, by their clocks; one whose clock is not later than all before it says nothing."""
+        found: list[tuple[int, str]] = []
+        for record in site.cluster.read(site.topics.own_marks, partition):
+            mark = json.loads(record.value or b"")
+            if not found or mark["clock_ms"] > found[-1][0]:
+                found.append((mark["clock_ms"], mark["rules"]))
+        return found
 
     def _mixed(self, region: str) -> list[tuple[str, EntityEvent]]:
         """A region's events about all orders, each order's in their own order."""
@@ -152,8 +240,8 @@ class World:
             key, event = self._left[region].pop(0)
             if self._punctual:
                 event = self._stamp(key, event)
-            partition = self.partition_of(key)
-            self.sites[region].cluster.write(TOPIC, partition, key.encode(), value_of(event), headers_of(event))
+            value = odd_value_of(event) if len(self.versions) > 1 else value_of(event)
+            self.sites[region].cluster.write(TOPIC, self.partition_of(key), key.encode(), value, headers_of(event))
 
     def write_next(self) -> None:
         """Let the event be written that is the next one in all."""
@@ -170,6 +258,8 @@ class World:
 
     def copy(self, source: str, target: str, limit: int = 1_000_000, rewind: int = 0) -> None:
         """Copy what the source has and the target not; before that go back by some records, as a restarted replicator does."""
+        if self.cut:
+            return
         there, here = self.sites[source], self.sites[target]
         names = {there.topics.topic: here.topics.events[there.region], there.topics.own_marks: here.topics.marks[there.region]}
         for name, copied in names.items():
@@ -195,19 +285,24 @@ class World:
             case _:
                 site.tick(self.choose.choice(list(site.resolvers)))
 
+    def work(self) -> None:
+        """Let all processes and links do what there is to do now, and some time pass."""
+        self.clock.sleep(0.6)
+        for region, site in self.sites.items():
+            for name in list(site.resolvers):
+                site.tick(name)
+            for other in self.regions:
+                if other != region:
+                    self.copy(other, region)
+
     def heal(self) -> None:
         """Let everything be written, copied and become final."""
         while any(self._left.values()):
             self.write_next()
-        for _ in range(ENOUGH):
-            self.clock.sleep(0.6)
-            for region, site in self.sites.items():
-                for name in list(site.resolvers):
-                    site.tick(name)
-                for other in self.regions:
-                    if other != region:
-                        self.copy(other, region)
-            if all(self.is_final(site) for site in self.sites.values()):
+        for rounds in range(ENOUGH):
+            self.work()
+            # A process that has just been started needs two to have read everything.
+            if rounds > 2 and all(self.is_final(site) for site in self.sites.values()):
                 return
         raise AssertionError({region: {key: r.headers for key, r in site.resolved().items()} for region, site in self.sites.items()})
 
@@ -228,7 +323,18 @@ class World:
             for region in self.regions
             for event in judged(self.sites[region], self.partition_of(key), key, self.made[key].logs[region])
         ]
+        if len(self.versions) > 1:
+            events = self._as_read(self.partition_of(key), events)
         return oracle.history(f"order/{key}", events, self.made[key].rules, self.regions)
+
+    def _as_read(self, partition: int, events: list[oracle.Event]) -> list[oracle.Event]:
+        """The events as the rules in force read them."""
+        values = {
+            (dict(record.headers)["mrc-event-id"] or b"").decode(): record.value
+            for site in self.sites.values()
+            for record in site.cluster.read(TOPIC, partition)
+        }
+        return [self.in_force(partition, event["hlc"]).reads(event, values[event["id"]]) for event in events]
 
     def wrong(self) -> str:
         """What is wrong with what any region has written; empty: nothing."""

@@ -103,6 +103,7 @@ class Conflict(Value, frozen=True):
         id: made of the entity and the ids of the events in conflict.
         steps: how it was decided, sentence by sentence.
         open: a person is asked; the winner is provisional.
+        on_loss: template of the compensation that losing events ask for; empty: none.
     """
 
     id: str
@@ -114,6 +115,7 @@ class Conflict(Value, frozen=True):
     steps: tuple[str, ...]
     winner: str
     open: bool = False
+    on_loss: str = ""
 
     @property
     def losers(self) -> tuple[EntityEvent, ...]:
@@ -206,12 +208,21 @@ def _advance(register: Register, event: EntityEvent, rules: Rules) -> None:
                 register.sums[name] = register.sums.get(name, 0) + value
 
 
+def alone(entity: Entity) -> EntityEvent:
+    """Return the one event that has seen, itself or through others, all that there is, whatever the rules; there must be one."""
+    (region,) = _live(entity.registers)
+    return entity.registers[region].head
+
+
+def _live(registers: Mapping[Region, Register]) -> list[Region]:
+    live = list(registers)
+    return [region for region in live if not _superseded(region, registers)] or live if len(live) > 1 else live
+
+
 def outcome(entity: Entity, rules: Rules) -> Outcome:
     """Return what stands. Pure: of the registers, the decision and the rules, whatever order they came in."""
     registers = entity.registers
-    live = list(registers)
-    if len(live) > 1:
-        live = [region for region in live if not _superseded(region, registers)] or live
+    live = _live(registers)
     if len(live) == 1:
         winner = registers[live[0]].head
         return Outcome(winner, _sums(entity, rules) or None) if rules.summed else Outcome(winner)
@@ -281,6 +292,7 @@ def _resolve(entity: Entity, candidates: tuple[Candidate, ...], rules: Rules) ->
         tuple(steps),
         winner.event.id,
         waits and chosen is None,
+        rule.on_loss,
     )
     return Outcome(winner.event, fields or None, conflict)
 
@@ -442,7 +454,8 @@ def _merged(resolve: Resolution, candidates: Sequence[Candidate], winner: Candid
 def _sums(entity: Entity, rules: Rules) -> dict[str, Json]:
     if not rules.summed:
         return {}
-    names = sorted({name for register in entity.registers.values() for name in register.sums})
+    # Rules of before may have summed others.
+    names = sorted({name for register in entity.registers.values() for name in register.sums if name in rules.summed})
     return {name: sum(entity.registers[region].sums.get(name, 0) for region in sorted(entity.registers)) for name in names}
 
 

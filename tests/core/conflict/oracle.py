@@ -1,6 +1,7 @@
 """What should stand, by brute force over all events; imports nothing that it judges.
 
-Events and rules are plain dictionaries. Nothing is folded: after each event, everything before it is looked at again.
+Events and rules are plain dictionaries. Nothing is folded: after each event, everything before it is looked at again. Where rules change,
+each event says by which ones it is decided; what came before them is known as far as the rules of then looked at it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import hashlib
 from typing import Any
 
 Event = dict[str, Any]
-"""id, origin, number, seen {region: number}, hlc (wall_ms, counter), type, fields, deleted."""
+"""id, origin, number, seen {region: number}, hlc (wall_ms, counter), type, fields, deleted; where rules change also rules, and refused:
+those cannot read it."""
 
 
 def in_order(events: list[Event], regions: list[str]) -> list[Event]:
@@ -24,12 +26,14 @@ def history(entity: str, events: list[Event], rules: list[dict[str, Any]], regio
     for event in in_order(events, regions):
         if any(one["origin"] == event["origin"] and one["number"] >= event["number"] for one in past):
             continue
-        past.append(event)
-        found.append(_standing(entity, past, rules, regions))
+        past.append({"rules": rules, **event})
+        if not event.get("refused"):
+            found.append(_standing(entity, [one for one in past if not one.get("refused")], regions))
     return found
 
 
-def _standing(entity: str, past: list[Event], rules: list[dict[str, Any]], regions: list[str]) -> dict[str, Any]:
+def _standing(entity: str, past: list[Event], regions: list[str]) -> dict[str, Any]:
+    rules = past[-1]["rules"]
     logs = {region: [e for e in past if e["origin"] == region] for region in regions}
     logs = {region: log for region, log in logs.items() if log}
 
@@ -42,8 +46,8 @@ def _standing(entity: str, past: list[Event], rules: list[dict[str, Any]], regio
 
     live = [region for region in logs if not beaten(region)] or list(logs)
     sums: dict[str, float] = {}
-    for name in {n for rule in rules if rule["by"] == "delta" for n in rule["fields"]}:
-        values = [e["fields"][name] for e in past if name in e["fields"]]
+    for name in _named(rules, "delta"):
+        values = [e["fields"][name] for e in past if name in e["fields"] and name in _named(e["rules"], "delta")]
         if values:
             sums[name] = sum(values)
     if len(live) == 1:
@@ -52,7 +56,7 @@ def _standing(entity: str, past: list[Event], rules: list[dict[str, Any]], regio
     for region in live:
         since = min(knows(other, region) for other in live if other != region)
         branch = [e for e in logs[region] if e["number"] > since]
-        states = [e["type"] for e in branch if e["type"] in _states(rules)]
+        states = [e["type"] for e in branch if e["type"] in _states(e["rules"])]
         head = logs[region][-1]
         sides.append({"head": head, "type": states[-1] if states else head["type"], "branch": branch})
     rule = next(one for one in rules if _applies(one, sides))
@@ -64,7 +68,7 @@ def _standing(entity: str, past: list[Event], rules: list[dict[str, Any]], regio
                 (e["hlc"], len(regions) - regions.index(e["origin"]), e["id"], e["fields"][name], s)
                 for s in sides
                 for e in s["branch"]
-                if name in e["fields"]
+                if name in e["fields"] and name in _named(e["rules"], "merge_fields")
             ]
             last_of_each = [max((w for w in writes if w[4] is s), key=lambda w: w[:3]) for s in sides if any(w[4] is s for w in writes)]
             if last_of_each:
@@ -84,11 +88,16 @@ def _states(rules: list[dict[str, Any]]) -> set[str]:
     return found
 
 
+def _named(rules: list[dict[str, Any]], by: str) -> set[str]:
+    return {name for rule in rules if rule["by"] == by for name in rule["fields"]}
+
+
 def _applies(rule: dict[str, Any], sides: list[dict[str, Any]]) -> bool:
     types = sorted(s["type"] for s in sides)
     if "pair" in rule and types != sorted(rule["pair"]):
         return False
-    written = {e["type"] for s in sides for e in s["branch"]} | {s["head"]["type"] for s in sides}
+    noted = {e["type"] for s in sides for e in s["branch"] if any(e["type"] in one.get("any_of", ()) for one in e["rules"])}
+    written = noted | {s["head"]["type"] for s in sides}
     return not ("any_of" in rule and not written & set(rule["any_of"]))
 
 
