@@ -69,6 +69,16 @@ CODES: dict[str, Code] = {
         "No such conflict: no region that was asked has written it.",
         "`mrc conflicts list` shows those that are final; they are kept for 30 days.",
     ),
+    "CONFLICT_CLOSED": Code(
+        "usage",
+        "Nobody is asked about that conflict: a rule or a person has decided it, time is over, or later events left nothing to decide.",
+        "`mrc conflicts list --open` shows those that wait for a person, `mrc conflicts show` how one was closed.",
+    ),
+    "RESOLVER_SILENT": Code(
+        "world",
+        "A region's resolver has written no mark beside which a decision could be given.",
+        "Start the region's resolver (`mrc rules status` shows its last mark), or give the decision in another region.",
+    ),
     "ALREADY_ACTIVE": Code(
         "usage",
         "That region is the active region already.",

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from mrc.core.conflict.entity import Conflict, Rules
+from mrc.core.conflict.entity import Conflict, Decision, Rules
 from mrc.core.conflict.headers import Unreadable
-from mrc.core.conflict.partition import Kept, Mark, Partition, Pending, Settled, Stream, Wrong
+from mrc.core.conflict.partition import Answered, Final, Given, Kept, Mark, Partition, Pending, Settled, Stream, Wrong
 from mrc.core.conflict.rules import RuleSet
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.model import Offset, Region, TopicPartition, decode, encode
 from mrc.ports import Arrived, Outgoing, Shelf
 from mrc.resolver import writing
+from mrc.resolver.deciding import DECISION_KEY
 from mrc.resolver.kinds import Kind, Topics, kind_of
 from mrc.resolver.reading import others, read_again, read_event
 
@@ -28,7 +29,7 @@ GRACE_MS = 500
 AHEAD_MS_MAX = 300_000
 """An event's clock may be ahead of its region's resolver's by this much."""
 
-ENTITY, PENDING, RULES, STATE = b"e", b"p", b"r", b"s"
+ASKED, ENTITY, GIVEN, PENDING, RULES, STATE = b"a", b"e", b"g", b"p", b"r", b"s"
 """What keys of the changelog and the shelf begin with."""
 
 Ready = Callable[[RuleSet], Rules]
@@ -59,6 +60,7 @@ class Counts(msgspec.Struct):
     dead_letters: int = 0
     conflicts: int = 0
     compensations: int = 0
+    decisions: int = 0
     raised: int = 0
 
     def add(self, other: Counts) -> None:
@@ -70,6 +72,7 @@ class Counts(msgspec.Struct):
 _encode = msgspec.msgpack.Encoder().encode
 _kept = msgspec.msgpack.Decoder(Kept).decode
 _pending = msgspec.msgpack.Decoder(Pending).decode
+_given = msgspec.msgpack.Decoder(Given).decode
 _state = msgspec.msgpack.Decoder(State).decode
 
 
@@ -132,7 +135,14 @@ class Task:
         self._file = kind.rules.hash
         self._partitions = partitions
         self._read = dict(state.read)
-        self._partition = Partition(state.rules, self._kinds, state.streams, (_pending(value) for _, value in shelf.items(PENDING)))
+        self._partition = Partition(
+            state.rules,
+            self._kinds,
+            state.streams,
+            (_pending(value) for _, value in shelf.items(PENDING)),
+            (_given(value) for _, value in shelf.items(GIVEN)),
+            {key[len(ASKED) :]: int(value) for key, value in shelf.items(ASKED)},
+        )
         self._writes: dict[bytes, bytes | None] = {}
         self._out: list[Outgoing] = []
         self._touched: dict[bytes, None] = {}
@@ -157,6 +167,11 @@ class Task:
     def pending(self) -> int:
         """How many events are not final."""
         return len(self._partition)
+
+    @property
+    def asking(self) -> int:
+        """How many conflicts wait for a person."""
+        return self._partition.asking
 
     @property
     def streams(self) -> dict[Region, Stream]:
@@ -283,10 +298,11 @@ class Task:
         if region is None:
             raise InvariantViolation("a record of a topic that is not read", where=record.topic)
         try:
-            mark = decode(record.value or b"", Mark)
+            value = record.value or b""
+            said = decode(value, Decision) if record.key == DECISION_KEY else decode(value, Mark)
         except msgspec.MsgspecError as error:
-            raise Unreadable("bad-mark", f"it is no mark: {error}") from None
-        self._partition.mark(region, Offset(record.offset), mark)
+            raise Unreadable("bad-mark", f"it is no mark and no decision: {error}") from None
+        self._partition.mark(region, Offset(record.offset), said)
 
     # ---------------------------------------------------------------- deciding
 
@@ -295,23 +311,53 @@ class Task:
             self._batch.raised += 1
             if (key := _pending_key(one)) not in self._arrived:
                 self._put(key, _encode(one))
+        for given in done.given:
+            self._put(_given_key(given), _encode(given))
+            self._touched[given.decision.key.encode()] = None
+        for given in done.unfit:
+            self._declined(given, Wrong("bad-clock", f"its clock, {given.decision.clock_ms}, is far ahead of {given.region}'s last mark"))
+        for key, until_ms in done.asking.items():
+            self._put(ASKED + key, None if until_ms is None else str(until_ms).encode())
         for key, kept in done.entities.items():
-            self._put(ENTITY + key, _encode(kept))
-            for final in done.finals[key]:
-                self._drop(final.pending)
-                if final.refused and final.pending.wrong is not None:
-                    self._touched[key] = None
-                    self._refused(final.pending, final.pending.wrong)
-                elif final.outcome is None:
-                    self._passed_over(final.pending, kept)
+            if kept.entity.registers or kept.passed:
+                self._put(ENTITY + key, _encode(kept))
+            for step in done.steps[key]:
+                if isinstance(step, Final):
+                    self._final(key, kept, step, done)
                 else:
-                    self._touched[key] = None
-                    if final.outcome.conflict is not None:
-                        self._decided(key, done, final.outcome.conflict, final.asks)
+                    self._answered(key, step, done)
+
+    def _final(self, key: bytes, kept: Kept, final: Final, done: Settled) -> None:
+        self._drop(final.pending)
+        if final.refused and final.pending.wrong is not None:
+            self._touched[key] = None
+            self._refused(final.pending, final.pending.wrong)
+        elif final.outcome is None:
+            self._passed_over(final.pending, kept)
+        else:
+            self._touched[key] = None
+            if final.outcome.conflict is not None:
+                self._decided(key, done, final.outcome.conflict, final.asks)
+
+    def _answered(self, key: bytes, step: Answered, done: Settled) -> None:
+        if step.given is not None:
+            self._put(_given_key(step.given), None)
+            self._touched[key] = None
+            if step.why is not None:
+                self._declined(step.given, step.why)
+        if step.conflict is not None:
+            self._batch.decisions += step.given is not None
+            self._decided(key, done, step.conflict, step.asks)
+
+    def _declined(self, given: Given, why: Wrong) -> None:
+        """Of a decision that comes to nothing it is said where it was given."""
+        if given.region == self._topics.here:
+            self._batch.dead_letters += 1
+            self._out.append(writing.dead_decision(self._topics, self._number, given.decision, why))
 
     def _decided(self, key: bytes, done: Settled, conflict: Conflict, asks: Sequence[str]) -> None:
         bodies = done.bodies[key]
-        self._batch.conflicts += 1
+        self._batch.conflicts += not conflict.closed
         self._out.append(writing.conflict_record(self._topics, self._number, key, conflict, bodies))
         asked = list(writing.compensations(self._topics, self._number, key, conflict, asks, bodies))
         self._batch.compensations += len(asked)
@@ -400,6 +446,10 @@ def restore(shelf: Shelf, batches: Iterable[list[Arrived]]) -> int:
 
 def _pending_key(one: Pending) -> bytes:
     return PENDING + one.event.origin.encode() + b"\0" + struct.pack(">q", one.place)
+
+
+def _given_key(one: Given) -> bytes:
+    return GIVEN + f"{one.region}\0{one.decision.id}".encode()
 
 
 def entities(shelf: Shelf) -> Iterator[tuple[bytes, Kept]]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from mrc.core.conflict.entity import Candidate, Conflict
+from mrc.core.conflict.entity import Candidate, Conflict, Decision, HowClosed
 from mrc.core.conflict.events import EntityEvent, Json
 from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR, Stamp, clock_text, headers, vector_text
 from mrc.core.conflict.partition import Pending, Standing, Wrong
@@ -19,7 +19,7 @@ from mrc.core.model import Region, Value, encode
 from mrc.ports import Arrived, Outgoing
 from mrc.resolver.kinds import Kind, Topics
 
-FINAL, CONFLICT, FIELDS = "mrc-final", "mrc-conflict", "mrc-fields"
+FINAL, CONFLICT, FIELDS, DECISION = "mrc-final", "mrc-conflict", "mrc-fields", "mrc-decision"
 REASON, DETAIL, SOURCE, LEFT_OUT = "mrc-reason", "mrc-detail", "mrc-source", "mrc-left-out"
 
 LETTER_BYTES_MAX = 1 << 20
@@ -50,6 +50,16 @@ class CandidateRecord(Value, frozen=True):
         return int(self.hlc.partition(".")[0])
 
 
+class DecisionRecord(Value, frozen=True):
+    """A person's decision as it is written with its conflict, see `mrc.core.conflict.entity.Decision`."""
+
+    id: str
+    region: Region
+    actor: str
+    reason: str
+    at_ms: int
+
+
 class ConflictRecord(Value, frozen=True):
     """A final conflict as it is written; byte for byte the same in every region.
 
@@ -57,6 +67,9 @@ class ConflictRecord(Value, frozen=True):
         key: the entity's record key.
         winner: id of the event that stands.
         open: a person is asked; the winner is provisional.
+        until_ms: the clock up to which a person's decision counts; 0: nobody is or was asked.
+        closed: how the question ended, see `mrc.core.conflict.entity.HowClosed`.
+        decision: of the person.
     """
 
     id: str
@@ -70,6 +83,9 @@ class ConflictRecord(Value, frozen=True):
     winner: str
     open: bool
     candidates: tuple[CandidateRecord, ...]
+    until_ms: int = 0
+    closed: HowClosed = ""
+    decision: DecisionRecord | None = None
     version: Literal[1] = 1
 
     @property
@@ -79,8 +95,10 @@ class ConflictRecord(Value, frozen=True):
 
     @property
     def outcome(self) -> str:
-        """The region whose event stands, or ``open``."""
-        return "open" if self.open else next(one.origin for one in self.candidates if one.id == self.winner)
+        """The region whose event stands, ``open``, or ``superseded``."""
+        if self.open:
+            return "open"
+        return "superseded" if self.closed == "superseded" else next(one.origin for one in self.candidates if one.id == self.winner)
 
 
 def resolved(kind: Kind, topics: Topics, partition: int, key: bytes, standing: Standing) -> Outgoing:
@@ -94,6 +112,8 @@ def resolved(kind: Kind, topics: Topics, partition: int, key: bytes, standing: S
     ]
     if standing.conflict:
         made.append((CONFLICT, standing.conflict.encode()))
+    if standing.decision:
+        made.append((DECISION, standing.decision.encode()))
     body = standing.body
     if standing.fields:
         made.append((FIELDS, encode(standing.fields)))
@@ -103,6 +123,7 @@ def resolved(kind: Kind, topics: Topics, partition: int, key: bytes, standing: S
 
 def conflict_record(topics: Topics, partition: int, key: bytes, conflict: Conflict, bodies: Mapping[str, bytes | None]) -> Outgoing:
     """Return a final conflict, with everything that was decided and the values of all who took part."""
+    said = conflict.decision
     told = ConflictRecord(
         id=conflict.id,
         entity=conflict.entity,
@@ -115,6 +136,9 @@ def conflict_record(topics: Topics, partition: int, key: bytes, conflict: Confli
         winner=conflict.winner,
         open=conflict.open,
         candidates=tuple(_candidate(one, bodies) for one in conflict.candidates),
+        until_ms=conflict.until_ms if conflict.ttl_s else 0,
+        closed=conflict.closed,
+        decision=None if said is None else DecisionRecord(said.id, said.region, said.actor, said.reason, said.at_ms),
     )
     return Outgoing(topics.conflicts, partition, conflict.id.encode(), encode(told))
 
@@ -161,6 +185,12 @@ def dead_letter(topics: Topics, record: Arrived, reason: str, detail: str) -> Ou
     if left_out:
         made.append((LEFT_OUT, ", ".join(left_out).encode()))
     return Outgoing(topics.dead_letters, record.partition, key, value, [*own, *made])
+
+
+def dead_decision(topics: Topics, partition: int, decision: Decision, why: Wrong) -> Outgoing:
+    """Return a decision that comes to nothing as a dead letter, under its own id."""
+    made: list[tuple[str, bytes | None]] = [(ID, decision.id.encode()), (REASON, why.reason.encode()), (DETAIL, why.detail.encode())]
+    return Outgoing(topics.dead_letters, partition, decision.key.encode(), encode(decision), made)
 
 
 def dead_event(topics: Topics, partition: int, one: Pending, why: Wrong) -> Outgoing:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
-from mrc.core.conflict.partition import Mark, Partition, Pending, Settled, Stream
-from mrc.resolver.kinds import Kind
+from mrc.core.conflict.entity import Decision
+from mrc.core.conflict.partition import Given, Mark, Partition, Pending, Settled, Stream
+from mrc.core.model import Region
+from mrc.resolver.kinds import Kind, Topics
 from mrc.resolver.task import Counts, KnownKinds, Task
 from tests.resolver import world as worlds
-from tests.resolver.world import World, dying
+from tests.resolver.world import World, dying, how
 
 SEEDS = max(40, int(os.environ.get("MRC_CONFLICT_HISTORIES", "20000")) // 100)
 """Worlds; each has three histories in each region."""
@@ -84,6 +89,40 @@ def judge_changes(seed: int) -> str:
     return f"seed {seed}: {wrong}" if (wrong := lived_with_changes(seed).wrong()) else ""
 
 
+def lived_with_decisions(seed: int) -> World:
+    """Such a world in which people decide: in both regions, about the same conflicts, in time and too late, while links are cut."""
+    choose = random.Random(seed + 3)
+    world = World(seed, "recall", punctual=choose.random() < 0.8, versions=choose.choice((1, 2)), asking=True)
+    for site in world.sites.values():
+        site.cluster.before = dying(choose, 0.02)
+        site.cluster.after = dying(choose, 0.02)
+    for _ in range(choose.randrange(2, 8)):
+        world.cut = choose.random() < 0.3
+        for _ in range(choose.choice((2, 5, 10))):
+            step(world, choose)
+        for _ in range(choose.choice((1, 2, 3))):
+            world.work()
+            for region in world.regions:
+                if choose.random() < 0.5:
+                    world.decide(region)
+        if choose.random() < 0.1:
+            world.change(choose.choice(world.regions), choose.choice(world.versions))
+    for site in world.sites.values():
+        site.cluster.before = site.cluster.after = lambda effect: None
+    world.cut = False
+    world.agree()
+    world.heal()
+    return world
+
+
+def judge_decisions(seed: int) -> str:
+    return f"seed {seed}: {wrong}" if (wrong := lived_with_decisions(seed).wrong()) else ""
+
+
+def test_people_decide_alike_in_all_regions() -> None:
+    assert [words for seed in range(SEEDS) if (words := judge_decisions(seed))][:3] == []
+
+
 def test_all_regions_change_their_rules_at_the_same_place() -> None:
     assert [words for seed in range(SEEDS) if (words := judge_changes(seed))][:3] == []
 
@@ -97,6 +136,45 @@ def test_the_worlds_hold_changes_before_and_behind_which_conflicts_are_decided()
         waited += "other-rules" in site.said
         refused += bool(site.records(site.topics.dead_letters))
     assert min(changed, waited, refused) > 5, (changed, waited, refused)
+
+
+def test_the_worlds_hold_decisions_that_count_that_come_too_late_and_that_contradict() -> None:
+    hows, reasons = Counter[str](), Counter[str]()
+    for seed in range(1000, 1040):
+        world = lived_with_decisions(seed)
+        for site in world.sites.values():
+            hows.update(how(one).split()[0] for some in site.conflicts().values() for one in some)
+            reasons.update((dict(one.headers)["mrc-reason"] or b"").decode() for one in site.records(site.topics.dead_letters))
+    assert min(hows[one] for one in ("rule", "open", "decision", "time", "superseded")) > 5, hows
+    assert min(reasons[one] for one in ("not-open", "no-candidate")) > 0, reasons
+
+
+@pytest.mark.parametrize("broken", ["at once in its own region", "again when it comes again"])
+def test_decisions_that_are_taken_wrongly_are_caught(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    accept, hear, init, heres = Partition._accept, Partition._hear, Task.__init__, dict[int, str]()
+
+    def made(task: Task, kind: Kind, topics: Topics, *rest: Any) -> None:
+        init(task, kind, topics, *rest)
+        heres[id(task._partition)] = topics.here
+
+    def at_once(partition: Partition, given: Given) -> bool:
+        if given.region == heres.get(id(partition)):
+            soon_ms = min(stream.watermark_ms for stream in partition.streams.values())
+            given = Given(given.region, msgspec.structs.replace(given.decision, clock_ms=soon_ms))
+        return accept(partition, given)
+
+    def again(partition: Partition, region: Region, said: Mark | Decision, done: Settled) -> None:
+        heard_ms = partition.streams[region].heard_ms
+        if isinstance(said, Decision) and said.clock_ms <= heard_ms:
+            said = msgspec.structs.replace(said, clock_ms=heard_ms + 1)
+        hear(partition, region, said, done)
+
+    monkeypatch.setattr(Task, "__init__", made)
+    if broken == "at once in its own region":
+        monkeypatch.setattr(Partition, "_accept", at_once)
+    else:
+        monkeypatch.setattr(Partition, "_hear", again)
+    caught(judge_decisions)
 
 
 @pytest.mark.parametrize("broken", ["its own file", "no waiting", "the last word", "read once"])
@@ -126,15 +204,20 @@ def test_a_wrong_change_of_rules_is_caught(broken: str, monkeypatch: pytest.Monk
         monkeypatch.setattr(KnownKinds, "read_again", lambda *_: None)
     else:
         monkeypatch.setattr(Partition, "_agreed", spans)
-    caught = 0
+    caught(judge_changes)
+
+
+def caught(judge: Callable[[int], str]) -> None:
+    """Check that three worlds go wrong."""
+    found = 0
     for seed in range(80):
         try:
-            caught += bool(judge_changes(seed))
+            found += bool(judge(seed))
         except AssertionError:  # it comes to no end, or a result is missing
-            caught += 1
-        if caught == 3:
+            found += 1
+        if found == 3:
             return
-    raise AssertionError(caught)
+    raise AssertionError(found)
 
 
 def test_the_worlds_hold_deaths_late_events_repetitions_and_conflicts() -> None:

@@ -11,21 +11,22 @@ from typing import Any
 import msgspec
 
 from mrc.config.conflicts import ready
-from mrc.core.conflict.entity import Rules
+from mrc.core.conflict.entity import Decision, Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
 from mrc.core.conflict.partition import Mark, Pending
 from mrc.core.errors import MrcError
-from mrc.core.model import Region, TopicPartition
+from mrc.core.model import Region, TopicPartition, encode
 from mrc.ports import Arrived
 from mrc.resolver import kinds
+from mrc.resolver.deciding import DECISION_KEY
 from mrc.resolver.kinds import Kind, check_partitions, topics
 from mrc.resolver.loop import Resolver
 from mrc.resolver.task import PENDING
 from mrc.sim.clock import FakeClock
 from mrc.sim.streams import FakeShelves, StreamCluster
 from tests.core.conflict import oracle
-from tests.core.conflict.histories import RULES, TYPES, Made, make
+from tests.core.conflict.histories import ASKING, RULES, TYPES, Made, make
 from tests.core.conflict.test_convergence import plain, rule_set
 
 TOPIC = "orders"
@@ -154,17 +155,26 @@ class Site:
 class World:
     """Some orders, written in all regions; one random generator decides what happens."""
 
-    def __init__(self, seed: int, on_loss: str = "", *, punctual: bool = False, versions: int = 1) -> None:
+    def __init__(self, seed: int, on_loss: str = "", *, punctual: bool = False, versions: int = 1, asking: bool = False) -> None:
         """Make a world; in a punctual one events are stamped when they are written, so that none is late, whatever marks are lost.
 
-        With several ``versions`` of the rules, `change` lets a region get another one.
+        With several ``versions`` of the rules, `change` lets a region get another one. ``asking``: a rule lets people decide.
         """
         self.choose = random.Random(seed)
+        self._on_loss = on_loss
         first = make(seed)
+        if asking:
+            first.rules = self.choose.choice(ASKING)
         self.regions = first.regions
         self.made = {f"{17 + n}": make(seed * 7 + n, like=first, entity=f"order/{17 + n}", prefix=f"{n}-") for n in range(KEYS)}
         others = [
-            Version(first, self.choose.choice(RULES), self.choose.choice(("event", "kind")), self._some(FIELDS), on_loss)
+            Version(
+                first,
+                self.choose.choice((self.choose.choice(RULES), self.choose.choice(ASKING))),
+                self.choose.choice(("event", "kind")),
+                self._some(FIELDS),
+                on_loss,
+            )
             for _ in range(versions - 1)
         ]
         self.versions = [Version(first, first.rules, "event", FIELDS, on_loss), *others]
@@ -173,6 +183,7 @@ class World:
         self.sites = {region: Site(region, self.kind, self.clock) for region in self.regions}
         self._punctual = punctual
         self.cut = False
+        self._decisions = 0
         self._stamped = 0
         self._left = {region: self._mixed(region) for region in self.regions}
         self._copied: dict[tuple[str, str], int] = {}
@@ -216,8 +227,45 @@ class World:
         found: list[tuple[int, str]] = []
         for record in site.cluster.read(site.topics.own_marks, partition):
             mark = json.loads(record.value or b"")
+            if record.key == DECISION_KEY:
+                continue
             if not found or mark["clock_ms"] > found[-1][0]:
                 found.append((mark["clock_ms"], mark["rules"]))
+        return found
+
+    def decide(self, region: str) -> None:
+        """Let a person in a region decide about a conflict that was written there, whether it is open or not; sometimes too late."""
+        site = self.sites[region]
+        known = [one for some in site.conflicts().values() for one in some]
+        if not known:
+            return
+        one = self.choose.choice([one for one in known if one["open"]] or known)
+        partition = self.partition_of(one["key"])
+        marks = [clock_ms for clock_ms, _ in self._had(site, partition)]
+        self._decisions += 1
+        made = Decision(
+            id=f"d{self._decisions}",
+            key=one["key"],
+            conflict=one["id"],
+            winner=self.choose.choice([*(side["id"] for side in one["candidates"]), *(["nobody"] if self.choose.random() < 0.1 else [])]),
+            clock_ms=marks[-1] + self.choose.choice((-100, 1, 500, 2_000, 2_000)),
+            region=site.region,
+            actor="ann",
+            at_ms=self.clock.now_ms(),
+        )
+        site.cluster.write(site.topics.own_marks, partition, DECISION_KEY, encode(made), ())
+
+    def _decided(self, key: str) -> list[dict[str, Any]]:
+        """Every decision about an order that came in time: its clock is later than those of all marks before it."""
+        found = []
+        for site in self.sites.values():
+            latest_ms = -1
+            for record in site.cluster.read(site.topics.own_marks, self.partition_of(key)):
+                said = json.loads(record.value or b"")
+                if record.key != DECISION_KEY:
+                    latest_ms = max(latest_ms, said["clock_ms"])
+                elif said["key"] == key and said["clock_ms"] > latest_ms:
+                    found.append(said)
         return found
 
     def _mixed(self, region: str) -> list[tuple[str, EntityEvent]]:
@@ -285,9 +333,9 @@ class World:
             case _:
                 site.tick(self.choose.choice(list(site.resolvers)))
 
-    def work(self) -> None:
-        """Let all processes and links do what there is to do now, and some time pass."""
-        self.clock.sleep(0.6)
+    def work(self, pass_s: float = 0.6) -> None:
+        """Let some time pass, and all processes and links do what there is to do."""
+        self.clock.sleep(pass_s)
         for region, site in self.sites.items():
             for name in list(site.resolvers):
                 site.tick(name)
@@ -303,6 +351,8 @@ class World:
             self.work()
             # A process that has just been started needs two to have read everything.
             if rounds > 2 and all(self.is_final(site) for site in self.sites.values()):
+                for _ in range(3):  # until the last marks are read everywhere
+                    self.work(0)
                 return
         raise AssertionError({region: {key: r.headers for key, r in site.resolved().items()} for region, site in self.sites.items()})
 
@@ -316,8 +366,8 @@ class World:
 
     # ---------------------------------------------------------------- what must come out
 
-    def wanted(self, key: str) -> list[dict[str, Any]]:
-        """What stands after each event of an order, by brute force; clocks by the regions' own logs and marks."""
+    def wanted(self, key: str) -> tuple[list[tuple[str, str, str]], dict[str, Any] | None]:
+        """Every conflict about an order, and what stands, by brute force; clocks by the regions' own logs and marks."""
         events = [
             event
             for region in self.regions
@@ -325,7 +375,26 @@ class World:
         ]
         if len(self.versions) > 1:
             events = self._as_read(self.partition_of(key), events)
-        return oracle.history(f"order/{key}", events, self.made[key].rules, self.regions)
+        now_ms = min(self._had(site, self.partition_of(key))[-1][0] for site in self.sites.values())
+        return oracle.audit(f"order/{key}", events, self._decided(key), self.made[key].rules, self.regions, (now_ms, 0))
+
+    def _asked(self) -> list[tuple[str, str]]:
+        """Conflict and event of every compensation of all regions."""
+        asked = [json.loads(r.value or b"") for site in self.sites.values() for r in site.records(site.topics.compensations)]
+        return [(one["conflict"], one["lost"]["id"]) for one in asked]
+
+    def _lost(self) -> set[tuple[str, str]]:
+        """Conflict and event of everything that has lost for good, where rules ask for compensations."""
+        if not self._on_loss:
+            return set()
+        ended = [one for some in next(iter(self.sites.values())).conflicts().values() for one in some]
+        return {
+            (one["id"], side["id"])
+            for one in ended
+            if not one["open"] and one["closed"] != "superseded"
+            for side in one["candidates"]
+            if side["id"] != one["winner"]
+        }
 
     def _as_read(self, partition: int, events: list[oracle.Event]) -> list[oracle.Event]:
         """The events as the rules in force read them."""
@@ -343,19 +412,25 @@ class World:
             if left := site.still_pending():
                 return f"{region}: written down as pending: {left}"
             for key in self.made:
-                history = self.wanted(key)
-                right = [(one["conflict"], one["winner"]) for one in history if one["conflict"]]
-                told = [(one["id"], one["winner"]) for one in conflicts.get(key, [])]
+                right, stands = self.wanted(key)
+                told = [(one["id"], one["winner"], how(one)) for one in conflicts.get(key, [])]
                 if told != right:
                     return f"{region}, order {key}: conflicts {told} instead of {right}"
-                if history and (words := wrong_standing(resolved.get(key), history[-1])):
+                if stands and (words := wrong_standing(resolved.get(key), stands)):
                     return f"{region}, order {key}: {words}"
+        if (asked := sorted(self._asked())) != (lost := sorted(self._lost())):
+            return f"compensations for {asked} instead of {lost}"
         return ""
+
+
+def how(one: dict[str, Any]) -> str:
+    return "open" if one["open"] else f"decision {one['decision']['id']}" if one["decision"] else one["closed"] or "rule"
 
 
 def judged(site: Site, partition: int, key: str, log: list[EntityEvent]) -> list[oracle.Event]:
     """A region's events about an order, with the clocks that its own log and marks, read by their offsets, give them."""
-    marks = [json.loads(record.value or b"") for record in site.cluster.read(site.topics.own_marks, partition)]
+    said = [record for record in site.cluster.read(site.topics.own_marks, partition) if record.key != DECISION_KEY]
+    marks = [json.loads(record.value or b"") for record in said]
     at = {dict(r.headers)["mrc-event-id"]: r.offset for r in site.cluster.read(TOPIC, partition) if (r.key or b"").decode() == key}
     found = []
     for event in log:

@@ -35,6 +35,9 @@ from mrc.core.conflict.rules import (
 from mrc.core.errors import InvariantViolation
 from mrc.core.model import Region, Value, Written
 
+HowClosed = Literal["", "decision", "time", "superseded"]
+"""By a person; nobody has answered in time; later events left nothing to answer."""
+
 ConflictType = Literal["insert_exists", "update_origin_differs", "update_deleted", "delete_missing", "illegal_transition"]
 
 
@@ -59,21 +62,43 @@ class Register(msgspec.Struct):
 
 
 class Decision(Written, frozen=True):
-    """A person's word about one conflict. It is replicated as any event is; of two the later one counts."""
+    """A person's word about one conflict: it takes its place in the order of events as they do, and of two the first one counts.
 
+    Attributes:
+        id: its own, unique.
+        key: the entity's record key.
+        conflict: the conflict's id.
+        winner: id of the event that shall stand, one of the conflict's.
+        clock_ms: its place in the order: behind what is not later than that. Later than the mark before it in its region's log.
+        region: where it was given.
+        actor: who has given it.
+        reason: why, in the person's words.
+        at_ms: when, by the clock of the machine it was given at; for people.
+    """
+
+    id: str
+    key: str
     conflict: str
     winner: str
-    hlc: Hlc
-    id: str
+    clock_ms: int
+    region: Region
     actor: str
     reason: str = ""
+    at_ms: int = 0
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """How the last question to a person ended; without a decision: nobody has answered in time."""
+
+    conflict: str
+    decision: Decision | None = None
 
 
 class Entity(msgspec.Struct):
-    """All registers of an entity, and the last decision about it."""
+    """All registers of an entity, and how the last question about it ended."""
 
     registers: dict[Region, Register] = {}
-    decision: Decision | None = None
+    closed: Closed | None = None
 
 
 class Candidate(Value, frozen=True):
@@ -104,6 +129,9 @@ class Conflict(Value, frozen=True):
         steps: how it was decided, sentence by sentence.
         open: a person is asked; the winner is provisional.
         on_loss: template of the compensation that losing events ask for; empty: none.
+        ttl_s: of a manual rule: how long a person is asked.
+        closed: how the question to a person ended; empty: it was none, or is open.
+        decision: of the person.
     """
 
     id: str
@@ -116,6 +144,14 @@ class Conflict(Value, frozen=True):
     winner: str
     open: bool = False
     on_loss: str = ""
+    ttl_s: int = 0
+    closed: HowClosed = ""
+    decision: Decision | None = None
+
+    @property
+    def until_ms(self) -> int:
+        """The clock up to which a person's decision counts."""
+        return max(one.event.hlc.wall_ms for one in self.candidates) + self.ttl_s * 1000
 
     @property
     def losers(self) -> tuple[EntityEvent, ...]:
@@ -184,12 +220,6 @@ def take(entity: Entity, event: EntityEvent, rules: Rules) -> Outcome | None:
     return Outcome(event, _sums(entity, rules) or None) if rules.summed else Outcome(event)
 
 
-def decide(entity: Entity, decision: Decision) -> None:
-    """Take a person's decision; an earlier one than the last changes nothing."""
-    if entity.decision is None or (entity.decision.hlc, entity.decision.id) < (decision.hlc, decision.id):
-        entity.decision = decision
-
-
 def _advance(register: Register, event: EntityEvent, rules: Rules) -> None:
     register.head = event
     seen = register.seen
@@ -220,7 +250,7 @@ def _live(registers: Mapping[Region, Register]) -> list[Region]:
 
 
 def outcome(entity: Entity, rules: Rules) -> Outcome:
-    """Return what stands. Pure: of the registers, the decision and the rules, whatever order they came in."""
+    """Return what stands. Pure: of the registers, a person's answer and the rules, whatever order they came in."""
     registers = entity.registers
     live = _live(registers)
     if len(live) == 1:
@@ -272,15 +302,15 @@ def _resolve(entity: Entity, candidates: tuple[Candidate, ...], rules: Rules) ->
     rule = _rule(candidates, rules, steps)
     verdict = _verdict(rule.resolve, candidates)
     steps += verdict.steps
-    decided = entity.decision if entity.decision is not None and entity.decision.conflict == conflict_id else None
-    waits = isinstance(rule.resolve, Manual)
-    chosen = next((one for one in candidates if decided is not None and one.event.id == decided.winner), None)
-    if waits and decided is not None and chosen is not None:
-        steps.append(f"{decided.actor} decided for {_named(chosen)}{': ' + decided.reason if decided.reason else ''}")
-        winner = chosen
+    closed = entity.closed if entity.closed is not None and entity.closed.conflict == conflict_id else None
+    decision = closed.decision if closed is not None else None
+    if decision is not None:
+        winner = next(one for one in candidates if one.event.id == decision.winner)
+        steps.append(_decided(decision, winner))
     else:
-        chosen = None
         winner = _break_tie(verdict.standing, rules, steps)
+    manual = rule.resolve if isinstance(rule.resolve, Manual) else None
+    how: HowClosed = "" if closed is None else "time" if decision is None else "decision"
     fields = {**_merged(rule.resolve, candidates, winner, rules, steps), **_sums(entity, rules)}
     conflict = Conflict(
         conflict_id,
@@ -291,10 +321,32 @@ def _resolve(entity: Entity, candidates: tuple[Candidate, ...], rules: Rules) ->
         rules.hash,
         tuple(steps),
         winner.event.id,
-        waits and chosen is None,
+        manual is not None and closed is None,
         rule.on_loss,
+        manual.ttl_s if manual is not None else 0,
+        how,
+        decision,
     )
     return Outcome(winner.event, fields or None, conflict)
+
+
+def answered(conflict: Conflict, how: Literal["decision", "time", "superseded"], by: str, decision: Decision | None = None) -> Conflict:
+    """Return an open conflict as it was closed. ``by``: the event that superseded it."""
+    winner = decision.winner if decision is not None else conflict.winner
+    (chosen,) = [one for one in conflict.candidates if one.event.id == winner]
+    match how:
+        case "superseded":
+            step = f"{by} left nothing to decide"
+        case "time":
+            step = f"nobody decided within {conflict.ttl_s} s: {_named(chosen)} stands"
+        case _:
+            step = "" if decision is None else _decided(decision, chosen)
+    steps = (*conflict.steps, step)
+    return msgspec.structs.replace(conflict, open=False, closed=how, decision=decision, winner=winner, steps=steps)
+
+
+def _decided(decision: Decision, chosen: Candidate) -> str:
+    return f"{decision.actor} decided for {_named(chosen)}{': ' + decision.reason if decision.reason else ''}"
 
 
 def _conflict_id(entity: str, candidates: Sequence[Candidate]) -> str:

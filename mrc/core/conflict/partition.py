@@ -22,7 +22,7 @@ from typing import Protocol
 
 import msgspec
 
-from mrc.core.conflict.entity import Entity, Outcome, Rules, alone, take
+from mrc.core.conflict.entity import Closed, Conflict, Decision, Entity, Outcome, Rules, alone, answered, take
 from mrc.core.conflict.events import EntityEvent, Hlc, Json, order
 from mrc.core.errors import InvariantViolation
 from mrc.core.model import Offset, Region, Written
@@ -49,6 +49,17 @@ class Mark(Written, frozen=True):
     horizon_ms: int
     rules: str
     by: str = ""
+
+
+DECIDED_AHEAD_MS_MAX = 300_000
+"""A decision's clock may be ahead of the mark before it by this much."""
+
+
+class Given(msgspec.Struct, frozen=True):
+    """A decision whose turn has not come; durable. ``region``: in whose log it stands."""
+
+    region: Region
+    decision: Decision
 
 
 class Had(msgspec.Struct):
@@ -124,6 +135,7 @@ class Stands(msgspec.Struct, omit_defaults=True):
         fields: see `Outcome.fields`.
         conflict: its id; empty: none.
         asked: ids of the events that have lost this conflict and asked for a compensation.
+        decision: id of the person's decision by which it stands; empty: none.
     """
 
     winner: str
@@ -131,6 +143,7 @@ class Stands(msgspec.Struct, omit_defaults=True):
     fields: Mapping[str, Json] = {}
     conflict: str = ""
     asked: tuple[str, ...] = ()
+    decision: str = ""
 
 
 class Kept(msgspec.Struct, omit_defaults=True):
@@ -141,12 +154,14 @@ class Kept(msgspec.Struct, omit_defaults=True):
         bodies: the values of the last ones, by their ids.
         stands: see there; None: the last event, simply.
         passed: per region, the greatest number of an event that was refused: what is not above it came again.
+        open: the conflict about which a person is asked.
     """
 
     entity: Entity = msgspec.field(default_factory=Entity)
     bodies: dict[str, bytes | None] = {}
     stands: Stands | None = None
     passed: dict[Region, int] = {}
+    open: Conflict | None = None
 
     def knows(self, event: EntityEvent) -> bool:
         """Whether an event of this number, or a later one of its region, was taken or refused already."""
@@ -170,20 +185,45 @@ class Final(msgspec.Struct, frozen=True):
     refused: bool = False
 
 
+class Answered(msgspec.Struct, frozen=True):
+    """A question to a person that has ended, or a decision that comes to nothing.
+
+    Attributes:
+        conflict: as it was closed; None: the decision comes to nothing.
+        given: the decision; None: time is over, or later events left nothing to decide.
+        why: it comes to nothing.
+        asks: as `Final.asks`.
+    """
+
+    conflict: Conflict | None
+    given: Given | None = None
+    why: Wrong | None = None
+    asks: tuple[str, ...] = ()
+
+
+Step = Final | Answered
+
+
 class Settled(msgspec.Struct, frozen=True):
     """What a `Partition.settle` has done.
 
     Attributes:
-        entities: whose events became final, as they are to be written down.
-        finals: per entity, those events, in order.
+        entities: of which something became final, as they are to be written down.
+        steps: per entity, what happened, in order.
         bodies: per entity, the values of its last events and of those that became final.
         raised: late events, and such from beyond the horizon, with the clocks that they were given; to be written down again.
+        given: decisions that have come, to be written down.
+        asking: entities about which a person is asked from now on, with the clock up to which; None: not any more.
+        unfit: decisions whose clock is no place for them; they count nowhere.
     """
 
     entities: dict[bytes, Kept]
-    finals: dict[bytes, list[Final]]
+    steps: dict[bytes, list[Step]]
     bodies: dict[bytes, dict[str, bytes | None]]
     raised: list[Pending]
+    given: list[Given]
+    asking: dict[bytes, int | None]
+    unfit: list[Given]
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -194,6 +234,7 @@ class Standing(msgspec.Struct, frozen=True):
         fields: see `Outcome.fields`.
         conflict: the id of the conflict that it won; empty: none.
         rules: the version by which it was decided.
+        decision: the id of the person's decision by which it stands; empty: none.
         body: the winner's value.
         final: no pending event changes anything.
         vector: the last number of every region that it is made of.
@@ -204,6 +245,7 @@ class Standing(msgspec.Struct, frozen=True):
     fields: Mapping[str, Json]
     conflict: str
     rules: str
+    decision: str
     body: bytes | None
     final: bool
     vector: Mapping[Region, int]
@@ -223,7 +265,15 @@ class Versions(Protocol):
 class Partition:
     """The events of one partition that are not final. Entities are kept by the caller, who hands them in when they are needed."""
 
-    def __init__(self, version: str, versions: Versions, streams: Mapping[Region, Stream], pending: Iterable[Pending]) -> None:
+    def __init__(
+        self,
+        version: str,
+        versions: Versions,
+        streams: Mapping[Region, Stream],
+        pending: Iterable[Pending],
+        given: Iterable[Given],
+        asking: Mapping[bytes, int],
+    ) -> None:
         """Go on from what was written down.
 
         Args:
@@ -231,6 +281,8 @@ class Partition:
             versions: what they say.
             streams: by region; a region that is missing: nothing was read yet.
             pending: in any order.
+            given: in any order.
+            asking: entities about which a person is asked, with the clock up to which.
         """
         self._versions = versions
         self._rules = versions.rules(version)
@@ -239,8 +291,15 @@ class Partition:
         self._unsealed: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._of_entity: dict[bytes, list[Pending]] = {}
         self._waiting: list[tuple[Hlc, str, int, Pending]] = []
-        self._held: dict[Region, deque[tuple[Offset, Mark]]] = {region: deque() for region in self.streams}
+        self._held: dict[Region, deque[tuple[Offset, Mark | Decision]]] = {region: deque() for region in self.streams}
         self._news = 0
+        self._given: dict[bytes, dict[tuple[Region, str], Given]] = {}
+        self._turns: list[tuple[int, bytes]] = []
+        self._asking = dict(asking)
+        for one_given in given:
+            self._accept(one_given)
+        for key, until_ms in self._asking.items():
+            heapq.heappush(self._turns, (until_ms, key))
         for one in sorted(pending, key=lambda one: one.place):
             stream = self.streams[one.event.origin]
             if one.place < stream.anew:
@@ -250,6 +309,11 @@ class Partition:
     def __len__(self) -> int:
         """Return how many events are not final; those that came again count no more."""
         return self._news
+
+    @property
+    def asking(self) -> int:
+        """About how many entities a person is asked."""
+        return len(self._asking)
 
     @property
     def version(self) -> str:
@@ -286,12 +350,15 @@ class Partition:
         self._note(one, sealed=False)
         return one
 
-    def mark(self, region: Region, offset: Offset, mark: Mark) -> None:
-        """Take the next mark of a region; it counts once the event that it names has come. ``offset``: where the mark itself stands."""
-        self._held[region].append((offset, mark))
+    def mark(self, region: Region, offset: Offset, said: Mark | Decision) -> None:
+        """Take what a region says next.
+
+        A mark counts once the event that it names has come; a decision, once the marks before it have. ``offset``: where it stands.
+        """
+        self._held[region].append((offset, said))
 
     def first_held(self, region: Region) -> Offset | None:
-        """Return where the first mark stands that does not count yet; after a crash it must be read again."""
+        """Return where the first mark or decision stands that does not count yet; after a crash it must be read again."""
         held = self._held[region]
         return held[0][0] if held else None
 
@@ -301,7 +368,7 @@ class Partition:
         Args:
             load: returns an entity as it was written down last, new for each call.
         """
-        done = Settled({}, {}, {}, [])
+        done = Settled({}, {}, {}, [], [], {}, [])
         for region in self.streams:
             self._count_marks(region, done)
         for upto_ms, version in self._agreed():
@@ -314,8 +381,8 @@ class Partition:
     def standing(self, key: bytes, kept: Kept) -> Standing | None:
         """Return what stands for an entity by all that is known of it; None: nothing is. ``kept`` may not be used afterwards."""
         pending = [one for one in self._of_entity.get(key, ()) if one.wrong is None]
-        finals = _taken(kept, pending, self._rules)
-        final = all(one.outcome is None for one in finals)
+        steps = _taken(kept, pending, list(self._given.get(key, {}).values()), self._rules)
+        final = not any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
         registers = kept.entity.registers
         if not registers:
             return None
@@ -324,8 +391,8 @@ class Partition:
         vector = {region: register.head.number for region, register in registers.items()}
         hlc = max(register.head.hlc for register in registers.values())
         bodies = {**kept.bodies, **{one.event.id: one.body for one in pending}}
-        fields, conflict, version = ({}, "", self._rules.hash) if stands is None else (stands.fields, stands.conflict, stands.rules)
-        return Standing(winner, fields, conflict, version, bodies[winner.id], final, vector, hlc)
+        stands = stands or Stands(winner.id, self._rules.hash)
+        return Standing(winner, stands.fields, stands.conflict, stands.rules, stands.decision, bodies[winner.id], final, vector, hlc)
 
     # ---------------------------------------------------------------- rules
 
@@ -367,19 +434,49 @@ class Partition:
     # ---------------------------------------------------------------- sealing
 
     def _count_marks(self, region: Region, done: Settled) -> None:
-        held, stream = self._held[region], self.streams[region]
-        waits: list[tuple[Offset, Mark]] = []
+        held = self._held[region]
+        waits: list[tuple[Offset, Mark | Decision]] = []
         while held:
-            offset, mark = held.popleft()
-            waits.append((offset, mark))
-            if self._counts(region, mark):
+            offset, said = held.popleft()
+            waits.append((offset, said))
+            if isinstance(said, Mark) and self._counts(region, said):
                 # A mark before one that counts named an event that will never come: its copy was lost or compacted away. Of the rules
                 # it speaks all the same.
                 for _, one in waits:
-                    _hear(stream, one)
+                    self._hear(region, one, done)
                 waits.clear()
-                self._seal(region, mark, done)
+                self._seal(region, said, done)
+            elif isinstance(said, Decision) and len(waits) == 1:
+                self._hear(region, said, done)
+                waits.clear()
         held.extend(waits)
+
+    def _hear(self, region: Region, said: Mark | Decision, done: Settled) -> None:
+        """Note the rules that a mark speaks of, or a decision. What came again says nothing new, by its clock."""
+        stream = self.streams[region]
+        if said.clock_ms <= stream.heard_ms:
+            return
+        if isinstance(said, Decision):
+            given = Given(region, said)
+            if said.clock_ms > stream.heard_ms + DECIDED_AHEAD_MS_MAX or said.region != region:
+                done.unfit.append(given)
+            elif self._accept(given):
+                done.given.append(given)
+            return
+        if not stream.had:
+            stream.had.append(Had(-1, said.rules))
+        elif stream.had[-1].rules != said.rules:
+            stream.had.append(Had(said.clock_ms, said.rules))
+        stream.heard_ms = said.clock_ms
+
+    def _accept(self, given: Given) -> bool:
+        key, id = given.decision.key.encode(), (given.region, given.decision.id)
+        some = self._given.setdefault(key, {})
+        if id in some:
+            return False
+        some[id] = given
+        heapq.heappush(self._turns, (given.decision.clock_ms, key))
+        return True
 
     def _counts(self, region: Region, mark: Mark) -> bool:
         stream = self.streams[region]
@@ -417,15 +514,42 @@ class Partition:
         while self._waiting and self._waiting[0][0] <= final:
             one = heapq.heappop(self._waiting)[-1]
             due.setdefault(one.key, []).append(one)
+        while self._turns and self._turns[0][0] <= final.wall_ms:
+            due.setdefault(heapq.heappop(self._turns)[1], [])
         for key, pending in due.items():
             kept = done.entities.get(key) or load(key)
             bodies = {**kept.bodies, **{one.event.id: one.body for one in pending}}
-            done.finals.setdefault(key, []).extend(_taken(kept, pending, self._rules))
+            done.steps.setdefault(key, []).extend(_taken(kept, pending, self._due(key, final), self._rules, final))
             done.bodies[key] = {**done.bodies.get(key, {}), **bodies}
             kept.bodies = {register.head.id: bodies[register.head.id] for register in kept.entity.registers.values()}
             done.entities[key] = kept
+            self._ask(key, kept, done)
             for one in pending:
                 self._forget(one)
+
+    def _due(self, key: bytes, final: Hlc) -> list[Given]:
+        """Return the decisions about an entity whose turn it is; they wait no more."""
+        some = self._given.get(key)
+        if some is None:
+            return []
+        due = [one for one in some.values() if Hlc(one.decision.clock_ms) <= final]
+        for one in due:
+            del some[one.region, one.decision.id]
+        if not some:
+            del self._given[key]
+        return due
+
+    def _ask(self, key: bytes, kept: Kept, done: Settled) -> None:
+        """Note until when a person is asked about an entity."""
+        until_ms = None if kept.open is None else kept.open.until_ms
+        if until_ms == self._asking.get(key):
+            return
+        done.asking[key] = until_ms
+        if until_ms is None:
+            del self._asking[key]
+        else:
+            self._asking[key] = until_ms
+            heapq.heappush(self._turns, (until_ms, key))
 
     def _note(self, one: Pending, *, sealed: bool) -> None:
         event = one.event
@@ -450,43 +574,94 @@ class Partition:
             del self._of_entity[one.key]
 
 
-def _taken(kept: Kept, pending: Sequence[Pending], rules: Rules) -> list[Final]:
-    """Take events in their order, those alone that can be read; ``kept`` is what they come to."""
-    finals = []
-    for one in sorted(pending, key=lambda one: order(one.event, rules.ranks)):
-        event = one.event
-        if kept.knows(event):
-            finals.append(Final(one, None))
-        elif one.wrong is not None:
-            kept.passed[event.origin] = event.number
-            finals.append(Final(one, None, refused=True))
-        elif (found := take(kept.entity, event, rules)) is not None:
-            finals.append(Final(one, found, _stands(kept, found, rules)))
-    return finals
+def _taken(kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules: Rules, upto: Hlc | None = None) -> list[Step]:
+    """Take events and decisions in their order; ``kept`` is what they come to.
+
+    Args:
+        kept: what was final before.
+        pending: events; of those that cannot be read it is noted that they came.
+        given: decisions.
+        rules: that decide.
+        upto: everything up to there is known, so a question whose time was over by then has ended; None: nothing is.
+    """
+    items: list[tuple[tuple[Hlc, int, int, str], Pending | Given]] = []
+    for one in pending:
+        hlc, rank, id = order(one.event, rules.ranks)
+        items.append(((hlc, 0, rank, id), one))
+    items += [((Hlc(one.decision.clock_ms), 1, one.decision.at_ms, one.decision.id), one) for one in given]
+    steps: list[Step] = []
+    for (hlc, *_), item in sorted(items, key=lambda one: one[0]):
+        if kept.open is not None and Hlc(kept.open.until_ms) < hlc:
+            steps.append(_answer(kept, kept.open, None))
+        if isinstance(item, Given):
+            steps.append(_hear_out(kept, item))
+        elif kept.knows(item.event):
+            steps.append(Final(item, None))
+        elif item.wrong is not None:
+            kept.passed[item.event.origin] = item.event.number
+            steps.append(Final(item, None, refused=True))
+        elif (found := take(kept.entity, item.event, rules)) is not None:
+            if kept.open is not None and (found.conflict is None or found.conflict.id != kept.open.id):
+                steps.append(Answered(answered(kept.open, "superseded", f"{item.event.origin}'s {item.event.id}")))
+            steps.append(Final(item, found, _stands(kept, found, rules)))
+    if kept.open is not None and upto is not None and Hlc(kept.open.until_ms) <= upto:
+        steps.append(_answer(kept, kept.open, None))
+    return steps
+
+
+def _hear_out(kept: Kept, given: Given) -> Answered:
+    """Return what a decision comes to."""
+    decision, asked, closed = given.decision, kept.open, kept.entity.closed
+    if asked is not None and asked.id == decision.conflict:
+        if decision.winner in [one.event.id for one in asked.candidates]:
+            return _answer(kept, asked, given)
+        named = ", ".join(one.event.id for one in asked.candidates)
+        return Answered(None, given, Wrong("no-candidate", f"{decision.winner} is no event of conflict {asked.id}; there are {named}"))
+    if closed is not None and closed.conflict == decision.conflict:
+        before = closed.decision
+        who = f"{before.actor} decided it before, for {before.winner}" if before is not None else "nobody decided it in time"
+    elif kept.stands is not None and kept.stands.conflict == decision.conflict:
+        who = "a rule decides it, no person"
+    else:
+        who = "later events have left nothing to decide, or there never was such a conflict"
+    return Answered(None, given, Wrong("not-open", f"conflict {decision.conflict} is not open: {who}"))
+
+
+def _answer(kept: Kept, asked: Conflict, given: Given | None) -> Answered:
+    """End a question: by a decision, or because its time is over."""
+    decision = None if given is None else given.decision
+    kept.entity.closed = Closed(asked.id, decision)
+    conflict = answered(asked, "time" if decision is None else "decision", "", decision)
+    before = kept.stands
+    if before is None:
+        raise InvariantViolation("a person is asked about what does not stand", where=asked.id)
+    asks = _asks(conflict, before.asked)
+    kept.stands = msgspec.structs.replace(
+        before, winner=conflict.winner, asked=(*before.asked, *asks), decision="" if decision is None else decision.id
+    )
+    kept.open = None
+    return Answered(conflict, given, asks=asks)
 
 
 def _stands(kept: Kept, found: Outcome, rules: Rules) -> tuple[str, ...]:
-    """Note what stands; return the ids of those that ask for a compensation now. What was decided before is not asked for again."""
+    """Note what stands, and whether a person is asked; return the ids of those that ask for a compensation now."""
     before, conflict = kept.stands, found.conflict
     if conflict is None:
+        kept.open = None
         kept.stands = Stands(found.winner.id, rules.hash, found.fields) if found.fields else None
         return ()
     asked = before.asked if before is not None and before.conflict == conflict.id else ()
-    lost = tuple(one.id for one in conflict.losers) if conflict.on_loss and not conflict.open else ()
-    asks = tuple(id for id in lost if id not in asked)
-    kept.stands = Stands(conflict.winner, rules.hash, found.fields or {}, conflict.id, (*asked, *asks))
+    asks = _asks(conflict, asked)
+    decision = "" if conflict.decision is None else conflict.decision.id
+    kept.open = conflict if conflict.open else None
+    kept.stands = Stands(conflict.winner, rules.hash, found.fields or {}, conflict.id, (*asked, *asks), decision)
     return asks
 
 
-def _hear(stream: Stream, mark: Mark) -> None:
-    """Note the rules that a mark speaks of. One that came again, or whose writer's clock went back, says nothing new."""
-    if mark.clock_ms <= stream.heard_ms:
-        return
-    if not stream.had:
-        stream.had.append(Had(-1, mark.rules))
-    elif stream.had[-1].rules != mark.rules:
-        stream.had.append(Had(mark.clock_ms, mark.rules))
-    stream.heard_ms = mark.clock_ms
+def _asks(conflict: Conflict, asked: Sequence[str]) -> tuple[str, ...]:
+    """Return the ids of the events that lose for good, without those that have asked before: a conflict may be decided again."""
+    lost = [one.id for one in conflict.losers] if conflict.on_loss and not conflict.open else []
+    return tuple(id for id in lost if id not in asked)
 
 
 def _had(stream: Stream, upto_ms: int) -> str:

@@ -28,11 +28,65 @@ def history(entity: str, events: list[Event], rules: list[dict[str, Any]], regio
             continue
         past.append({"rules": rules, **event})
         if not event.get("refused"):
-            found.append(_standing(entity, [one for one in past if not one.get("refused")], regions))
+            found.append(_standing(entity, [one for one in past if not one.get("refused")], regions)[0])
     return found
 
 
-def _standing(entity: str, past: list[Event], regions: list[str]) -> dict[str, Any]:
+def audit(
+    entity: str, events: list[Event], decisions: list[dict[str, Any]], rules: list[dict[str, Any]], regions: list[str], now: tuple[int, int]
+) -> tuple[list[tuple[str, str, str]], dict[str, Any] | None]:
+    """Return every conflict as (id, winner, how) in order, and what stands in the end, where people decide as well.
+
+    ``how``: ``rule``, ``open`` (a person is asked), ``decision ID``, ``time`` (nobody answered in time), ``superseded``. ``decisions``: id,
+    conflict, winner, clock_ms, at_ms. ``now``: up to there everything is known.
+    """
+    told: list[tuple[str, str, str]] = []
+    closed: dict[str, tuple[str, str | None]] = {}  # conflict: how, winner by a person
+    stands: dict[str, Any] | None = None
+    asked: dict[str, Any] | None = None
+    past: list[Event] = []
+    turns = [((*one["hlc"], 0), place, one) for place, one in enumerate(in_order(events, regions))]
+    words = sorted(decisions, key=lambda one: (one["clock_ms"], one["at_ms"], one["id"]))
+    turns += [((one["clock_ms"], 0, 1), place, one) for place, one in enumerate(words)]
+    for clock, _, one in [*sorted(turns, key=lambda turn: turn[:2]), ((*now, 2), 0, None)]:
+        if asked and stands and ((asked["until_ms"], 0) < clock[:2] or (one is None and (asked["until_ms"], 0) <= clock[:2])):
+            told.append((stands["conflict"], stands["winner"], "time"))
+            closed[stands["conflict"]] = ("time", None)
+            asked = None
+        if one is None:
+            break
+        if "conflict" in one:
+            if asked and stands and stands["conflict"] == one["conflict"] and one["winner"] in asked["sides"]:
+                stands = {**stands, "winner": one["winner"]}
+                closed[one["conflict"]] = (f"decision {one['id']}", one["winner"])
+                told.append((one["conflict"], one["winner"], f"decision {one['id']}"))
+                asked = None
+            continue
+        if any(before["origin"] == one["origin"] and before["number"] >= one["number"] for before in past):
+            continue
+        past.append({"rules": rules, **one})
+        if one.get("refused"):
+            continue
+        before = stands
+        stands, sides, rule = _standing(entity, [each for each in past if not each.get("refused")], regions)
+        id = stands["conflict"]
+        if asked and before and before["conflict"] != id:
+            told.append((before["conflict"], before["winner"], "superseded"))
+        asked = None
+        if id is None:
+            continue
+        how, person = closed.get(id, ("", None))
+        if person is not None:
+            stands = {**stands, "winner": person}
+        elif rule["by"] == "manual" and not how:
+            how = "open"
+            asked = {"sides": [s["id"] for s in sides], "until_ms": max(s["hlc"][0] for s in sides) + rule["ttl_s"] * 1000}
+        told.append((id, stands["winner"], how or "rule"))
+    return told, stands
+
+
+def _standing(entity: str, past: list[Event], regions: list[str]) -> tuple[dict[str, Any], list[Event], dict[str, Any]]:
+    """Return what stands, and where it is in conflict the last events of the sides, and the rule."""
     rules = past[-1]["rules"]
     logs = {region: [e for e in past if e["origin"] == region] for region in regions}
     logs = {region: log for region, log in logs.items() if log}
@@ -51,7 +105,7 @@ def _standing(entity: str, past: list[Event], regions: list[str]) -> dict[str, A
         if values:
             sums[name] = sum(values)
     if len(live) == 1:
-        return {"winner": logs[live[0]][-1]["id"], "fields": sums, "conflict": None}
+        return {"winner": logs[live[0]][-1]["id"], "fields": sums, "conflict": None}, [], {}
     sides = []
     for region in live:
         since = min(knows(other, region) for other in live if other != region)
@@ -76,7 +130,8 @@ def _standing(entity: str, past: list[Event], regions: list[str]) -> dict[str, A
                 if best[4] is not winner:
                     fields[name] = best[3]
     ids = "\0".join(sorted(s["head"]["id"] for s in sides))
-    return {"winner": winner["head"]["id"], "fields": fields, "conflict": hashlib.sha256(f"{entity}\0{ids}".encode()).hexdigest()[:20]}
+    id = hashlib.sha256(f"{entity}\0{ids}".encode()).hexdigest()[:20]
+    return {"winner": winner["head"]["id"], "fields": fields, "conflict": id}, [s["head"] for s in sides], rule
 
 
 def _states(rules: list[dict[str, Any]]) -> set[str]:

@@ -16,6 +16,7 @@ from mrc.core.conflict.events import EntityEvent, Hlc, taken_in_order
 from mrc.core.conflict.rules import (
     Delta,
     Extreme,
+    Manual,
     MergeFields,
     OriginPriority,
     Resolution,
@@ -60,6 +61,8 @@ def _resolution(one: dict[str, Any]) -> Resolution:
             return MergeFields(tuple(one["fields"]))
         case "delta":
             return Delta(tuple(one["fields"]))
+        case "manual":
+            return Manual(one["ttl_s"])
         case _:
             return Simple(one["by"])
 
