@@ -276,8 +276,8 @@ def compare(ctx: click.Context, topic: str | None, wait_s: float) -> int:
     they are not alike, which must not be. `under way`: one of them has not decided yet what the other has; ask again, when writers
     rest or a cut link is back.
 
-    Leaves with 0 where both regions say the same of every entity, with 3 where they do not. Memory stays bounded: partitions are read
-    one by one, and the largest in several passes.
+    Leaves with 0 where both regions say the same of every entity, with 3 where they do not, and where there is nothing to compare. Memory
+    stays bounded: partitions are read one by one, and the largest in several passes.
 
     \b
     Examples:
@@ -309,6 +309,9 @@ def compare(ctx: click.Context, topic: str | None, wait_s: float) -> int:
         ],
     }
     emit(ctx, data, table=lambda _: _compare_table(found))
+    if not found.entities:
+        click.echo("nothing was compared: no region has written anything that stands", err=True)
+        return Exit.FINDINGS
     if found.beyond:
         click.echo(f"{found.beyond} more differed and were not asked again: compare again, by topic", err=True)
     return Exit.OK if found.agrees else Exit.FINDINGS

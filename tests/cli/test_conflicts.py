@@ -393,6 +393,15 @@ def test_rules_that_regions_have_not_alike_suspend_deciding_until_they_have(esta
     assert status(3)["state"] == "unknown"
 
 
+def test_where_nothing_stands_nothing_was_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Estate(tmp_path)
+    made.pair.instead_of_kafka(monkeypatch)
+    assert made.run("conflicts", "compare") == 3
+    assert "nothing was compared" in capsys.readouterr().err
+
+
 def test_a_region_without_a_resolver_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     made = Estate(tmp_path)
