@@ -41,13 +41,16 @@ def read_event(record: Arrived, kind: Kind, origin: Region) -> EntityEvent:
     stamp = read_stamp(record.headers)
     if stamp.origin != origin:
         raise Unreadable("wrong-origin", f"it says to be of {stamp.origin} and stands in the log of {origin}")
-    unknown = [region for region in stamp.vector if region not in kind.regions]
-    if unknown:
+    if unknown := [region for region in stamp.vector if region not in kind.regions]:
         raise Unreadable("unknown-region", f"its writer has seen events of {', '.join(unknown)}, which the rules do not know")
     deleted = record.value is None
     data = {} if record.value is None else _object(record.value)
-    fields = {name: value for name, at in kind.fields.items() if (value := _at(at, key, record, data)) is not None}
-    _check_fields(fields, kind)
+    fields: dict[str, Json] = {}
+    for name, at in kind.fields.items():
+        value = _at(at, key, record, data)
+        if value is not None:
+            _check_field(name, value, summed=name in kind.rules.summed)
+            fields[name] = value
     return EntityEvent(
         f"{kind.name}/{key}",
         stamp.id,
@@ -72,9 +75,12 @@ def _key(record: Arrived) -> str:
         raise Unreadable("bad-key", "its key is not UTF-8") from None
 
 
+_decode = msgspec.json.Decoder().decode
+
+
 def _object(value: bytes) -> dict[str, Json]:
     try:
-        data = msgspec.json.decode(value)
+        data = _decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
         raise Unreadable("not-json", f"its value is not JSON: {str(error)[:200]}") from None
     if not isinstance(data, dict):
@@ -92,32 +98,36 @@ def _type(at: Place, key: str, record: Arrived, data: Mapping[str, Json], *, del
 
 
 def _at(at: Place, key: str, record: Arrived, data: Mapping[str, Json]) -> Json:
+    if at.kind == "json":
+        found: Any = data
+        for name in at.path:
+            if not isinstance(found, dict):
+                return None
+            found = found.get(name)
+        return found
     if at.kind == "key":
         return key
-    if at.kind == "header":
-        values = [value for name, value in record.headers if name == at.path[0]]
-        if not values or values[-1] is None:
-            return None
-        try:
-            return values[-1].decode()
-        except UnicodeDecodeError:
-            raise Unreadable("bad-header", f"header {at.path[0]} is not UTF-8") from None
-    found: Any = data
-    for name in at.path:
-        if not isinstance(found, dict) or name not in found:
-            return None
-        found = found[name]
-    return found
+    values = [value for name, value in record.headers if name == at.path[0]]
+    if not values or values[-1] is None:
+        return None
+    try:
+        return values[-1].decode()
+    except UnicodeDecodeError:
+        raise Unreadable("bad-header", f"header {at.path[0]} is not UTF-8") from None
 
 
-def _check_fields(fields: Mapping[str, Json], kind: Kind) -> None:
-    for name, value in fields.items():
+def _check_field(name: str, value: Json, *, summed: bool) -> None:
+    if isinstance(value, str):
+        # Nothing takes more than six bytes a character, so a short text need not be written to be measured.
+        large = len(value) * 6 + 2 > FIELD_BYTES_MAX and len(msgspec.json.encode(value)) > FIELD_BYTES_MAX
+    else:
         if not _bounded(value, DEPTH_MAX):
             raise Unreadable("bad-field", f"{name} is nested deeper than {DEPTH_MAX}, or holds a number that 64 bits do not")
-        if isinstance(value, str | list | dict) and len(msgspec.json.encode(value)) > FIELD_BYTES_MAX:
-            raise Unreadable("bad-field", f"{name} has more than {FIELD_BYTES_MAX} bytes")
-        if name in kind.rules.summed and (isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > SUMMAND_MAX):
-            raise Unreadable("bad-field", f"{name} is to be summed and is no number from -2^40 to 2^40: {str(value)[:80]!r}")
+        large = isinstance(value, list | dict) and len(msgspec.json.encode(value)) > FIELD_BYTES_MAX
+    if large:
+        raise Unreadable("bad-field", f"{name} has more than {FIELD_BYTES_MAX} bytes")
+    if summed and (isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > SUMMAND_MAX):
+        raise Unreadable("bad-field", f"{name} is to be summed and is no number from -2^40 to 2^40: {str(value)[:80]!r}")
 
 
 def _bounded(value: Json, depth: int) -> bool:

@@ -6,19 +6,20 @@ that a batch changes is kept beside it, and a process that dies in between has c
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import msgspec
 
-from mrc.core.conflict.entity import Conflict
+from mrc.core.conflict.entity import Conflict, Outcome
 from mrc.core.conflict.headers import Unreadable
-from mrc.core.conflict.partition import Kept, Mark, Partition, Pending, Settled, Stream
+from mrc.core.conflict.partition import Kept, Mark, Partition, Pending, Settled, Stream, is_final
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.model import Offset, Region, TopicPartition, decode, encode
 from mrc.ports import Arrived, Outgoing, Shelf
 from mrc.resolver import writing
 from mrc.resolver.kinds import Kind, Topics
+from mrc.resolver.pages import PENDING, Pages
 from mrc.resolver.reading import read_event
 
 GRACE_MS = 500
@@ -27,8 +28,11 @@ GRACE_MS = 500
 AHEAD_MS_MAX = 300_000
 """An event's clock may be ahead of its region's resolver's by this much."""
 
-ENTITY, PENDING, STATE = b"e", b"p", b"s"
-"""What keys of the changelog and the shelf begin with."""
+ENTITY, STATE = b"e", b"s"
+"""What keys of the changelog and the shelf begin with; see also `PENDING`."""
+
+CACHED_MAX = 20_000
+"""Entities that are held in memory, decoded; about 3 KB each."""
 
 
 class State(msgspec.Struct):
@@ -39,12 +43,16 @@ class State(msgspec.Struct):
         partitions: how many the topic had.
         read: per topic, where to read on.
         streams: per region.
+        final_ms: how far everything is final, see `Partition`.
+        shown: per region, what came before this place has been shown.
     """
 
     rules: str
     partitions: int
     read: dict[str, Offset]
     streams: dict[Region, Stream]
+    final_ms: int = -1
+    shown: dict[Region, int] = {}
 
 
 class Counts(msgspec.Struct):
@@ -65,7 +73,6 @@ class Counts(msgspec.Struct):
 
 _encode = msgspec.msgpack.Encoder().encode
 _kept = msgspec.msgpack.Decoder(Kept).decode
-_pending = msgspec.msgpack.Decoder(Pending).decode
 _state = msgspec.msgpack.Decoder(State).decode
 
 
@@ -78,9 +85,10 @@ class Task:
         partition: which of them.
         partitions: how many there are.
         shelf: holds what the changelog holds.
+        cached_max: how many entities are held in memory, besides those that a batch changes.
     """
 
-    def __init__(self, kind: Kind, topics: Topics, partition: int, partitions: int, shelf: Shelf) -> None:
+    def __init__(self, kind: Kind, topics: Topics, partition: int, partitions: int, shelf: Shelf, cached_max: int = CACHED_MAX) -> None:
         self._kind = kind
         self._topics = topics
         self._number = partition
@@ -91,12 +99,16 @@ class Task:
         self._refuse_other_making(state, partitions)
         self._state = state
         self._read = dict(state.read)
-        self._partition = Partition(kind.rules, state.streams, (_pending(value) for _, value in shelf.items(PENDING)))
+        self._pages = Pages(shelf.items(PENDING), partial(is_final, streams=state.streams, final_ms=state.final_ms))
+        self._partition = Partition(kind.rules, state.streams, self._pages, state.final_ms)
+        self._origins = {name: region for region, name in topics.events.items()}
+        self._markers = {name: region for region, name in topics.marks.items()}
         self._writes: dict[bytes, bytes | None] = {}
         self._out: list[Outgoing] = []
-        self._touched: dict[bytes, None] = {}
-        self._peeked: dict[bytes, Kept] = {}
-        self._arrived: dict[bytes, Pending] = {}
+        self._touched: dict[bytes, Outcome | None] = {}
+        self._news = {one.key: None for one in self._pages if one.new and one.place >= state.shown.get(one.event.origin, 0)}
+        self._cache: dict[bytes, Kept] = {}
+        self._cached_max = cached_max
         self._batch = Counts()
         self._dirty = False
         self._marked_ms = -1
@@ -134,7 +146,7 @@ class Task:
     def take(self, record: Arrived) -> None:
         """Take the next record of one of the topics."""
         self._dirty = True
-        region = writing.region_of(self._topics.events, record.topic)
+        region = self._origins.get(record.topic)
         try:
             if region is not None:
                 self._event(region, record)
@@ -145,16 +157,18 @@ class Task:
             self._out.append(writing.dead_letter(self._topics, record, error.reason, error.detail))
         self._read[record.topic] = Offset(record.offset + 1)
 
-    def finish(self) -> list[Outgoing]:
-        """Decide what can be decided, and return what the batch writes, the state's changes last; nothing without records."""
+    def finish(self, *, show_news: bool = True) -> list[Outgoing]:
+        """Decide what can be decided, and return what the batch writes, the state's changes last; nothing without records.
+
+        Args:
+            show_news: show what stands by events that have come and are not final; else they wait for a later batch, or for being final.
+        """
         if not self._dirty:
             return []
-        done = self._partition.settle(self._load)
-        self._settled(done)
-        self._show()
-        for key, one in self._arrived.items():
-            self._put(key, _encode(one))
-        self._put(STATE, _encode(self._as_read()))
+        self._settled(self._partition.settle(self._load))
+        self._show(news=show_news)
+        self._writes |= self._pages.writes()
+        self._writes[STATE] = _encode(self._as_read())
         changes = [Outgoing(self._topics.changelog, self._number, key, value) for key, value in self._writes.items()]
         return [*self._out, *changes]
 
@@ -163,8 +177,10 @@ class Task:
         if self._dirty:
             self._shelf.apply(self._writes, offset)
         done = self._batch
-        self._writes, self._out, self._touched, self._peeked, self._arrived = {}, [], {}, {}, {}
+        self._writes, self._out, self._touched = {}, [], {}
         self._batch, self._dirty = Counts(), False
+        while len(self._cache) > self._cached_max:
+            del self._cache[next(iter(self._cache))]
         return done
 
     @property
@@ -204,21 +220,21 @@ class Task:
     def _event(self, region: Region, record: Arrived) -> None:
         event = read_event(record, self._kind, region)
         key = record.key or b""
-        register = self._peek(key).entity.registers.get(region)
+        register = self._load(key).entity.registers.get(region)
         new = register is None or event.number > register.head.number
         one = self._partition.arrive(key, event, record.value, new=new)
         if one is None:
             self._batch.came_again += 1
             return
-        self._arrived[_pending_key(one)] = one
+        self._pages.add(one)
         if region == self._topics.here:
             self._told_ms = event.hlc.wall_ms
         if new:
             self._batch.events += 1
-            self._touched[key] = None
+            self._news[key] = None
 
     def _mark(self, record: Arrived) -> None:
-        region = writing.region_of(self._topics.marks, record.topic)
+        region = self._markers.get(record.topic)
         if region is None:
             raise InvariantViolation("a record of a topic that is not read", where=record.topic)
         try:
@@ -232,18 +248,17 @@ class Task:
     def _settled(self, done: Settled) -> None:
         for one in done.raised:
             self._batch.raised += 1
-            if (key := _pending_key(one)) not in self._arrived:
-                self._put(key, _encode(one))
+            self._pages.change(one)
         for one in done.refused:
             self._refused(one)
         for key, kept in done.entities.items():
-            self._put(ENTITY + key, _encode(kept))
+            self._writes[ENTITY + key] = _encode(kept)
             for final in done.finals[key]:
-                self._drop(final.pending)
+                self._pages.drop(final.pending)
                 if final.outcome is None:
                     self._passed_over(final.pending, kept)
                     continue
-                self._touched[key] = None
+                self._touched[key] = final.outcome
                 if final.outcome.conflict is not None:
                     self._decided(key, done, final.outcome.conflict)
 
@@ -256,7 +271,7 @@ class Task:
         self._out += asked
 
     def _refused(self, one: Pending) -> None:
-        self._drop(one)
+        self._pages.refuse(one)
         self._touched[one.key] = None
         self._batch.dead_letters += 1
         detail = f"its clock, {one.event.hlc}, is more than {AHEAD_MS_MAX} ms ahead of its region's resolver's"
@@ -273,45 +288,34 @@ class Task:
         detail = f"its number, {event.number}, is not above that of {head.id}, {head.number}, which was taken before it"
         self._out.append(writing.dead_event(self._topics, self._number, one, "overtaken", detail))
 
-    def _show(self) -> None:
+    def _show(self, *, news: bool) -> None:
+        """Write what stands for the entities of which something became final, and with ``news`` for those of which something came."""
         for key in self._touched:
-            standing = self._partition.standing(key, self._load(key))
+            self._news.pop(key, None)
+        if news:
+            self._touched |= self._news
+            self._news = {}
+            self._state.shown = {region: stream.arrived for region, stream in self.streams.items()}
+        for key, last in self._touched.items():
+            standing = self._partition.standing(key, self._load(key), last)
             if standing is not None:
                 self._out.append(writing.resolved(self._kind, self._topics, self._number, key, standing))
 
     # ---------------------------------------------------------------- state
 
-    def _peek(self, key: bytes) -> Kept:
-        """Return an entity that nobody changes."""
-        kept = self._peeked.get(key)
-        if kept is None:
-            kept = self._peeked[key] = self._load(key)
-        return kept
-
     def _load(self, key: bytes) -> Kept:
-        """Return an entity as it was written last; whoever gets it may change it."""
-        name = ENTITY + key
-        if name not in self._writes:
-            kept = self._peeked.pop(key, None)
-            if kept is not None:
-                return kept
-            value = self._shelf.get(name)
-        else:
-            value = self._writes[name]
-        return Kept() if value is None else _kept(value)
-
-    def _put(self, key: bytes, value: bytes | None) -> None:
-        self._writes[key] = value
-
-    def _drop(self, one: Pending) -> None:
-        """Write down that an event is not pending any more; one that came with this batch never was."""
-        key = _pending_key(one)
-        if self._arrived.pop(key, None) is None:
-            self._writes[key] = None
+        """Return an entity as its final events left it; who changes it writes it down."""
+        kept = self._cache.pop(key, None)
+        if kept is None:
+            # What this batch has written is in the cache: nothing is dropped from it before the batch is on the shelf.
+            value = self._shelf.get(ENTITY + key)
+            kept = Kept() if value is None else _kept(value)
+        self._cache[key] = kept  # the last one now, so what was not asked for goes first
+        return kept
 
     def _as_read(self) -> State:
         read = {**self._read, **{tp.topic: offset for tp, offset in self.positions().items()}}
-        return State(self._state.rules, self._state.partitions, read, self._partition.streams)
+        return State(self._state.rules, self._state.partitions, read, self._partition.streams, self._partition.final_ms, self._state.shown)
 
     def _refuse_other_making(self, state: State, partitions: int) -> None:
         if state.rules != self._kind.rules.hash:
@@ -333,10 +337,6 @@ def restore(shelf: Shelf, batches: Iterable[list[Arrived]]) -> int:
             count += len(batch)
             shelf.apply({record.key or b"": record.value for record in batch}, Offset(batch[-1].offset + 1))
     return count
-
-
-def _pending_key(one: Pending) -> bytes:
-    return PENDING + one.event.origin.encode() + b"\0" + struct.pack(">q", one.place)
 
 
 def entities(shelf: Shelf) -> Iterator[tuple[bytes, Kept]]:

@@ -17,7 +17,7 @@ from mrc.core.model import Region, TopicPartition
 from mrc.ports import Arrived
 from mrc.resolver.kinds import Kind, check_partitions, place, topics
 from mrc.resolver.loop import Resolver
-from mrc.resolver.task import PENDING
+from mrc.resolver.pages import PENDING
 from mrc.sim.clock import FakeClock
 from mrc.sim.streams import FakeShelves, StreamCluster
 from tests.core.conflict import oracle
@@ -96,7 +96,7 @@ class Site:
         found = []
         for partition in range(PARTITIONS):
             shelf = self.shelves.open(f"{self.topics.changelog}-{partition}", self.cluster.identity(self.topics.changelog))
-            events = [msgspec.msgpack.decode(value, type=Pending) for _, value in shelf.items(PENDING)]
+            events = [one for _, value in shelf.items(PENDING) for one in msgspec.msgpack.decode(value, type=list[Pending])]
             found += [one.event.id for one in events if one.new]
         return found
 

@@ -38,7 +38,7 @@ from mrc.core.model import Region, Value, Written
 ConflictType = Literal["insert_exists", "update_origin_differs", "update_deleted", "delete_missing", "illegal_transition"]
 
 
-class Write(msgspec.Struct, frozen=True):
+class Write(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The last write of one thing by one region."""
 
     value: Json
@@ -47,7 +47,7 @@ class Write(msgspec.Struct, frozen=True):
     event: str
 
 
-class Register(msgspec.Struct):
+class Register(msgspec.Struct, array_like=True, gc=False):
     """What one region's events about one entity have come to. Only `take` changes it."""
 
     head: EntityEvent
@@ -69,7 +69,7 @@ class Decision(Written, frozen=True):
     reason: str = ""
 
 
-class Entity(msgspec.Struct):
+class Entity(msgspec.Struct, array_like=True, gc=False):
     """All registers of an entity, and the last decision about it."""
 
     registers: dict[Region, Register] = {}
@@ -167,19 +167,37 @@ class Rules:
 
 def take(entity: Entity, event: EntityEvent, rules: Rules) -> Outcome | None:
     """Take an event and return what stands then; None for one that came again, or after a later one of its region."""
-    registers, origin = entity.registers, event.origin
-    register = registers.get(origin)
-    if register is None:
-        register = registers[origin] = Register(event)
-    elif event.number <= register.head.number:
+    if not note(entity, event, rules):
         return None
-    _advance(register, event, rules)
-    seen = register.seen
+    registers, origin = entity.registers, event.origin
+    seen = registers[origin].seen
     for other, one in registers.items():
-        if one is not register and (seen.get(other, -1) < one.head.number or one.seen.get(origin, -1) >= event.number):
+        if other != origin and (seen.get(other, -1) < one.head.number or one.seen.get(origin, -1) >= event.number):
             return outcome(entity, rules)
     # It has seen all there is: by far the most frequent case.
     return Outcome(event, _sums(entity, rules) or None) if rules.summed else Outcome(event)
+
+
+def note(entity: Entity, event: EntityEvent, rules: Rules) -> bool:
+    """Take an event without asking what stands then; False for one that came again, or after a later one of its region."""
+    register = entity.registers.get(event.origin)
+    if register is None:
+        register = entity.registers[event.origin] = Register(event)
+    elif event.number <= register.head.number:
+        return False
+    _advance(register, event, rules)
+    return True
+
+
+def copied(entity: Entity) -> Entity:
+    """Return an entity of its own that has come to the same: what either takes, the other does not."""
+    return Entity(
+        {
+            region: Register(one.head, dict(one.seen), one.state, dict(one.noted), dict(one.kept), dict(one.sums))
+            for region, one in entity.registers.items()
+        },
+        entity.decision,
+    )
 
 
 def decide(entity: Entity, decision: Decision) -> None:
@@ -198,12 +216,13 @@ def _advance(register: Register, event: EntityEvent, rules: Rules) -> None:
         register.state = Write(event.type, event.number, event.hlc, event.id)
     if event.type in rules.noted:
         register.noted[event.type] = event.number
-    if rules.kept or rules.summed:
-        for name, value in event.fields.items():
-            if name in rules.kept:
-                register.kept[name] = Write(value, event.number, event.hlc, event.id)
-            if name in rules.summed and _is_number(value):
-                register.sums[name] = register.sums.get(name, 0) + value
+    for name in rules.kept:
+        if name in event.fields:
+            register.kept[name] = Write(event.fields[name], event.number, event.hlc, event.id)
+    for name in rules.summed:
+        value = event.fields.get(name)
+        if _is_number(value):
+            register.sums[name] = register.sums.get(name, 0) + value
 
 
 def outcome(entity: Entity, rules: Rules) -> Outcome:

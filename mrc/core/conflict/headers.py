@@ -22,7 +22,8 @@ COUNTER_MAX = 2**31 - 1
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+_PART = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})=(0|[1-9][0-9]{0,18})", re.ASCII)
+_READING = re.compile(r"(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})", re.ASCII)
 _BYTES_MAX = 2048
 
 Headers = Iterable[tuple[str, bytes | None]]
@@ -42,7 +43,7 @@ class Unreadable(Exception):
         self.detail = detail
 
 
-class Stamp(Value, frozen=True):
+class Stamp(Value, frozen=True, gc=False):
     """What the headers say.
 
     Attributes:
@@ -100,9 +101,8 @@ def read_stamp(found: Headers) -> Stamp:
         Unreadable: ``no-stamp`` where one is missing, ``bad-stamp`` where one is there twice or spelt otherwise.
     """
     values = _values(found)
-    missing = [name for name in NAMES if name not in values]
-    if missing:
-        raise Unreadable("no-stamp", f"there is no header {', '.join(missing)}")
+    if len(values) < len(NAMES):
+        raise Unreadable("no-stamp", f"there is no header {', '.join(name for name in NAMES if name not in values)}")
     origin, id = values[ORIGIN], values[ID]
     if not _REGION.fullmatch(origin):
         raise Unreadable("bad-stamp", f"{ORIGIN} is no region's name: {origin[:80]!r}")
@@ -143,10 +143,11 @@ def _vector(text: str) -> dict[Region, int]:
     vector: dict[Region, int] = {}
     last = ""
     for part in text.split(","):
-        region, _, number = part.partition("=")
-        if not _REGION.fullmatch(region) or not _NUMBER.fullmatch(number) or int(number) > NUMBER_MAX or region <= last:
+        found = _PART.fullmatch(part)
+        region, number = (found[1], int(found[2])) if found is not None else ("", 0)
+        if number > NUMBER_MAX or region <= last:
             raise Unreadable("bad-stamp", f"{VECTOR} is not REGION=NUMBER,... in the order of the names: {text[:80]!r}")
-        vector[Region(region)] = int(number)
+        vector[Region(region)] = number
         last = region
     if len(vector) > REGIONS_MAX:
         raise Unreadable("bad-stamp", f"{VECTOR} names more than {REGIONS_MAX} regions")
@@ -154,7 +155,8 @@ def _vector(text: str) -> dict[Region, int]:
 
 
 def _clock(text: str) -> Hlc:
-    wall, _, counter = text.partition(".")
-    if not _NUMBER.fullmatch(wall) or not _NUMBER.fullmatch(counter) or int(wall) > WALL_MS_MAX or int(counter) > COUNTER_MAX:
+    found = _READING.fullmatch(text)
+    wall_ms, counter = (int(found[1]), int(found[2])) if found is not None else (-1, 0)
+    if not 0 <= wall_ms <= WALL_MS_MAX or counter > COUNTER_MAX:
         raise Unreadable("bad-stamp", f"{CLOCK} is not MILLISECONDS.COUNTER: {text[:80]!r}")
-    return Hlc(int(wall), int(counter))
+    return Hlc(wall_ms, counter)

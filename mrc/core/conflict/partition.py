@@ -17,9 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
-from mrc.core.conflict.entity import Entity, Outcome, Rules, outcome
+from mrc.core.conflict.entity import Entity, Outcome, Rules, copied, note, outcome, take
 from mrc.core.conflict.events import EntityEvent, Hlc, order
-from mrc.core.conflict.timeline import Timeline, arrive, take_upto
 from mrc.core.errors import InvariantViolation
 from mrc.core.model import Offset, Region, Written
 
@@ -62,7 +61,7 @@ class Stream(msgspec.Struct):
     watermark_ms: int = -1
 
 
-class Pending(msgspec.Struct):
+class Pending(msgspec.Struct, array_like=True, gc=False, eq=False):
     """An event that is not final; durable.
 
     Attributes:
@@ -79,14 +78,14 @@ class Pending(msgspec.Struct):
     new: bool
 
 
-class Kept(msgspec.Struct):
+class Kept(msgspec.Struct, array_like=True, gc=False):
     """An entity as it is written down: what its final events have come to, and the values of the last ones."""
 
     entity: Entity = msgspec.field(default_factory=Entity)
     bodies: dict[str, bytes | None] = {}
 
 
-class Final(msgspec.Struct, frozen=True):
+class Final(msgspec.Struct, frozen=True, gc=False):
     """An event that is final, and what stood after it; None: it came again or was overtaken, and changed nothing."""
 
     pending: Pending
@@ -111,7 +110,7 @@ class Settled(msgspec.Struct, frozen=True):
     refused: list[Pending]
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """What stands for an entity now.
 
     Attributes:
@@ -132,20 +131,24 @@ class Standing(msgspec.Struct, frozen=True):
 class Partition:
     """The events of one partition that are not final. Entities are kept by the caller, who hands them in when they are needed."""
 
-    def __init__(self, rules: Rules, streams: Mapping[Region, Stream], pending: Iterable[Pending]) -> None:
+    def __init__(self, rules: Rules, streams: Mapping[Region, Stream], pending: Iterable[Pending], final_ms: int = -1) -> None:
         """Go on from what was written down.
 
         Args:
             rules: of the kind of entity.
             streams: by region; a region that is missing: nothing was read yet.
             pending: in any order.
+            final_ms: what was sealed and is of this time or earlier is final; -1: nothing.
         """
         self._rules = rules
+        self.final_ms = final_ms
         self.streams = {region: streams.get(region) or Stream() for region in rules.set.regions}
         self._known: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._unsealed: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._of_entity: dict[bytes, list[Pending]] = {}
-        self._waiting: list[tuple[Hlc, str, int, Pending]] = []
+        # What is sealed waits by the millisecond in which it is due; `_due` is the heap of these.
+        self._waiting: dict[int, list[Pending]] = {}
+        self._due: list[int] = []
         self._held: dict[Region, deque[tuple[Offset, Mark]]] = {region: deque() for region in self.streams}
         self._news = 0
         self.foreign: set[Region] = set()
@@ -188,29 +191,37 @@ class Partition:
         """Seal what marks allow, and take the events that are final now.
 
         Args:
-            load: returns an entity as it was written down last, new for each call.
+            load: returns an entity as its final events left it; it is changed.
         """
         done = Settled({}, {}, {}, [], [])
         for region in self.streams:
             self._count_marks(region, done)
-        final_ms = min(stream.watermark_ms for stream in self.streams.values())
-        if final_ms >= 0:
-            self._take(Hlc(final_ms), load, done)
+        self.final_ms = min(stream.watermark_ms for stream in self.streams.values())
+        if self.final_ms >= 0:
+            self._take(self.final_ms, load, done)
         return done
 
-    def standing(self, key: bytes, kept: Kept) -> Standing | None:
-        """Return what stands for an entity by all that is known of it; None: nothing is. ``kept`` may not be used afterwards."""
-        pending = sorted(self._of_entity.get(key, ()), key=lambda one: order(one.event, self._rules.ranks))
-        entity, last = kept.entity, None
-        for _, found in take_upto(Timeline(entity, [one.event for one in pending]), _END, self._rules):
-            last = found or last
-        final = last is None
-        if not entity.registers:
+    def standing(self, key: bytes, kept: Kept, last: Outcome | None = None) -> Standing | None:
+        """Return what stands for an entity by all that is known of it; None: nothing is.
+
+        Args:
+            key: the entity's.
+            kept: what its final events have come to; it is not changed.
+            last: what stood after the last of these, where that is known.
+        """
+        entity, bodies, final = kept.entity, kept.bodies, True
+        if pending := self._of_entity.get(key):
+            entity, bodies = copied(entity), dict(bodies)
+            for one in sorted(pending, key=self._order):
+                bodies[one.event.id] = one.body
+                if note(entity, one.event, self._rules):
+                    last, final = None, False
+        registers = entity.registers
+        if not registers:
             return None
         last = last or outcome(entity, self._rules)
-        vector = {region: register.head.number for region, register in entity.registers.items()}
-        hlc = max(register.head.hlc for register in entity.registers.values())
-        bodies = {**kept.bodies, **{one.event.id: one.body for one in pending}}
+        vector = {region: register.head.number for region, register in registers.items()}
+        hlc = max([register.head.hlc for register in registers.values()])
         return Standing(last, bodies[last.winner.id], final, vector, hlc)
 
     # ---------------------------------------------------------------- sealing
@@ -265,25 +276,27 @@ class Partition:
 
     # ---------------------------------------------------------------- taking
 
-    def _take(self, final: Hlc, load: Callable[[bytes], Kept], done: Settled) -> None:
-        due: dict[bytes, dict[str, Pending]] = {}
-        while self._waiting and self._waiting[0][0] <= final:
-            one = heapq.heappop(self._waiting)[-1]
-            due.setdefault(one.key, {})[one.event.origin + "\0" + one.event.id] = one
+    def _take(self, final_ms: int, load: Callable[[bytes], Kept], done: Settled) -> None:
+        due: dict[bytes, list[Pending]] = {}
+        while self._due and self._due[0] <= final_ms:
+            for one in self._waiting.pop(heapq.heappop(self._due)):
+                due.setdefault(one.key, []).append(one)
         for key, pending in due.items():
             kept = load(key)
-            timeline = Timeline(kept.entity)
-            came_again = [one for one in pending.values() if not arrive(timeline, one.event, self._rules)]
-            finals = [Final(one, None) for one in came_again]
-            for event, found in take_upto(timeline, final, self._rules):
-                finals.append(Final(pending[event.origin + "\0" + event.id], found))
-            bodies = {**kept.bodies, **{one.event.id: one.body for one in pending.values()}}
-            done.bodies[key] = bodies
-            heads = [register.head.id for register in kept.entity.registers.values()]
-            done.entities[key] = Kept(kept.entity, {id: bodies[id] for id in heads})
-            done.finals[key] = finals
-            for one in pending.values():
+            entity, bodies = kept.entity, kept.bodies
+            if len(pending) > 1:
+                pending.sort(key=self._order)
+            fresh = [one for one in pending if _is_new(entity, one.event)]
+            came_again = [one for one in pending if not _is_new(entity, one.event)] if len(fresh) < len(pending) else []
+            for one in pending:
+                bodies[one.event.id] = one.body
                 self._forget(one)
+            finals = [Final(one, None) for one in came_again]
+            finals += [Final(one, take(entity, one.event, self._rules)) for one in fresh]
+            done.bodies[key] = bodies
+            kept.bodies = {id: bodies[id] for id in [register.head.id for register in entity.registers.values()]}
+            done.entities[key] = kept
+            done.finals[key] = finals
 
     def _note(self, one: Pending, *, sealed: bool) -> None:
         event = one.event
@@ -296,7 +309,14 @@ class Partition:
             self._unsealed[event.origin][event.id] = one
 
     def _wait(self, one: Pending) -> None:
-        heapq.heappush(self._waiting, (one.event.hlc, one.event.origin, one.place, one))
+        due_ms = due_at_ms(one.event.hlc)
+        if due_ms not in self._waiting:
+            self._waiting[due_ms] = []
+            heapq.heappush(self._due, due_ms)
+        self._waiting[due_ms].append(one)
+
+    def _order(self, one: Pending) -> tuple[Hlc, int, str]:
+        return order(one.event, self._rules.ranks)
 
     def _forget(self, one: Pending) -> None:
         if self._known[one.event.origin].pop(one.event.id, None) is not one:
@@ -308,7 +328,19 @@ class Partition:
             del self._of_entity[one.key]
 
 
-_END = Hlc(2**62)
+def due_at_ms(hlc: Hlc) -> int:
+    """Return the first watermark that is not earlier than a clock; watermarks are whole milliseconds."""
+    return hlc.wall_ms + (hlc.counter > 0)
+
+
+def is_final(one: Pending, streams: Mapping[Region, Stream], final_ms: int) -> bool:
+    """Whether an event that was pending when it was written down has become final since; see `Partition.__init__`."""
+    return one.place < streams[one.event.origin].sealed and due_at_ms(one.event.hlc) <= final_ms
+
+
+def _is_new(entity: Entity, event: EntityEvent) -> bool:
+    register = entity.registers.get(event.origin)
+    return register is None or event.number > register.head.number
 
 
 def _upto(unsealed: Mapping[str, Pending], place: int) -> Iterator[Pending]:

@@ -8,12 +8,11 @@ nothing else came.
 from __future__ import annotations
 
 import bisect
-import copy
 from collections.abc import Mapping
 
 import msgspec
 
-from mrc.core.conflict.entity import Entity, Outcome, Rules, take
+from mrc.core.conflict.entity import Entity, Outcome, Rules, copied, take
 from mrc.core.conflict.events import EntityEvent, Hlc, order
 from mrc.core.model import Region
 
@@ -62,5 +61,5 @@ def provisional(timeline: Timeline, rules: Rules) -> list[Outcome]:
     """Return what would stand after each waiting event if no other came; nothing is changed."""
     if not timeline.waiting:
         return []
-    entity = copy.deepcopy(timeline.entity)
+    entity = copied(timeline.entity)
     return [outcome for event in timeline.waiting if (outcome := take(entity, event, rules)) is not None]
