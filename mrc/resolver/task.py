@@ -31,9 +31,6 @@ AHEAD_MS_MAX = 300_000
 ENTITY, STATE = b"e", b"s"
 """What keys of the changelog and the shelf begin with; see also `PENDING`."""
 
-CACHED_MAX = 20_000
-"""Entities that are held in memory, decoded; about 3 KB each."""
-
 
 class State(msgspec.Struct):
     """Of a partition as a whole; durable.
@@ -88,7 +85,7 @@ class Task:
         cached_max: how many entities are held in memory, besides those that a batch changes.
     """
 
-    def __init__(self, kind: Kind, topics: Topics, partition: int, partitions: int, shelf: Shelf, cached_max: int = CACHED_MAX) -> None:
+    def __init__(self, kind: Kind, topics: Topics, partition: int, partitions: int, shelf: Shelf, cached_max: int = 1_000) -> None:
         self._kind = kind
         self._topics = topics
         self._number = partition
