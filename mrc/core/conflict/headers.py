@@ -22,7 +22,7 @@ COUNTER_MAX = 2**31 - 1
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
-_PART = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,62})=(0|[1-9][0-9]{0,18})", re.ASCII)
+_PART = re.compile(rf"({_REGION.pattern})=(0|[1-9][0-9]{{0,18}})", re.ASCII)
 _READING = re.compile(r"(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})", re.ASCII)
 _BYTES_MAX = 2048
 
@@ -67,7 +67,9 @@ class Stamp(Value, frozen=True, gc=False):
     @property
     def seen(self) -> dict[Region, int]:
         """What its writer had seen of the other regions."""
-        return {region: number for region, number in self.vector.items() if region != self.origin}
+        seen = dict(self.vector)
+        del seen[self.origin]
+        return seen
 
 
 def vector_text(vector: Mapping[Region, int]) -> bytes:
@@ -103,15 +105,15 @@ def read_stamp(found: Headers) -> Stamp:
     values = _values(found)
     if len(values) < len(NAMES):
         raise Unreadable("no-stamp", f"there is no header {', '.join(name for name in NAMES if name not in values)}")
-    origin, id = values[ORIGIN], values[ID]
+    origin, id = Region(values[ORIGIN]), values[ID]
     if not _REGION.fullmatch(origin):
         raise Unreadable("bad-stamp", f"{ORIGIN} is no region's name: {origin[:80]!r}")
     if not _ID.fullmatch(id):
         raise Unreadable("bad-stamp", f"{ID} is not 1 to 128 visible ASCII characters: {id[:80]!r}")
     vector = _vector(values[VECTOR])
-    if not vector.get(Region(origin)):
+    if not vector.get(origin):
         raise Unreadable("bad-stamp", f"{VECTOR} has no number above 0 for {origin}, the event's own region: {values[VECTOR][:80]!r}")
-    return Stamp(Region(origin), id, vector, _clock(values[CLOCK]))
+    return Stamp(origin, id, vector, _clock(values[CLOCK]))
 
 
 def read_seen(found: Headers) -> tuple[dict[Region, int], Hlc]:
@@ -129,25 +131,24 @@ def read_seen(found: Headers) -> tuple[dict[Region, int], Hlc]:
 def _values(found: Headers) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, value in found:
-        if name not in NAMES:
-            continue
-        if name in values:
-            raise Unreadable("bad-stamp", f"header {name} is there twice")
-        if value is None or len(value) > _BYTES_MAX or not value.isascii():
-            raise Unreadable("bad-stamp", f"header {name} is empty, longer than {_BYTES_MAX} bytes or not ASCII")
-        values[name] = value.decode("ascii")
+        if name in NAMES:
+            if name in values:
+                raise Unreadable("bad-stamp", f"header {name} is there twice")
+            if value is None or len(value) > _BYTES_MAX or not value.isascii():
+                raise Unreadable("bad-stamp", f"header {name} is empty, longer than {_BYTES_MAX} bytes or not ASCII")
+            values[name] = value.decode()
     return values
 
 
 def _vector(text: str) -> dict[Region, int]:
     vector: dict[Region, int] = {}
-    last = ""
+    last = Region("")
     for part in text.split(","):
         found = _PART.fullmatch(part)
-        region, number = (found[1], int(found[2])) if found is not None else ("", 0)
+        region, number = (Region(found[1]), int(found[2])) if found is not None else (last, 0)
         if number > NUMBER_MAX or region <= last:
             raise Unreadable("bad-stamp", f"{VECTOR} is not REGION=NUMBER,... in the order of the names: {text[:80]!r}")
-        vector[Region(region)] = number
+        vector[region] = number
         last = region
     if len(vector) > REGIONS_MAX:
         raise Unreadable("bad-stamp", f"{VECTOR} names more than {REGIONS_MAX} regions")
