@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from mrc.core.conflict.events import Hlc
 from mrc.core.model import Region, Value
@@ -74,7 +75,7 @@ class Stamp(Value, frozen=True, gc=False):
 
 def vector_text(vector: Mapping[Region, int]) -> bytes:
     """Return a vector as its header has it: ``east=3,west=17``, by name of the region."""
-    return ",".join(f"{region}={vector[region]}" for region in sorted(vector)).encode()
+    return ",".join([f"{region}={vector[region]}" for region in sorted(vector)]).encode()
 
 
 def clock_text(hlc: Hlc) -> bytes:
@@ -83,7 +84,7 @@ def clock_text(hlc: Hlc) -> bytes:
     A late event's clock has its number for a counter, which may be more than the header holds; then the next millisecond is written:
     whoever reads it stamps later than that.
     """
-    return str(hlc if hlc.counter <= COUNTER_MAX else Hlc(hlc.wall_ms + 1)).encode()
+    return (f"{hlc.wall_ms}.{hlc.counter}" if hlc.counter <= COUNTER_MAX else f"{hlc.wall_ms + 1}.0").encode()
 
 
 def headers(stamp: Stamp) -> list[tuple[str, bytes]]:
@@ -142,10 +143,10 @@ def _values(found: Headers) -> dict[str, str]:
 
 def _vector(text: str) -> dict[Region, int]:
     vector: dict[Region, int] = {}
-    last = Region("")
+    last: Any = ""
     for part in text.split(","):
         found = _PART.fullmatch(part)
-        region, number = (Region(found[1]), int(found[2])) if found is not None else (last, 0)
+        region, number = (found[1], int(found[2])) if found is not None else (last, 0)
         if number > NUMBER_MAX or region <= last:
             raise Unreadable("bad-stamp", f"{VECTOR} is not REGION=NUMBER,... in the order of the names: {text[:80]!r}")
         vector[region] = number

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import msgspec
 
 from mrc.core.conflict.entity import Entity, Outcome, Rules, copied, note, outcome, take
-from mrc.core.conflict.events import EntityEvent, Hlc, order
+from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.errors import InvariantViolation
 from mrc.core.model import Offset, Region, Written
 
@@ -128,6 +128,24 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     hlc: Hlc
 
 
+class _Ahead(msgspec.Struct, gc=False):
+    """What an entity has come to by all that is known of it.
+
+    Attributes:
+        entity: with its pending events taken.
+        bodies: the values of its last events.
+        last: the latest of the events that were taken.
+    """
+
+    entity: Entity
+    bodies: dict[str, bytes | None]
+    last: Pending
+
+
+AHEAD_MAX = 20_000
+"""Entities of one partition that are held with their pending events taken; of others they are taken each time."""
+
+
 class Partition:
     """The events of one partition that are not final. Entities are kept by the caller, who hands them in when they are needed."""
 
@@ -141,11 +159,13 @@ class Partition:
             final_ms: what was sealed and is of this time or earlier is final; -1: nothing.
         """
         self._rules = rules
+        self._ranks = {region: rules.ranks.of(region) for region in rules.set.regions}
         self.final_ms = final_ms
         self.streams = {region: streams.get(region) or Stream() for region in rules.set.regions}
         self._known: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._unsealed: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._of_entity: dict[bytes, list[Pending]] = {}
+        self._ahead: dict[bytes, _Ahead] = {}
         # What is sealed waits by the millisecond in which it is due; `_due` is the heap of these.
         self._waiting: dict[int, list[Pending]] = {}
         self._due: list[int] = []
@@ -176,6 +196,11 @@ class Partition:
         if new:
             stream.last = event.id
         self._note(one, sealed=False)
+        if (ahead := self._ahead.get(key)) is not None:
+            if self._order(one) > self._order(ahead.last):
+                self._advance(ahead, one)
+            else:
+                del self._ahead[key]
         return one
 
     def mark(self, region: Region, offset: Offset, mark: Mark) -> None:
@@ -209,20 +234,33 @@ class Partition:
             kept: what its final events have come to; it is not changed.
             last: what stood after the last of these, where that is known.
         """
-        entity, bodies, final = kept.entity, kept.bodies, True
-        if pending := self._of_entity.get(key):
-            entity, bodies = copied(entity), dict(bodies)
-            for one in sorted(pending, key=self._order):
-                bodies[one.event.id] = one.body
-                if note(entity, one.event, self._rules):
-                    last, final = None, False
-        registers = entity.registers
-        if not registers:
+        entity, bodies = kept.entity, kept.bodies
+        final = not any(_is_new(entity, one.event) for one in self._of_entity.get(key, ()))
+        if not final:
+            ahead = self._ahead.get(key) or self._look_ahead(key, kept)
+            ahead.entity.decision = entity.decision
+            entity, bodies, last = ahead.entity, ahead.bodies, None
+        if not entity.registers:
             return None
         last = last or outcome(entity, self._rules)
-        vector = {region: register.head.number for region, register in registers.items()}
-        hlc = max([register.head.hlc for register in registers.values()])
-        return Standing(last, bodies[last.winner.id], final, vector, hlc)
+        heads = [register.head for register in entity.registers.values()]
+        vector = {head.origin: head.number for head in heads}
+        return Standing(last, bodies[last.winner.id], final, vector, max([head.hlc for head in heads]))
+
+    def _look_ahead(self, key: bytes, kept: Kept) -> _Ahead:
+        pending = sorted(self._of_entity[key], key=self._order)
+        ahead = self._ahead[key] = _Ahead(copied(kept.entity), dict(kept.bodies), pending[0])
+        for one in pending:
+            self._advance(ahead, one)
+        if len(self._ahead) > AHEAD_MAX:
+            del self._ahead[next(iter(self._ahead))]
+        return ahead
+
+    def _advance(self, ahead: _Ahead, one: Pending) -> None:
+        ahead.last = one
+        if note(ahead.entity, one.event, self._rules):
+            ahead.bodies[one.event.id] = one.body
+            ahead.bodies = _bodies_of_heads(ahead.entity, ahead.bodies)
 
     # ---------------------------------------------------------------- sealing
 
@@ -265,10 +303,12 @@ class Partition:
         event = one.event
         del self._unsealed[event.origin][event.id]
         if event.hlc.wall_ms > mark.horizon_ms:
+            self._ahead.pop(one.key, None)
             self._forget(one)
             done.refused.append(one)
             return
         if event.hlc <= Hlc(stream.watermark_ms):
+            self._ahead.pop(one.key, None)
             # Numbers grow with the log, so late events of one entity keep their order.
             one.event = msgspec.structs.replace(event, hlc=Hlc(stream.watermark_ms, event.number))
             done.raised.append(one)
@@ -294,7 +334,7 @@ class Partition:
             finals = [Final(one, None) for one in came_again]
             finals += [Final(one, take(entity, one.event, self._rules)) for one in fresh]
             done.bodies[key] = bodies
-            kept.bodies = {id: bodies[id] for id in [register.head.id for register in entity.registers.values()]}
+            kept.bodies = _bodies_of_heads(entity, bodies)
             done.entities[key] = kept
             done.finals[key] = finals
 
@@ -316,7 +356,9 @@ class Partition:
         self._waiting[due_ms].append(one)
 
     def _order(self, one: Pending) -> tuple[Hlc, int, str]:
-        return order(one.event, self._rules.ranks)
+        """See `order`; every event's region is one of the rules'."""
+        event = one.event
+        return (event.hlc, self._ranks[event.origin], event.id)
 
     def _forget(self, one: Pending) -> None:
         if self._known[one.event.origin].pop(one.event.id, None) is not one:
@@ -326,6 +368,7 @@ class Partition:
         rest.remove(one)
         if not rest:
             del self._of_entity[one.key]
+            self._ahead.pop(one.key, None)
 
 
 def due_at_ms(hlc: Hlc) -> int:
@@ -336,6 +379,10 @@ def due_at_ms(hlc: Hlc) -> int:
 def is_final(one: Pending, streams: Mapping[Region, Stream], final_ms: int) -> bool:
     """Whether an event that was pending when it was written down has become final since; see `Partition.__init__`."""
     return one.place < streams[one.event.origin].sealed and due_at_ms(one.event.hlc) <= final_ms
+
+
+def _bodies_of_heads(entity: Entity, bodies: Mapping[str, bytes | None]) -> dict[str, bytes | None]:
+    return {id: bodies[id] for id in [register.head.id for register in entity.registers.values()]}
 
 
 def _is_new(entity: Entity, event: EntityEvent) -> bool:
