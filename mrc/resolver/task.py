@@ -6,6 +6,7 @@ that a batch changes is kept beside it, and a process that dies in between has c
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from functools import partial
 
@@ -104,7 +105,7 @@ class Task:
         self._out: list[Outgoing] = []
         self._touched: dict[bytes, Outcome | None] = {}
         self._news = {one.key: None for one in self._pages if one.new and one.place >= state.shown.get(one.event.origin, 0)}
-        self._cache: dict[bytes, Kept] = {}
+        self._cache: OrderedDict[bytes, Kept] = OrderedDict()
         self._cached_max = cached_max
         self._batch = Counts()
         self._dirty = False
@@ -177,7 +178,7 @@ class Task:
         self._writes, self._out, self._touched = {}, [], {}
         self._batch, self._dirty = Counts(), False
         while len(self._cache) > self._cached_max:
-            del self._cache[next(iter(self._cache))]
+            self._cache.popitem(last=False)
         return done
 
     @property
@@ -302,12 +303,13 @@ class Task:
 
     def _load(self, key: bytes) -> Kept:
         """Return an entity as its final events left it; who changes it writes it down."""
-        kept = self._cache.pop(key, None)
+        kept = self._cache.get(key)
         if kept is None:
             # What this batch has written is in the cache: nothing is dropped from it before the batch is on the shelf.
             value = self._shelf.get(ENTITY + key)
-            kept = Kept() if value is None else _kept(value)
-        self._cache[key] = kept  # the last one now, so what was not asked for goes first
+            kept = self._cache[key] = Kept() if value is None else _kept(value)
+        else:
+            self._cache.move_to_end(key)
         return kept
 
     def _as_read(self) -> State:

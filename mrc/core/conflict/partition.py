@@ -12,7 +12,7 @@ clocks. What came again is noticed when it is sealed, by its number.
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
@@ -165,7 +165,7 @@ class Partition:
         self._known: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._unsealed: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._of_entity: dict[bytes, list[Pending]] = {}
-        self._ahead: dict[bytes, _Ahead] = {}
+        self._ahead: OrderedDict[bytes, _Ahead] = OrderedDict()
         # What is sealed waits by the millisecond in which it is due; `_due` is the heap of these.
         self._waiting: dict[int, list[Pending]] = {}
         self._due: list[int] = []
@@ -253,7 +253,7 @@ class Partition:
         for one in pending:
             self._advance(ahead, one)
         if len(self._ahead) > AHEAD_MAX:
-            del self._ahead[next(iter(self._ahead))]
+            self._ahead.popitem(last=False)
         return ahead
 
     def _advance(self, ahead: _Ahead, one: Pending) -> None:
