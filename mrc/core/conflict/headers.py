@@ -23,7 +23,7 @@ COUNTER_MAX = 2**31 - 1
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
-_PART = re.compile(rf"({_REGION.pattern})=(0|[1-9][0-9]{{0,18}})", re.ASCII)
+_VECTOR = re.compile("{0}(?:,{0})*".format(rf"{_REGION.pattern}=(?:0|[1-9][0-9]{{0,18}})"), re.ASCII)
 _READING = re.compile(r"(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})", re.ASCII)
 _BYTES_MAX = 2048
 
@@ -142,15 +142,16 @@ def _values(found: Headers) -> dict[str, str]:
 
 
 def _vector(text: str) -> dict[Region, int]:
-    vector: dict[Region, int] = {}
-    last: Any = ""
-    for part in text.split(","):
-        found = _PART.fullmatch(part)
-        region, number = (found[1], int(found[2])) if found is not None else (last, 0)
-        if number > NUMBER_MAX or region <= last:
-            raise Unreadable("bad-stamp", f"{VECTOR} is not REGION=NUMBER,... in the order of the names: {text[:80]!r}")
-        vector[region] = number
-        last = region
+    vector: dict[Any, int] = {}
+    parts = text.split(",") if _VECTOR.fullmatch(text) else []
+    last = ""
+    for part in parts:
+        region, _, number = part.partition("=")
+        if region > last:
+            vector[region] = int(number)
+            last = region
+    if not parts or len(vector) < len(parts) or max(vector.values()) > NUMBER_MAX:
+        raise Unreadable("bad-stamp", f"{VECTOR} is not REGION=NUMBER,... in the order of the names: {text[:80]!r}")
     if len(vector) > REGIONS_MAX:
         raise Unreadable("bad-stamp", f"{VECTOR} names more than {REGIONS_MAX} regions")
     return vector
