@@ -2,7 +2,7 @@
 
 One region of a sandbox, its brokers with the JVM's full compiler. Half of the events stand in the region's own topic, half in that of the
 other region's copies, with that region's marks (one for each `MARK_EVERY` events of a partition); all are written before anybody
-starts, about one entity in ten events, 3 partitions, 150 bytes; one event in ten had not seen the other region's, so it is often in conflict.
+starts, about one entity in ten events, 3 partitions, 150 bytes; one event in ten had not seen the other region's.
 
 *mrc*: one process. Timed is from when the first `WARM` of the events were counted until all are final: read, decided, written to
 what stands, to the conflicts and to the changelog in transactions, and to disk. *The peer* (peers/LastWriteWins.java) keeps the last
@@ -138,7 +138,6 @@ class Bench:
         self.config, self.rules = self._prepared()
         self.written = 0
         self._choose = random.Random(1)
-        self._began_ms = int(time.time() * 1000) - 600_000
         self._offsets = dict.fromkeys(range(PARTITIONS), 0)
         self._lives = 0
 
@@ -160,15 +159,13 @@ class Bench:
 
     def producer(self) -> Producer:
         """Return one that is quick."""
-        login = self.sandbox.client_config(EAST, "admin")
-        return Producer(
-            {**login, "linger.ms": 20, "batch.size": 1 << 20, "compression.type": "lz4", "queue.buffering.max.messages": 1_000_000}
-        )
+        quick = {"linger.ms": 20, "batch.size": 1 << 20, "compression.type": "lz4", "queue.buffering.max.messages": 1_000_000}
+        return Producer({**self.sandbox.client_config(EAST, "admin"), **quick})
 
     def load(self, events: int) -> None:
-        """Write events and the other region's marks."""
-        producer = self.producer()
-        for key, event, value in told(self._choose, events, self.written, self._began_ms):
+        """Write events, with clocks from now on, and the other region's marks."""
+        producer, now_ms = self.producer(), int(time.time() * 1000)
+        for key, event, value in told(self._choose, events, self.written, now_ms):
             partition = key % PARTITIONS
             stamp = headers(Stamp(event.origin, event.id, {**event.seen, event.origin: event.number}, event.hlc))
             topic = "orders" if event.origin == EAST else "west.orders"
@@ -178,7 +175,7 @@ class Bench:
                 if self._offsets[partition] % MARK_EVERY == 0:
                     self._mark(producer, partition, event.id, event.hlc.wall_ms - 1)
         self.written += events
-        end_ms = self._began_ms + self.written // 10
+        end_ms = now_ms + events // 10
         for partition in range(PARTITIONS):
             id = f"end-{self.written}-{partition}"
             stamp = headers(Stamp(WEST, id, {WEST: self.written + 1}, Hlc(end_ms)))
@@ -203,9 +200,8 @@ class Bench:
             for region in (EAST, WEST):
                 id = f"{region}-{number}"
                 seen = {WEST if region == EAST else EAST: number}
-                event = EntityEvent(
-                    f"order/{key}", id, region, number + 1, seen, Hlc(self._began_ms), choose.choice(TYPES), {"amount": number}
-                )
+                type, fields = choose.choice(TYPES), {"amount": number}
+                event = EntityEvent(f"order/{key}", id, region, number + 1, seen, Hlc(number), type, fields)
                 note(kept.entity, event, self.rules)
                 kept.bodies[id] = value_of(event.type, number)
             put(producer, CHANGELOG, number % PARTITIONS, ENTITY + key.encode(), encoder.encode(kept), [])
@@ -232,7 +228,7 @@ def told(choose: random.Random, events: int, begin: int, began_ms: int) -> Itera
         key = choose.randrange(max(1, events // EVENTS_PER_ENTITY))
         seen = {WEST if region == EAST else EAST: number} if choose.random() < 0.9 else {}
         type, amount = choose.choice(TYPES), number % 500
-        hlc = Hlc(began_ms + number // 10, number % 10)
+        hlc = Hlc(began_ms + (number - begin) // 10, (number - begin) % 10)
         event = EntityEvent(f"order/order-{key}", f"{region}-{number}", region, number + 1, seen, hlc, type, {"amount": amount})
         yield key, event, value_of(type, amount)
 

@@ -1,6 +1,8 @@
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.sun.management.OperatingSystemMXBean;
 import java.io.FileInputStream;
+import java.lang.management.ManagementFactory;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
@@ -28,8 +30,8 @@ import org.apache.kafka.streams.state.KeyValueStore;
  * Reads the events of all topics that are named, reads their JSON as a rule would, keeps the last one of each key in a
  * RocksDB store with a changelog, and writes it to the last topic that is named. Settings come from a file.
  *
- * Usage: LastWriteWins SETTINGS EVENTS-WARM EVENTS TOPIC... RESULT. Prints `seconds COUNT S` for the events behind the first
- * EVENTS-WARM, from when these had been read until all were read and committed, and ends.
+ * Usage: LastWriteWins SETTINGS EVENTS-WARM EVENTS TOPIC... RESULT. Prints `seconds COUNT S CPU` for the events behind
+ * the first EVENTS-WARM, from when these had been read until all were read and committed, and ends; CPU is of the whole process.
  */
 public final class LastWriteWins {
     private static final ObjectMapper JSON = new ObjectMapper();
@@ -44,6 +46,8 @@ public final class LastWriteWins {
         List<String> topics = Arrays.asList(words).subList(3, words.length - 1);
         AtomicLong read = new AtomicLong();
         AtomicLong warmAt = new AtomicLong();
+        AtomicLong warmCpu = new AtomicLong();
+        OperatingSystemMXBean system = ManagementFactory.getPlatformMXBean(OperatingSystemMXBean.class);
         CountDownLatch all = new CountDownLatch(1);
 
         StreamsBuilder builder = new StreamsBuilder();
@@ -55,6 +59,7 @@ public final class LastWriteWins {
                     long count = read.incrementAndGet();
                     if (count == warm) {
                         warmAt.set(System.nanoTime());
+                        warmCpu.set(system.getProcessCpuTime());
                     }
                     if (count == events) {
                         all.countDown();
@@ -78,7 +83,8 @@ public final class LastWriteWins {
         all.await();
         // Commits what has been read; then it is as durable as what the resolver counts.
         streams.close();
-        System.out.printf("seconds %d %.3f%n", events - warm, (System.nanoTime() - warmAt.get()) / 1e9);
+        double seconds = (System.nanoTime() - warmAt.get()) / 1e9;
+        System.out.printf("seconds %d %.3f %.3f%n", events - warm, seconds, (system.getProcessCpuTime() - warmCpu.get()) / 1e9);
     }
 
     /** Puts an event's clock, origin and id before its value, and refuses what is no event. */
