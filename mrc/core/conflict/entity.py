@@ -220,9 +220,8 @@ def _advance(register: Register, event: EntityEvent, rules: Rules) -> None:
         if name in event.fields:
             register.kept[name] = Write(event.fields[name], event.number, event.hlc, event.id)
     for name in rules.summed:
-        value = event.fields.get(name)
-        if _is_number(value):
-            register.sums[name] = register.sums.get(name, 0) + value
+        if name in event.fields and _is_number(event.fields[name]):
+            register.sums[name] = register.sums.get(name, 0) + event.fields[name]
 
 
 def outcome(entity: Entity, rules: Rules) -> Outcome:
