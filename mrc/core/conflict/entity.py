@@ -208,14 +208,14 @@ def decide(entity: Entity, decision: Decision) -> None:
 
 def _advance(register: Register, event: EntityEvent, rules: Rules) -> None:
     register.head = event
-    seen = register.seen
+    seen, type = register.seen, event.type
     for region, number in event.seen.items():
         if number > seen.get(region, -1):
             seen[region] = number
-    if event.type in rules.states:
-        register.state = Write(event.type, event.number, event.hlc, event.id)
-    if event.type in rules.noted:
-        register.noted[event.type] = event.number
+    if type in rules.states:
+        register.state = Write(type, event.number, event.hlc, event.id)
+    if type in rules.noted:
+        register.noted[type] = event.number
     for name in rules.kept:
         if name in event.fields:
             register.kept[name] = Write(event.fields[name], event.number, event.hlc, event.id)
@@ -229,7 +229,7 @@ def outcome(entity: Entity, rules: Rules) -> Outcome:
     registers = entity.registers
     live = list(registers)
     if len(live) > 1:
-        live = [region for region in live if not _superseded(region, registers)] or live
+        live = [region for region in live if not _superseded(registers[region], registers)] or live
     if len(live) == 1:
         winner = registers[live[0]].head
         return Outcome(winner, _sums(entity, rules) or None) if rules.summed else Outcome(winner)
@@ -238,14 +238,13 @@ def outcome(entity: Entity, rules: Rules) -> Outcome:
     return _resolve(entity, candidates, rules)
 
 
-def _superseded(region: Region, registers: Mapping[Region, Register]) -> bool:
+def _superseded(mine: Register, registers: Mapping[Region, Register]) -> bool:
     """Whether another's last event has seen this one's; two that say so of one another (their vectors are wrong) both stay."""
-    mine = registers[region]
-    return any(
-        one.seen.get(region, -1) >= mine.head.number and mine.seen.get(other, -1) < one.head.number
-        for other, one in registers.items()
-        if other != region
-    )
+    region, number = mine.head.origin, mine.head.number
+    for other, one in registers.items():
+        if one is not mine and one.seen.get(region, -1) >= number and mine.seen.get(other, -1) < one.head.number:
+            return True
+    return False
 
 
 def _candidate(region: Region, live: Sequence[Region], registers: Mapping[Region, Register]) -> Candidate:
