@@ -75,7 +75,7 @@ AIMS = {
 
 PEER_SETTINGS = {
     "processing.guarantee": "exactly_once_v2",
-    # A transaction takes about as many events as one of mrc's; with Kafka Streams' default, 100 ms, it is slower.
+    # A transaction then takes about as many events as one of mrc's; Kafka Streams' default is 100 ms.
     "commit.interval.ms": "500",
     "statestore.cache.max.bytes": str(64 << 20),
     "auto.offset.reset": "earliest",
