@@ -18,6 +18,14 @@ from mrc.resolver.task import Counts, Ready, Task, restore
 BATCH_RECORDS_MAX = 10_000
 MARK_EVERY_S = 0.5
 
+BUSY_RECORDS = 1_000
+"""A batch of so many says that there is more to read: what has come and is not final is then shown every `SHOW_EVERY_S` only."""
+
+SHOW_EVERY_S = 1.0
+
+CACHED_MAX = 20_000
+"""Entities that a process holds in memory, decoded, about 3 KB each; its partitions share them."""
+
 TaskId = tuple[str, int]
 """A kind's topic and a partition."""
 
@@ -59,6 +67,7 @@ class Resolver:
         self._announce = announce
         self._tasks: dict[TaskId, Task] = {}
         self._mark_at_s = clock.monotonic_s()
+        self._shown_at_s = clock.monotonic_s()
         self._rules: dict[TaskId, tuple[str, dict[Region, str]]] = {}
         self.counts = Counts()
 
@@ -100,7 +109,7 @@ class Resolver:
                 here = ", ".join(sorted(found))
                 message = f"partition {partition} of {', '.join(sorted(missing))} is another process's, that of {here} is here"
                 raise MrcError("PARTITIONS_DIFFER", message, where=self._here, retryable=True)
-            self._tasks[topic, partition] = self._begin(kind, names, partition, partitions[topic])
+            self._tasks[topic, partition] = self._begin(kind, names, partition, partitions[topic], CACHED_MAX // len(wanted))
         self._announce("share", partitions=[f"{topic}-{partition}" for topic, partition in self._tasks])
         return {tp: offset for task in self._tasks.values() for tp, offset in task.positions().items()}
 
@@ -116,12 +125,12 @@ class Resolver:
         check_partitions(kind, names, counts)
         return counts[topic]
 
-    def _begin(self, kind: Kind, names: Topics, partition: int, partitions: int) -> Task:
+    def _begin(self, kind: Kind, names: Topics, partition: int, partitions: int, cached_max: int) -> Task:
         changelog = TopicPartition(names.changelog, partition)
         shelf = self._shelves.open(str(changelog), self._log.identity(names.changelog))
         try:
             shelf = self._restored(shelf, changelog)
-            return Task(kind, names, partition, partitions, shelf, self._ready_once)
+            return Task(kind, names, partition, partitions, shelf, self._ready_once, cached_max)
         except BaseException:
             shelf.close()
             raise
@@ -158,10 +167,14 @@ class Resolver:
             id = (self._home[record.topic], record.partition)
             task = worked[id] = self._tasks[id]
             task.take(record)
+        now_s = self._clock.monotonic_s()
+        show_news = len(records) < BUSY_RECORDS or now_s >= self._shown_at_s + SHOW_EVERY_S
+        if show_news:
+            self._shown_at_s = now_s
         out: list[Outgoing] = []
         positions: dict[TopicPartition, Offset] = {}
         for task in worked.values():
-            out += task.finish()
+            out += task.finish(show_news=show_news)
             positions |= task.positions()
         ends = self._log.commit(out, positions)
         for id, task in worked.items():

@@ -45,8 +45,8 @@ def read_event(record: Arrived, kind: Kind, origin: Region) -> tuple[EntityEvent
     stamp = read_stamp(record.headers)
     if stamp.origin != origin:
         raise Unreadable("wrong-origin", f"it says to be of {stamp.origin} and stands in the log of {origin}")
-    unknown = [region for region in stamp.vector if region not in kind.regions]
-    if unknown:
+    regions = kind.rules.set.regions
+    if unknown := [region for region in stamp.vector if region not in regions]:
         raise Unreadable("unknown-region", f"its writer has seen events of {', '.join(unknown)}, which the rules do not know")
     data = {} if record.value is None else _object(record.value)
     type, fields, wrong = _looked_at(_Looked(key, record.headers, data, record.value is None), kind)
@@ -77,8 +77,14 @@ class _Looked(NamedTuple):
 
 def _looked_at(record: _Looked, kind: Kind) -> tuple[str, Mapping[str, Json], Wrong | None]:
     try:
-        fields = {name: value for name, at in kind.fields.items() if (value := _at(at, record)) is not None}
-        _check_fields(fields, kind)
+        fields: dict[str, Json] = {}
+        for name, at in kind.fields.items():
+            value = _at(at, record)
+            if value is not None:
+                fields[name] = value
+                # Small texts and numbers are by far the most frequent, and nothing can be wrong with them.
+                if name in kind.rules.summed or not _is_small(value):
+                    _check_field(name, value, summed=name in kind.rules.summed)
         return _type(kind.type, record), fields, None
     except Unreadable as error:
         return "", {}, Wrong(error.reason, error.detail)
@@ -95,9 +101,12 @@ def _key(record: Arrived) -> str:
         raise Unreadable("bad-key", "its key is not UTF-8") from None
 
 
+_decode = msgspec.json.Decoder().decode
+
+
 def _object(value: bytes) -> dict[str, Json]:
     try:
-        data = msgspec.json.decode(value)
+        data = _decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
         raise Unreadable("not-json", f"its value is not JSON: {str(error)[:200]}") from None
     if not isinstance(data, dict):
@@ -115,32 +124,38 @@ def _type(at: Place, record: _Looked) -> str:
 
 
 def _at(at: Place, record: _Looked) -> Json:
+    if at.kind == "json":
+        found: Any = record.data
+        for name in at.path:
+            if not isinstance(found, dict):
+                return None
+            found = found.get(name)
+        return found
     if at.kind == "key":
         return record.key
-    if at.kind == "header":
-        values = [value for name, value in record.headers if name == at.path[0]]
-        if not values or values[-1] is None:
-            return None
-        try:
-            return values[-1].decode()
-        except UnicodeDecodeError:
-            raise Unreadable("bad-header", f"header {at.path[0]} is not UTF-8") from None
-    found: Any = record.data
-    for name in at.path:
-        if not isinstance(found, dict) or name not in found:
-            return None
-        found = found[name]
-    return found
+    values = [value for name, value in record.headers if name == at.path[0]]
+    if not values or values[-1] is None:
+        return None
+    try:
+        return values[-1].decode()
+    except UnicodeDecodeError:
+        raise Unreadable("bad-header", f"header {at.path[0]} is not UTF-8") from None
 
 
-def _check_fields(fields: Mapping[str, Json], kind: Kind) -> None:
-    for name, value in fields.items():
-        if not _bounded(value, DEPTH_MAX):
-            raise Unreadable("bad-field", f"{name} is nested deeper than {DEPTH_MAX}, or holds a number that 64 bits do not")
-        if isinstance(value, str | list | dict) and len(msgspec.json.encode(value)) > FIELD_BYTES_MAX:
-            raise Unreadable("bad-field", f"{name} has more than {FIELD_BYTES_MAX} bytes")
-        if name in kind.rules.summed and (isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > SUMMAND_MAX):
-            raise Unreadable("bad-field", f"{name} is to be summed and is no number from -2^40 to 2^40: {str(value)[:80]!r}")
+def _check_field(name: str, value: Json, *, summed: bool) -> None:
+    if not _bounded(value, DEPTH_MAX):
+        raise Unreadable("bad-field", f"{name} is nested deeper than {DEPTH_MAX}, or holds a number that 64 bits do not")
+    if isinstance(value, str | list | dict) and len(msgspec.json.encode(value)) > FIELD_BYTES_MAX:
+        raise Unreadable("bad-field", f"{name} has more than {FIELD_BYTES_MAX} bytes")
+    if summed and (isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > SUMMAND_MAX):
+        raise Unreadable("bad-field", f"{name} is to be summed and is no number from -2^40 to 2^40: {str(value)[:80]!r}")
+
+
+def _is_small(value: Json) -> bool:
+    """Whether it is a number of 64 bits or a text that cannot be too long: in JSON a character takes at most six bytes."""
+    if isinstance(value, str):
+        return len(value) * 6 + 2 <= FIELD_BYTES_MAX
+    return isinstance(value, int) and -_INT_MAX <= value < _INT_MAX
 
 
 def _bounded(value: Json, depth: int) -> bool:

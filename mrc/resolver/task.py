@@ -6,14 +6,15 @@ that a batch changes is kept beside it, and a process that dies in between has c
 
 from __future__ import annotations
 
-import struct
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 
-from mrc.core.conflict.entity import Conflict, Decision, Rules
+from mrc.core.conflict.entity import Conflict, Decision, Outcome, Rules
 from mrc.core.conflict.headers import Unreadable
-from mrc.core.conflict.partition import Answered, Final, Given, Kept, Mark, Partition, Pending, Settled, Stream, Wrong
+from mrc.core.conflict.partition import Answered, Final, Given, Kept, Mark, Partition, Pending, Settled, Stream, Wrong, is_final
 from mrc.core.conflict.rules import RuleSet
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.model import Offset, Region, TopicPartition, decode, encode
@@ -21,6 +22,7 @@ from mrc.ports import Arrived, Outgoing, Shelf
 from mrc.resolver import writing
 from mrc.resolver.deciding import DECISION_KEY
 from mrc.resolver.kinds import Kind, Topics, kind_of
+from mrc.resolver.pages import PENDING, Pages
 from mrc.resolver.reading import others, read_again, read_event
 
 GRACE_MS = 500
@@ -29,8 +31,8 @@ GRACE_MS = 500
 AHEAD_MS_MAX = 300_000
 """An event's clock may be ahead of its region's resolver's by this much."""
 
-ASKED, ENTITY, GIVEN, PENDING, RULES, STATE = b"a", b"e", b"g", b"p", b"r", b"s"
-"""What keys of the changelog and the shelf begin with."""
+ASKED, ENTITY, GIVEN, RULES, STATE = b"a", b"e", b"g", b"r", b"s"
+"""What keys of the changelog and the shelf begin with; see also `PENDING`."""
 
 Ready = Callable[[RuleSet], Rules]
 """Makes rules that were written down ready to be applied."""
@@ -44,12 +46,16 @@ class State(msgspec.Struct):
         partitions: how many the topic had.
         read: per topic, where to read on.
         streams: per region.
+        final_ms: how far everything is final, see `Partition`.
+        shown: per region, what came before this place has been shown.
     """
 
     rules: str
     partitions: int
     read: dict[str, Offset]
     streams: dict[Region, Stream]
+    final_ms: int = -1
+    shown: dict[Region, int] = {}
 
 
 class Counts(msgspec.Struct):
@@ -71,7 +77,6 @@ class Counts(msgspec.Struct):
 
 _encode = msgspec.msgpack.Encoder().encode
 _kept = msgspec.msgpack.Decoder(Kept).decode
-_pending = msgspec.msgpack.Decoder(Pending).decode
 _given = msgspec.msgpack.Decoder(Given).decode
 _state = msgspec.msgpack.Decoder(State).decode
 
@@ -120,9 +125,12 @@ class Task:
         partitions: how many there are.
         shelf: holds what the changelog holds.
         ready: makes rules of before ready to be applied.
+        cached_max: how many entities are held in memory, besides those that a batch changes.
     """
 
-    def __init__(self, kind: Kind, topics: Topics, partition: int, partitions: int, shelf: Shelf, ready: Ready) -> None:
+    def __init__(
+        self, kind: Kind, topics: Topics, partition: int, partitions: int, shelf: Shelf, ready: Ready, cached_max: int = 1_000
+    ) -> None:
         self._topics = topics
         self._number = partition
         self._shelf = shelf
@@ -135,19 +143,25 @@ class Task:
         self._file = kind.rules.hash
         self._partitions = partitions
         self._read = dict(state.read)
+        self._shown = state.shown
+        self._pages = Pages(shelf.items(PENDING), partial(is_final, streams=state.streams, final_ms=state.final_ms))
         self._partition = Partition(
             state.rules,
             self._kinds,
             state.streams,
-            (_pending(value) for _, value in shelf.items(PENDING)),
+            self._pages,
             (_given(value) for _, value in shelf.items(GIVEN)),
             {key[len(ASKED) :]: int(value) for key, value in shelf.items(ASKED)},
+            state.final_ms,
         )
+        self._origins = {name: region for region, name in topics.events.items()}
+        self._markers = {name: region for region, name in topics.marks.items()}
         self._writes: dict[bytes, bytes | None] = {}
         self._out: list[Outgoing] = []
-        self._touched: dict[bytes, None] = {}
-        self._peeked: dict[bytes, Kept] = {}
-        self._arrived: dict[bytes, Pending] = {}
+        self._touched: dict[bytes, Outcome | None] = {}
+        self._news = {one.key: None for one in self._pages if one.new and one.place >= state.shown.get(one.event.origin, 0)}
+        self._cache: OrderedDict[bytes, Kept] = OrderedDict()
+        self._cached_max = cached_max
         self._batch = Counts()
         self._dirty = False
         self._marked_ms = -1
@@ -155,7 +169,7 @@ class Task:
         name = RULES + self._file.encode()
         if shelf.get(name) is None:
             # Marks tell of these rules; whoever goes on from here must know them, whatever its file says then.
-            self._put(name, encode(kind.rules.set))
+            self._writes[name] = encode(kind.rules.set)
             self._dirty = True
 
     @property
@@ -209,7 +223,7 @@ class Task:
     def take(self, record: Arrived) -> None:
         """Take the next record of one of the topics."""
         self._dirty = True
-        region = writing.region_of(self._topics.events, record.topic)
+        region = self._origins.get(record.topic)
         try:
             if region is not None:
                 self._event(region, record)
@@ -220,17 +234,20 @@ class Task:
             self._out.append(writing.dead_letter(self._topics, record, error.reason, error.detail))
         self._read[record.topic] = Offset(record.offset + 1)
 
-    def finish(self) -> list[Outgoing]:
-        """Decide what can be decided, and return what the batch writes, the state's changes last; nothing without records."""
+    def finish(self, *, show_news: bool = True) -> list[Outgoing]:
+        """Decide what can be decided, and return what the batch writes, the state's changes last; nothing without records.
+
+        Args:
+            show_news: show what stands by events that have come and are not final; else they wait for a later batch, or for being final.
+        """
         if not self._dirty:
             return []
         done = self._partition.settle(self._load)
         self._kind = self._kinds.kind(self._partition.version)
         self._settled(done)
-        self._show()
-        for key, one in self._arrived.items():
-            self._put(key, _encode(one))
-        self._put(STATE, _encode(self._as_read()))
+        self._show(news=show_news)
+        self._writes |= self._pages.writes()
+        self._writes[STATE] = _encode(self._as_read())
         changes = [Outgoing(self._topics.changelog, self._number, key, value) for key, value in self._writes.items()]
         return [*self._out, *changes]
 
@@ -239,8 +256,10 @@ class Task:
         if self._dirty:
             self._shelf.apply(self._writes, offset)
         done = self._batch
-        self._writes, self._out, self._touched, self._peeked, self._arrived = {}, [], {}, {}, {}
+        self._writes, self._out, self._touched = {}, [], {}
         self._batch, self._dirty = Counts(), False
+        while len(self._cache) > self._cached_max:
+            self._cache.popitem(last=False)
         return done
 
     @property
@@ -281,20 +300,20 @@ class Task:
     def _event(self, region: Region, record: Arrived) -> None:
         event, wrong = read_event(record, self._kind, region)
         key = record.key or b""
-        new = not self._peek(key).knows(event)
+        new = not self._load(key).knows(event)
         one = self._partition.arrive(key, event, record.value, new=new, offset=record.offset, headers=others(record.headers), wrong=wrong)
         if one is None:
             self._batch.came_again += 1
             return
-        self._arrived[_pending_key(one)] = one
+        self._pages.add(one)
         if region == self._topics.here:
             self._told_ms = event.hlc.wall_ms
         if new:
             self._batch.events += 1
-            self._touched[key] = None
+            self._news[key] = None
 
     def _mark(self, record: Arrived) -> None:
-        region = writing.region_of(self._topics.marks, record.topic)
+        region = self._markers.get(record.topic)
         if region is None:
             raise InvariantViolation("a record of a topic that is not read", where=record.topic)
         try:
@@ -309,18 +328,17 @@ class Task:
     def _settled(self, done: Settled) -> None:
         for one in done.raised:
             self._batch.raised += 1
-            if (key := _pending_key(one)) not in self._arrived:
-                self._put(key, _encode(one))
+            self._pages.change(one)
         for given in done.given:
-            self._put(_given_key(given), _encode(given))
+            self._writes[_given_key(given)] = _encode(given)
             self._touched[given.decision.key.encode()] = None
         for given in done.unfit:
             self._declined(given, Wrong("bad-clock", f"its clock, {given.decision.clock_ms}, is far ahead of {given.region}'s last mark"))
         for key, until_ms in done.asking.items():
-            self._put(ASKED + key, None if until_ms is None else str(until_ms).encode())
+            self._writes[ASKED + key] = None if until_ms is None else str(until_ms).encode()
         for key, kept in done.entities.items():
             if kept.entity.registers or kept.passed:
-                self._put(ENTITY + key, _encode(kept))
+                self._writes[ENTITY + key] = _encode(kept)
             for step in done.steps[key]:
                 if isinstance(step, Final):
                     self._final(key, kept, step, done)
@@ -328,20 +346,20 @@ class Task:
                     self._answered(key, step, done)
 
     def _final(self, key: bytes, kept: Kept, final: Final, done: Settled) -> None:
-        self._drop(final.pending)
+        self._pages.drop(final.pending)
         if final.refused and final.pending.wrong is not None:
             self._touched[key] = None
             self._refused(final.pending, final.pending.wrong)
         elif final.outcome is None:
             self._passed_over(final.pending, kept)
         else:
-            self._touched[key] = None
+            self._touched[key] = final.outcome
             if final.outcome.conflict is not None:
                 self._decided(key, done, final.outcome.conflict, final.asks)
 
     def _answered(self, key: bytes, step: Answered, done: Settled) -> None:
         if step.given is not None:
-            self._put(_given_key(step.given), None)
+            self._writes[_given_key(step.given)] = None
             self._touched[key] = None
             if step.why is not None:
                 self._declined(step.given, step.why)
@@ -378,46 +396,37 @@ class Task:
         detail = f"its number, {event.number}, is not above {before}, which came before it"
         self._refused(one, Wrong("overtaken", detail))
 
-    def _show(self) -> None:
+    def _show(self, *, news: bool) -> None:
+        """Write what stands for the entities of which something became final, and with ``news`` for those of which something came."""
         for key in self._touched:
-            standing = self._partition.standing(key, self._load(key))
+            self._news.pop(key, None)
+        if news:
+            self._touched |= self._news
+            self._news = {}
+            self._shown = {region: stream.arrived for region, stream in self.streams.items()}
+        for key, last in self._touched.items():
+            standing = self._partition.standing(key, self._load(key), last)
             if standing is not None:
                 kind = self._kinds.kind(standing.rules)
                 self._out.append(writing.resolved(kind, self._topics, self._number, key, standing))
 
     # ---------------------------------------------------------------- state
 
-    def _peek(self, key: bytes) -> Kept:
-        """Return an entity that nobody changes."""
-        kept = self._peeked.get(key)
-        if kept is None:
-            kept = self._peeked[key] = self._load(key)
-        return kept
-
     def _load(self, key: bytes) -> Kept:
-        """Return an entity as it was written last; whoever gets it may change it."""
-        name = ENTITY + key
-        if name not in self._writes:
-            kept = self._peeked.pop(key, None)
-            if kept is not None:
-                return kept
-            value = self._shelf.get(name)
+        """Return an entity as its final events left it; who changes it writes it down."""
+        kept = self._cache.get(key)
+        if kept is None:
+            # What this batch has written is in the cache: nothing is dropped from it before the batch is on the shelf.
+            value = self._shelf.get(ENTITY + key)
+            kept = self._cache[key] = Kept() if value is None else _kept(value)
         else:
-            value = self._writes[name]
-        return Kept() if value is None else _kept(value)
-
-    def _put(self, key: bytes, value: bytes | None) -> None:
-        self._writes[key] = value
-
-    def _drop(self, one: Pending) -> None:
-        """Write down that an event is not pending any more; one that came with this batch never was."""
-        key = _pending_key(one)
-        if self._arrived.pop(key, None) is None:
-            self._writes[key] = None
+            self._cache.move_to_end(key)
+        return kept
 
     def _as_read(self) -> State:
         read = {**self._read, **{tp.topic: offset for tp, offset in self.positions().items()}}
-        return State(self._partition.version, self._partitions, read, self._partition.streams)
+        partition = self._partition
+        return State(partition.version, self._partitions, read, partition.streams, partition.final_ms, self._shown)
 
     def _refuse_other_making(self, kind: Kind, made_for: Kind, partitions: int, had: int) -> None:
         if (kind.name, set(kind.regions)) != (made_for.name, set(made_for.regions)):
@@ -442,10 +451,6 @@ def restore(shelf: Shelf, batches: Iterable[list[Arrived]]) -> int:
             count += len(batch)
             shelf.apply({record.key or b"": record.value for record in batch}, Offset(batch[-1].offset + 1))
     return count
-
-
-def _pending_key(one: Pending) -> bytes:
-    return PENDING + one.event.origin.encode() + b"\0" + struct.pack(">q", one.place)
 
 
 def _given_key(one: Given) -> bytes:

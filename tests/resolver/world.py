@@ -14,7 +14,7 @@ from mrc.config.conflicts import ready
 from mrc.core.conflict.entity import Decision, Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
-from mrc.core.conflict.partition import Mark, Pending
+from mrc.core.conflict.partition import Mark, Pending, is_final
 from mrc.core.errors import MrcError
 from mrc.core.model import Region, TopicPartition, encode
 from mrc.ports import Arrived
@@ -22,7 +22,8 @@ from mrc.resolver import kinds
 from mrc.resolver.deciding import DECISION_KEY
 from mrc.resolver.kinds import Kind, check_partitions, topics
 from mrc.resolver.loop import Resolver
-from mrc.resolver.task import PENDING
+from mrc.resolver.pages import PENDING
+from mrc.resolver.task import STATE, State
 from mrc.sim.clock import FakeClock
 from mrc.sim.streams import FakeShelves, StreamCluster
 from tests.core.conflict import oracle
@@ -135,8 +136,9 @@ class Site:
         found = []
         for partition in range(PARTITIONS):
             shelf = self.shelves.open(f"{self.topics.changelog}-{partition}", self.cluster.identity(self.topics.changelog))
-            events = [msgspec.msgpack.decode(value, type=Pending) for _, value in shelf.items(PENDING)]
-            found += [one.event.id for one in events if one.new]
+            state = msgspec.msgpack.decode(shelf.get(STATE) or b"", type=State)
+            events = [one for _, value in shelf.items(PENDING) for one in msgspec.msgpack.decode(value, type=list[Pending])]
+            found += [one.event.id for one in events if one.new and not is_final(one, state.streams, state.final_ms)]
         return found
 
     def conflicts(self) -> dict[str, list[dict[str, Any]]]:

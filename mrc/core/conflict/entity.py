@@ -41,7 +41,7 @@ HowClosed = Literal["", "decision", "time", "superseded"]
 ConflictType = Literal["insert_exists", "update_origin_differs", "update_deleted", "delete_missing", "illegal_transition"]
 
 
-class Write(msgspec.Struct, frozen=True):
+class Write(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The last write of one thing by one region."""
 
     value: Json
@@ -50,7 +50,7 @@ class Write(msgspec.Struct, frozen=True):
     event: str
 
 
-class Register(msgspec.Struct):
+class Register(msgspec.Struct, array_like=True, gc=False):
     """What one region's events about one entity have come to. Only `take` changes it."""
 
     head: EntityEvent
@@ -94,7 +94,7 @@ class Closed(msgspec.Struct, frozen=True):
     decision: Decision | None = None
 
 
-class Entity(msgspec.Struct):
+class Entity(msgspec.Struct, array_like=True, gc=False):
     """All registers of an entity, and how the last question about it ended."""
 
     registers: dict[Region, Register] = {}
@@ -205,37 +205,55 @@ class Rules:
 
 def take(entity: Entity, event: EntityEvent, rules: Rules) -> Outcome | None:
     """Take an event and return what stands then; None for one that came again, or after a later one of its region."""
-    registers, origin = entity.registers, event.origin
-    register = registers.get(origin)
-    if register is None:
-        register = registers[origin] = Register(event)
-    elif event.number <= register.head.number:
+    if not note(entity, event, rules):
         return None
-    _advance(register, event, rules)
-    seen = register.seen
+    registers, origin = entity.registers, event.origin
+    seen = registers[origin].seen
     for other, one in registers.items():
-        if one is not register and (seen.get(other, -1) < one.head.number or one.seen.get(origin, -1) >= event.number):
+        if other != origin and (seen.get(other, -1) < one.head.number or one.seen.get(origin, -1) >= event.number):
             return outcome(entity, rules)
     # It has seen all there is: by far the most frequent case.
     return Outcome(event, _sums(entity, rules) or None) if rules.summed else Outcome(event)
 
 
+def note(entity: Entity, event: EntityEvent, rules: Rules) -> bool:
+    """Take an event without asking what stands then; False for one that came again, or after a later one of its region."""
+    register = entity.registers.get(event.origin)
+    if register is None:
+        register = entity.registers[event.origin] = Register(event)
+    elif event.number <= register.head.number:
+        return False
+    _advance(register, event, rules)
+    return True
+
+
+def copied(entity: Entity) -> Entity:
+    """Return an entity of its own that has come to the same: what either takes, the other does not."""
+    return Entity(
+        {
+            region: Register(one.head, dict(one.seen), one.state, dict(one.noted), dict(one.kept), dict(one.sums))
+            for region, one in entity.registers.items()
+        },
+        entity.closed,
+    )
+
+
 def _advance(register: Register, event: EntityEvent, rules: Rules) -> None:
     register.head = event
-    seen = register.seen
+    seen, type = register.seen, event.type
     for region, number in event.seen.items():
         if number > seen.get(region, -1):
             seen[region] = number
-    if event.type in rules.states:
-        register.state = Write(event.type, event.number, event.hlc, event.id)
-    if event.type in rules.noted:
-        register.noted[event.type] = event.number
-    if rules.kept or rules.summed:
-        for name, value in event.fields.items():
-            if name in rules.kept:
-                register.kept[name] = Write(value, event.number, event.hlc, event.id)
-            if name in rules.summed and _is_number(value):
-                register.sums[name] = register.sums.get(name, 0) + value
+    if type in rules.states:
+        register.state = Write(type, event.number, event.hlc, event.id)
+    if type in rules.noted:
+        register.noted[type] = event.number
+    for name in rules.kept:
+        if name in event.fields:
+            register.kept[name] = Write(event.fields[name], event.number, event.hlc, event.id)
+    for name in rules.summed:
+        if name in event.fields and _is_number(event.fields[name]):
+            register.sums[name] = register.sums.get(name, 0) + event.fields[name]
 
 
 def alone(entity: Entity) -> EntityEvent:
@@ -246,7 +264,7 @@ def alone(entity: Entity) -> EntityEvent:
 
 def _live(registers: Mapping[Region, Register]) -> list[Region]:
     live = list(registers)
-    return [region for region in live if not _superseded(region, registers)] or live if len(live) > 1 else live
+    return [region for region in live if not _superseded(registers[region], registers)] or live if len(live) > 1 else live
 
 
 def outcome(entity: Entity, rules: Rules) -> Outcome:
@@ -261,14 +279,13 @@ def outcome(entity: Entity, rules: Rules) -> Outcome:
     return _resolve(entity, candidates, rules)
 
 
-def _superseded(region: Region, registers: Mapping[Region, Register]) -> bool:
+def _superseded(mine: Register, registers: Mapping[Region, Register]) -> bool:
     """Whether another's last event has seen this one's; two that say so of one another (their vectors are wrong) both stay."""
-    mine = registers[region]
-    return any(
-        one.seen.get(region, -1) >= mine.head.number and mine.seen.get(other, -1) < one.head.number
-        for other, one in registers.items()
-        if other != region
-    )
+    region, number = mine.head.origin, mine.head.number
+    for other, one in registers.items():
+        if one is not mine and one.seen.get(region, -1) >= number and mine.seen.get(other, -1) < one.head.number:
+            return True
+    return False
 
 
 def _candidate(region: Region, live: Sequence[Region], registers: Mapping[Region, Register]) -> Candidate:

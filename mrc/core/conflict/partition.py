@@ -16,13 +16,13 @@ clocks, and decides them by the same rules. What came again is noticed when it i
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
 
-from mrc.core.conflict.entity import Closed, Conflict, Decision, Entity, Outcome, Rules, alone, answered, take
+from mrc.core.conflict.entity import Closed, Conflict, Decision, Entity, Outcome, Rules, alone, answered, copied, note, outcome, take
 from mrc.core.conflict.events import EntityEvent, Hlc, Json, order
 from mrc.core.errors import InvariantViolation
 from mrc.core.model import Offset, Region, Written
@@ -102,7 +102,7 @@ class Wrong(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Pending(msgspec.Struct, omit_defaults=True):
+class Pending(msgspec.Struct, array_like=True, gc=False, eq=False):
     """An event that is not final; durable.
 
     Attributes:
@@ -126,7 +126,7 @@ class Pending(msgspec.Struct, omit_defaults=True):
     wrong: Wrong | None = None
 
 
-class Stands(msgspec.Struct, omit_defaults=True):
+class Stands(msgspec.Struct, array_like=True, gc=False):
     """How it was last decided what stands, where it was not simply the last event.
 
     Attributes:
@@ -146,7 +146,7 @@ class Stands(msgspec.Struct, omit_defaults=True):
     decision: str = ""
 
 
-class Kept(msgspec.Struct, omit_defaults=True):
+class Kept(msgspec.Struct, array_like=True, gc=False):
     """An entity as it is written down.
 
     Attributes:
@@ -169,7 +169,7 @@ class Kept(msgspec.Struct, omit_defaults=True):
         return (register is not None and event.number <= register.head.number) or event.number <= self.passed.get(event.origin, -1)
 
 
-class Final(msgspec.Struct, frozen=True):
+class Final(msgspec.Struct, frozen=True, gc=False):
     """An event that is final.
 
     Attributes:
@@ -226,7 +226,7 @@ class Settled(msgspec.Struct, frozen=True):
     unfit: list[Given]
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """What stands for an entity now.
 
     Attributes:
@@ -252,6 +252,24 @@ class Standing(msgspec.Struct, frozen=True):
     hlc: Hlc
 
 
+class _Ahead(msgspec.Struct, gc=False):
+    """What an entity has come to by all events that are known of it.
+
+    Attributes:
+        entity: with its pending events taken.
+        bodies: the values of its last events.
+        last: the latest of the events that were taken.
+    """
+
+    entity: Entity
+    bodies: dict[str, bytes | None]
+    last: Pending
+
+
+AHEAD_MAX = 20_000
+"""Entities of one partition that are held with their pending events taken; of others they are taken each time."""
+
+
 class Versions(Protocol):
     """All versions of the rules that this region has had, by their hashes."""
 
@@ -273,6 +291,7 @@ class Partition:
         pending: Iterable[Pending],
         given: Iterable[Given],
         asking: Mapping[bytes, int],
+        final_ms: int = -1,
     ) -> None:
         """Go on from what was written down.
 
@@ -283,14 +302,19 @@ class Partition:
             pending: in any order.
             given: in any order.
             asking: entities about which a person is asked, with the clock up to which.
+            final_ms: what was sealed and is of this time or earlier is final; -1: nothing.
         """
         self._versions = versions
         self._rules = versions.rules(version)
+        self.final_ms = final_ms
         self.streams = {region: streams.get(region) or Stream() for region in self._rules.set.regions}
         self._known: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._unsealed: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._of_entity: dict[bytes, list[Pending]] = {}
-        self._waiting: list[tuple[Hlc, str, int, Pending]] = []
+        self._ahead: OrderedDict[bytes, _Ahead] = OrderedDict()
+        # What is sealed waits by the millisecond in which it is due; `_due` is the heap of these.
+        self._waiting: dict[int, list[Pending]] = {}
+        self._due: list[int] = []
         self._held: dict[Region, deque[tuple[Offset, Mark | Decision]]] = {region: deque() for region in self.streams}
         self._news = 0
         self._given: dict[bytes, dict[tuple[Region, str], Given]] = {}
@@ -348,6 +372,11 @@ class Partition:
         if new:
             stream.last = event.id
         self._note(one, sealed=False)
+        if new and wrong is None and (ahead := self._ahead.get(key)) is not None:
+            if self._order(one) > self._order(ahead.last):
+                self._advance(ahead, one)
+            else:
+                del self._ahead[key]
         return one
 
     def mark(self, region: Region, offset: Offset, said: Mark | Decision) -> None:
@@ -366,7 +395,7 @@ class Partition:
         """Seal what marks allow, and take the events that are final now.
 
         Args:
-            load: returns an entity as it was written down last, new for each call.
+            load: returns an entity as its final events left it; it is changed.
         """
         done = Settled({}, {}, {}, [], [], {}, [])
         for region in self.streams:
@@ -374,25 +403,60 @@ class Partition:
         for upto_ms, version in self._agreed():
             if version != self._rules.hash:
                 self._change(version)
-            self._take(Hlc(upto_ms), load, done)
+            self._take(upto_ms, load, done)
             self._forget_before(upto_ms)
+            self.final_ms = upto_ms
         return done
 
-    def standing(self, key: bytes, kept: Kept) -> Standing | None:
-        """Return what stands for an entity by all that is known of it; None: nothing is. ``kept`` may not be used afterwards."""
-        pending = [one for one in self._of_entity.get(key, ()) if one.wrong is None]
-        steps = _taken(kept, pending, list(self._given.get(key, {}).values()), self._rules)
-        final = not any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
-        registers = kept.entity.registers
-        if not registers:
+    def standing(self, key: bytes, kept: Kept, last: Outcome | None = None) -> Standing | None:
+        """Return what stands for an entity by all that is known of it; None: nothing is.
+
+        Args:
+            key: the entity's.
+            kept: what its final events have come to; it is not changed.
+            last: what stood after the last of these, where that is known.
+        """
+        entity, bodies, stands = kept.entity, kept.bodies, kept.stands
+        pending = [one for one in self._of_entity.get(key, ()) if one.wrong is None and not kept.knows(one.event)]
+        given = self._given.get(key)
+        final = not pending and given is None
+        if given is not None:
+            copy = Kept(copied(entity), {**bodies, **{one.event.id: one.body for one in pending}}, stands, dict(kept.passed), kept.open)
+            steps = _taken(copy, pending, list(given.values()), self._rules)
+            final = not any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
+            entity, bodies, stands, last = copy.entity, copy.bodies, copy.stands, None
+        elif pending:
+            ahead = self._ahead.get(key) or self._look_ahead(key, kept, pending)
+            ahead.entity.closed = entity.closed
+            entity, bodies = ahead.entity, ahead.bodies
+            last = outcome(entity, self._rules)
+            stands, _ = _stands(Kept(), last, self._rules)
+        if not entity.registers:
             return None
-        stands = kept.stands
-        winner = alone(kept.entity) if stands is None else next(r.head for r in registers.values() if r.head.id == stands.winner)
-        vector = {region: register.head.number for region, register in registers.items()}
-        hlc = max(register.head.hlc for register in registers.values())
-        bodies = {**kept.bodies, **{one.event.id: one.body for one in pending}}
-        stands = stands or Stands(winner.id, self._rules.hash)
+        heads = [register.head for register in entity.registers.values()]
+        if stands is None:
+            winner = alone(entity) if last is None else last.winner
+            stands = Stands(winner.id, self._rules.hash)
+        else:
+            winner = next(head for head in heads if head.id == stands.winner)
+        vector = {head.origin: head.number for head in heads}
+        hlc = max([head.hlc for head in heads])
         return Standing(winner, stands.fields, stands.conflict, stands.rules, stands.decision, bodies[winner.id], final, vector, hlc)
+
+    def _look_ahead(self, key: bytes, kept: Kept, pending: list[Pending]) -> _Ahead:
+        pending.sort(key=self._order)
+        ahead = self._ahead[key] = _Ahead(copied(kept.entity), dict(kept.bodies), pending[0])
+        for one in pending:
+            self._advance(ahead, one)
+        if len(self._ahead) > AHEAD_MAX:
+            self._ahead.popitem(last=False)
+        return ahead
+
+    def _advance(self, ahead: _Ahead, one: Pending) -> None:
+        ahead.last = one
+        if note(ahead.entity, one.event, self._rules):
+            ahead.bodies[one.event.id] = one.body
+            ahead.bodies = _bodies_of_heads(ahead.entity, ahead.bodies)
 
     # ---------------------------------------------------------------- rules
 
@@ -422,6 +486,7 @@ class Partition:
 
     def _change(self, version: str) -> None:
         self._rules = self._versions.rules(version)
+        self._ahead.clear()
         for region, stream in self.streams.items():
             stream.anew = stream.arrived
             for one in self._known[region].values():
@@ -502,6 +567,7 @@ class Partition:
             # Its turn to be refused is now, not when its clock says.
             one.wrong = Wrong(AHEAD, f"its clock, {event.hlc}, is after {mark.horizon_ms}, up to where its region's resolver believes one")
         if ahead or event.hlc <= Hlc(stream.watermark_ms):
+            self._ahead.pop(one.key, None)
             # Numbers grow with the log, so late events of one entity keep their order.
             one.event = msgspec.structs.replace(event, hlc=Hlc(stream.watermark_ms, event.number))
             done.raised.append(one)
@@ -509,30 +575,34 @@ class Partition:
 
     # ---------------------------------------------------------------- taking
 
-    def _take(self, final: Hlc, load: Callable[[bytes], Kept], done: Settled) -> None:
+    def _take(self, final_ms: int, load: Callable[[bytes], Kept], done: Settled) -> None:
         due: dict[bytes, list[Pending]] = {}
-        while self._waiting and self._waiting[0][0] <= final:
-            one = heapq.heappop(self._waiting)[-1]
-            due.setdefault(one.key, []).append(one)
-        while self._turns and self._turns[0][0] <= final.wall_ms:
+        while self._due and self._due[0] <= final_ms:
+            for one in self._waiting.pop(heapq.heappop(self._due)):
+                due.setdefault(one.key, []).append(one)
+        while self._turns and self._turns[0][0] <= final_ms:
             due.setdefault(heapq.heappop(self._turns)[1], [])
         for key, pending in due.items():
-            kept = done.entities.get(key) or load(key)
-            bodies = {**kept.bodies, **{one.event.id: one.body for one in pending}}
-            done.steps.setdefault(key, []).extend(_taken(kept, pending, self._due(key, final), self._rules, final))
-            done.bodies[key] = {**done.bodies.get(key, {}), **bodies}
-            kept.bodies = {register.head.id: bodies[register.head.id] for register in kept.entity.registers.values()}
+            kept = load(key)
+            bodies = kept.bodies
+            for one in pending:
+                bodies[one.event.id] = one.body
+                self._forget(one)
+            steps = _taken(kept, pending, self._words(key, final_ms), self._rules, Hlc(final_ms))
+            if any(isinstance(step, Final) and step.refused for step in steps):
+                self._ahead.pop(key, None)
+            done.steps.setdefault(key, []).extend(steps)
+            done.bodies.setdefault(key, {}).update(bodies)
+            kept.bodies = _bodies_of_heads(kept.entity, bodies)
             done.entities[key] = kept
             self._ask(key, kept, done)
-            for one in pending:
-                self._forget(one)
 
-    def _due(self, key: bytes, final: Hlc) -> list[Given]:
+    def _words(self, key: bytes, final_ms: int) -> list[Given]:
         """Return the decisions about an entity whose turn it is; they wait no more."""
         some = self._given.get(key)
         if some is None:
             return []
-        due = [one for one in some.values() if Hlc(one.decision.clock_ms) <= final]
+        due = [one for one in some.values() if one.decision.clock_ms <= final_ms]
         for one in due:
             del some[one.region, one.decision.id]
         if not some:
@@ -562,7 +632,14 @@ class Partition:
             self._unsealed[event.origin][event.id] = one
 
     def _wait(self, one: Pending) -> None:
-        heapq.heappush(self._waiting, (one.event.hlc, one.event.origin, one.place, one))
+        due_ms = due_at_ms(one.event.hlc)
+        if due_ms not in self._waiting:
+            self._waiting[due_ms] = []
+            heapq.heappush(self._due, due_ms)
+        self._waiting[due_ms].append(one)
+
+    def _order(self, one: Pending) -> tuple[Hlc, int, str]:
+        return order(one.event, self._rules.ranks)
 
     def _forget(self, one: Pending) -> None:
         if self._known[one.event.origin].pop(one.event.id, None) is not one:
@@ -572,6 +649,21 @@ class Partition:
         rest.remove(one)
         if not rest:
             del self._of_entity[one.key]
+            self._ahead.pop(one.key, None)
+
+
+def due_at_ms(hlc: Hlc) -> int:
+    """Return the first watermark that is not earlier than a clock; watermarks are whole milliseconds."""
+    return hlc.wall_ms + (hlc.counter > 0)
+
+
+def is_final(one: Pending, streams: Mapping[Region, Stream], final_ms: int) -> bool:
+    """Whether an event that was pending when it was written down has become final since; see `Partition.__init__`."""
+    return one.place < streams[one.event.origin].sealed and due_at_ms(one.event.hlc) <= final_ms
+
+
+def _bodies_of_heads(entity: Entity, bodies: Mapping[str, bytes | None]) -> dict[str, bytes | None]:
+    return {id: bodies[id] for id in [register.head.id for register in entity.registers.values()]}
 
 
 def _taken(kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules: Rules, upto: Hlc | None = None) -> list[Step]:
@@ -584,29 +676,39 @@ def _taken(kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules
         rules: that decide.
         upto: everything up to there is known, so a question whose time was over by then has ended; None: nothing is.
     """
+    steps: list[Step] = []
+    for clock, item in _in_order(pending, given, rules):
+        if kept.open is not None and Hlc(kept.open.until_ms) < clock:
+            steps.append(_answer(kept, kept.open, None))
+        if isinstance(item, Given):
+            steps.append(_hear_out(kept, item))
+            continue
+        event = item.event
+        if kept.knows(event):
+            steps.append(Final(item, None))
+        elif item.wrong is not None:
+            kept.passed[event.origin] = event.number
+            steps.append(Final(item, None, refused=True))
+        elif (found := take(kept.entity, event, rules)) is not None:
+            if kept.open is not None and (found.conflict is None or found.conflict.id != kept.open.id):
+                steps.append(Answered(answered(kept.open, "superseded", f"{event.origin}'s {event.id}")))
+            kept.stands, asks = _stands(kept, found, rules)
+            kept.open = found.conflict if found.conflict is not None and found.conflict.open else None
+            steps.append(Final(item, found, asks))
+    if kept.open is not None and upto is not None and Hlc(kept.open.until_ms) <= upto:
+        steps.append(_answer(kept, kept.open, None))
+    return steps
+
+
+def _in_order(pending: Sequence[Pending], given: Sequence[Given], rules: Rules) -> list[tuple[Hlc, Pending | Given]]:
+    if len(pending) == 1 and not given:
+        return [(pending[0].event.hlc, pending[0])]
     items: list[tuple[tuple[Hlc, int, int, str], Pending | Given]] = []
     for one in pending:
         hlc, rank, id = order(one.event, rules.ranks)
         items.append(((hlc, 0, rank, id), one))
     items += [((Hlc(one.decision.clock_ms), 1, one.decision.at_ms, one.decision.id), one) for one in given]
-    steps: list[Step] = []
-    for (hlc, *_), item in sorted(items, key=lambda one: one[0]):
-        if kept.open is not None and Hlc(kept.open.until_ms) < hlc:
-            steps.append(_answer(kept, kept.open, None))
-        if isinstance(item, Given):
-            steps.append(_hear_out(kept, item))
-        elif kept.knows(item.event):
-            steps.append(Final(item, None))
-        elif item.wrong is not None:
-            kept.passed[item.event.origin] = item.event.number
-            steps.append(Final(item, None, refused=True))
-        elif (found := take(kept.entity, item.event, rules)) is not None:
-            if kept.open is not None and (found.conflict is None or found.conflict.id != kept.open.id):
-                steps.append(Answered(answered(kept.open, "superseded", f"{item.event.origin}'s {item.event.id}")))
-            steps.append(Final(item, found, _stands(kept, found, rules)))
-    if kept.open is not None and upto is not None and Hlc(kept.open.until_ms) <= upto:
-        steps.append(_answer(kept, kept.open, None))
-    return steps
+    return [(key[0], item) for key, item in sorted(items, key=lambda one: one[0])]
 
 
 def _hear_out(kept: Kept, given: Given) -> Answered:
@@ -643,19 +745,15 @@ def _answer(kept: Kept, asked: Conflict, given: Given | None) -> Answered:
     return Answered(conflict, given, asks=asks)
 
 
-def _stands(kept: Kept, found: Outcome, rules: Rules) -> tuple[str, ...]:
-    """Note what stands, and whether a person is asked; return the ids of those that ask for a compensation now."""
+def _stands(kept: Kept, found: Outcome, rules: Rules) -> tuple[Stands | None, tuple[str, ...]]:
+    """Return what stands after ``kept`` (None: simply the last event), and the ids of those that ask for a compensation now."""
     before, conflict = kept.stands, found.conflict
     if conflict is None:
-        kept.open = None
-        kept.stands = Stands(found.winner.id, rules.hash, found.fields) if found.fields else None
-        return ()
+        return (Stands(found.winner.id, rules.hash, found.fields) if found.fields else None), ()
     asked = before.asked if before is not None and before.conflict == conflict.id else ()
     asks = _asks(conflict, asked)
     decision = "" if conflict.decision is None else conflict.decision.id
-    kept.open = conflict if conflict.open else None
-    kept.stands = Stands(conflict.winner, rules.hash, found.fields or {}, conflict.id, (*asked, *asks), decision)
-    return asks
+    return Stands(conflict.winner, rules.hash, found.fields or {}, conflict.id, (*asked, *asks), decision), asks
 
 
 def _asks(conflict: Conflict, asked: Sequence[str]) -> tuple[str, ...]:
