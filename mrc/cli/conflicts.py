@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from mrc.core.model import Region
     from mrc.resolver.audit import Filter, Stats
     from mrc.resolver.comparing import Comparison, Stands
-    from mrc.resolver.kinds import Kind
+    from mrc.resolver.deciding import Answer
+    from mrc.resolver.kinds import Kind, Topics
     from mrc.resolver.writing import CandidateRecord, ConflictRecord
 
 LIMIT_MAX = 10_000
@@ -35,7 +36,12 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
         _topic,
         click.option("--entity", default="", metavar="KEY", help="Only about this entity: the record's key, or KIND/KEY."),
         click.option("--rule", default="", metavar="ID", help="Only what this rule has decided."),
-        click.option("--outcome", default="", metavar="REGION|open", help="Only where this region's event stands, or a person is asked."),
+        click.option(
+            "--outcome",
+            default="",
+            metavar="REGION|open|superseded",
+            help="Only where this region's event stands, a person is asked, or was.",
+        ),
         click.option("--since", "since_ms", type=Since(), help=f"Only where the latest event is not older: {SINCE_HELP}"),
     ]
     for option in reversed(options):
@@ -47,17 +53,18 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
 def conflicts() -> None:
     """What resolvers have decided where two regions wrote about the same entity.
 
-    They read what resolvers write (mrc.conflicts.TOPIC and its neighbours) from the regions' Kafka: no agent is asked, nothing is
-    changed. Every region writes the same conflicts, with the same ids; only when differs.
+    They read what resolvers write (mrc.conflicts.TOPIC and its neighbours) from the regions' Kafka: no agent is asked, and nothing is
+    changed but by `resolve`. Every region writes the same conflicts, with the same ids; only when differs.
     """
 
 
 @conflicts.command("list")
 @_filters
+@click.option("--open", "waiting", is_flag=True, help="Only those about which a person is asked, with the time up to which.")
 @click.option("--limit", type=click.IntRange(1, LIMIT_MAX), default=20, show_default=True, help="At most so many.")
 @_region
 @click.pass_context
-def list_(ctx: click.Context, /, topic: str | None, region: str | None, limit: int, **wanted: Any) -> None:
+def list_(ctx: click.Context, /, topic: str | None, region: str | None, limit: int, waiting: bool, **wanted: Any) -> None:
     """List the conflicts that were decided last, newest first.
 
     Each is shown with what its sides compete with and which of them stands; `mrc conflicts show ID` explains one. Topics are read
@@ -67,8 +74,12 @@ def list_(ctx: click.Context, /, topic: str | None, region: str | None, limit: i
     Examples:
       mrc conflicts list
       mrc conflicts list --entity order/17 --region west
-      mrc conflicts list --rule refunds-by-hand --outcome open --since 7d --output json
+      mrc conflicts list --open
+      mrc conflicts list --rule refunds-by-hand --outcome superseded --since 7d --output json
     """
+    if waiting and wanted["outcome"] not in ("", "open"):
+        raise click.UsageError("--open and another --outcome: no conflict is both", ctx)
+    wanted["outcome"] = "open" if waiting else wanted["outcome"]
     asked = _Asked(ctx, topic, [region])
     filters = asked.filter(wanted)
     with asked.audits() as audits:
@@ -117,6 +128,73 @@ def show(ctx: click.Context, id: str, topic: str | None, region: str | None) -> 
     data = {**_row(one), "regions": {name: _in_region(what, one) for name, what in said.items()}}
     emit(ctx, data, table=lambda _: _show_table(one, data["regions"]))
     return Exit.OK if all(_same(one, other) for other in found) else Exit.FINDINGS
+
+
+@conflicts.command()
+@click.argument("id")
+@click.option(
+    "--winner", required=True, metavar="EVENT|REGION", help="The event that shall stand: its id, or the region it was written in."
+)
+@click.option("--reason", default="", help="Why; kept with the conflict.")
+@click.option("--actor", metavar="NAME", help="Who decides; else the user of this machine. Kept with the conflict.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option(
+    "--wait", "wait_s", type=click.FloatRange(0, 3600), default=30.0, show_default=True, metavar="S", help="For what becomes of it."
+)
+@_topic
+@_region
+@click.pass_context
+def resolve(
+    ctx: click.Context,
+    id: str,
+    winner: str,
+    reason: str,
+    actor: str | None,
+    yes: bool,
+    wait_s: float,
+    topic: str | None,
+    region: str | None,
+) -> int:
+    """Decide the open conflict ID: the event that --winner names stands, in every region.
+
+    Rules of the kind `manual` ask a person: `mrc conflicts list --open` shows about what, and until when. A decision is written beside
+    the marks of the region where it is given, is copied with them, and takes its place among the events, the same in every region. Where
+    people contradict each other, in one region or in two, the first one by that order counts, everywhere. What
+    loses is kept in the conflict, and asks for its compensation now (`on_loss`).
+
+    A decision that comes to nothing is told here: later events have left nothing to decide, somebody was faster, or time is over. That
+    is known once all regions' marks have passed it, seconds after it was given, or when a cut link is back; without --wait, or after it,
+    `mrc conflicts show ID` tells.
+
+    Leaves with 0 when the decision stands in the region where it was given, with 3 where it came to nothing, and with 4 where that is
+    not known yet.
+
+    \b
+    Examples:
+      mrc conflicts resolve 0e8dd75a3d6b4c5f3c41 --winner east --reason "refund was paid"
+      mrc conflicts resolve 0e8dd75a3d6b4c5f3c41 --winner order-17/shipped --region west --yes --wait 0
+    """
+    import getpass
+    import uuid
+
+    from mrc.cli.standby import confirm
+    from mrc.core.failover.markup import visible
+    from mrc.resolver.deciding import ACTOR_CHARACTERS_MAX, REASON_CHARACTERS_MAX, chosen
+
+    who = actor or getpass.getuser()
+    if len(who) > ACTOR_CHARACTERS_MAX or len(reason) > REASON_CHARACTERS_MAX:
+        raise click.UsageError(f"--actor takes {ACTOR_CHARACTERS_MAX} characters, --reason {REASON_CHARACTERS_MAX}", ctx)
+    asked = _Asked(ctx, topic, [region])
+    here, one, partition, names = asked.place(id)
+    event = chosen(one, winner)
+    if not yes:
+        click.echo(visible("  ".join(_cells(one))), err=True)
+        confirm(ctx, event, f"let it stand for {one.entity}, in every region")
+    with asked.desk(here) as desk:
+        answer = desk.give(names, partition, one, event, uuid.uuid4().hex, who, reason, wait_s)
+    data = {"state": answer.state, "decision": answer.decision.id, "winner": event, "why": answer.why, "region": here}
+    emit(ctx, data, table=lambda _: _answer_text(answer, one))
+    return {"decided": Exit.OK, "refused": Exit.FINDINGS, "waits": Exit.RUNNING}[answer.state]
 
 
 @conflicts.command()
@@ -198,8 +276,8 @@ def compare(ctx: click.Context, topic: str | None, wait_s: float) -> int:
     they are not alike, which must not be. `under way`: one of them has not decided yet what the other has; ask again, when writers
     rest or a cut link is back.
 
-    Leaves with 0 where both regions say the same of every entity, with 3 where they do not. Memory stays bounded: partitions are read
-    one by one, and the largest in several passes.
+    Leaves with 0 where both regions say the same of every entity, with 3 where they do not, and where there is nothing to compare. Memory
+    stays bounded: partitions are read one by one, and the largest in several passes.
 
     \b
     Examples:
@@ -231,6 +309,9 @@ def compare(ctx: click.Context, topic: str | None, wait_s: float) -> int:
         ],
     }
     emit(ctx, data, table=lambda _: _compare_table(found))
+    if not found.entities:
+        click.echo("nothing was compared: no region has written anything that stands", err=True)
+        return Exit.FINDINGS
     if found.beyond:
         click.echo(f"{found.beyond} more differed and were not asked again: compare again, by topic", err=True)
     return Exit.OK if found.agrees else Exit.FINDINGS
@@ -257,13 +338,30 @@ class _Asked:
         from mrc.resolver.audit import Filter
 
         rule, outcome = wanted["rule"], wanted["outcome"]
-        outcomes = sorted({"open", *(region for kind in self._kinds for region in kind.regions)})
+        outcomes = sorted({"open", "superseded", *(region for kind in self._kinds for region in kind.regions)})
         if outcome and outcome not in outcomes:
             raise MrcError("BAD_REQUEST", f"--outcome {outcome}: there are {', '.join(outcomes)}")
         rules = [one.id for kind in self._kinds for one in kind.rules.set.rules]
         if rule and rule not in rules:
             click.echo(f"the rules of now have no {rule}; they have {', '.join(rules)}", err=True)
         return Filter(**wanted)
+
+    def place(self, id: str) -> tuple[Region, ConflictRecord, int, Topics]:
+        """Return the one region that is asked, a conflict there, its partition, and the topics around it. Raises ``UNKNOWN_CONFLICT``."""
+        from mrc.resolver.kinds import topics
+
+        (here,) = self._regions
+        with self.audits() as audits:
+            found = audits[here].place(id)
+        if found is None:
+            raise MrcError("UNKNOWN_CONFLICT", f"no conflict {id} in {here}")
+        tp, one = found
+        kind = next(kind for kind in self._kinds if kind.topic == one.topic)
+        return here, one, tp.partition, topics(kind, here)
+
+    def desk(self, here: Region) -> Any:
+        """Give the region's desk, see `mrc.wiring.conflicts.desk`."""
+        return self._wiring.desk(self._settings, here)
 
     def audits(self) -> Any:
         """Give what each region has written of conflicts, see `mrc.wiring.conflicts.audits`."""
@@ -282,8 +380,30 @@ def _row(one: ConflictRecord) -> dict[str, Any]:
 def _cells(one: ConflictRecord) -> tuple[str, ...]:
     between = " / ".join(f"{side.origin} {_event(side)}" for side in one.candidates)
     winner = next(side for side in one.candidates if side.id == one.winner)
-    stands = f"{winner.origin} {_event(winner)}" + (" until a person decides" if one.open else "")
+    stands = f"{winner.origin} {_event(winner)}"
+    if one.open:
+        stands += f" until a person decides, before {moment(one.until_ms)}"
+    elif one.decision is not None:
+        stands += f", as {one.decision.actor} decided"
+    elif one.closed == "superseded":
+        stands = f"superseded: {stands} stood until then"
     return moment(one.at_ms), one.id, one.entity, between, one.rule, stands
+
+
+def _answer_text(answer: Answer, one: ConflictRecord) -> RenderableType:
+    from rich.text import Text
+
+    from mrc.core.failover.markup import visible
+
+    said = answer.decision
+    match answer.state:
+        case "decided":
+            words = f"{said.winner} stands for {one.entity}, as {said.actor} decided"
+        case "refused":
+            words = f"the decision comes to nothing: {answer.why}"
+        case _:
+            words = f"given in {said.region}, and not decided yet; `mrc conflicts show {one.id}` tells when it is"
+    return Text(visible(words))
 
 
 def _event(side: CandidateRecord) -> str:
@@ -347,15 +467,24 @@ def _show_table(one: ConflictRecord, regions: dict[str, dict[str, Any]]) -> Rend
     where = [(name, said["state"], said.get("winner", ""), said.get("rule", ""), said.get("detail", "")) for name, said in regions.items()]
     return Group(
         grid(("", *(side.origin for side in sides)), rows, title=f"{one.entity} in {one.topic}, {moment(one.at_ms)} UTC"),
-        Text(visible("\n" + "\n".join(explained(one)) + f"\n  rules {one.rules_hash}\n")),
+        Text(visible("\n" + "\n".join(explained(one)) + f"\n  rules {one.rules_hash}{_by_person(one)}\n")),
         grid(("region", "decision", "stands", "rule", ""), where),
     )
 
 
+def _by_person(one: ConflictRecord) -> str:
+    said = one.decision
+    if said is None:
+        return ""
+    return f"\n  decided by {said.actor} in {said.region}, {moment(said.at_ms)} UTC: {said.reason or 'no reason was given'}"
+
+
 def _fate(side: CandidateRecord, one: ConflictRecord) -> str:
+    if one.closed == "superseded":
+        return "superseded; kept here"
     if side.id != one.winner:
         return "lost; kept here"
-    return "stands until a person decides" if one.open else "stands"
+    return f"stands until a person decides, before {moment(one.until_ms)}" if one.open else "stands"
 
 
 def _stats_table(found: Stats) -> RenderableType:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mrc.core.conflict.story import Ending
     from mrc.core.model import Offset, TopicPartition
     from mrc.resolver.replaying import Decision, DryRun, Standing
+    from mrc.resolver.versions import TopicRules
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -190,6 +191,64 @@ def dry_run(
     if blind:
         click.echo("nothing could be judged: history is missing or still being written", err=True)
     return Exit.FINDINGS if found.changed or blind else Exit.OK
+
+
+@rules.command()
+@click.pass_context
+def status(ctx: click.Context) -> int:
+    """Say which rules each region's resolvers have, and by which they decide.
+
+    Rules are changed so: put the new file beside the configuration in every region (`mrc rules check`, `test` and `dry-run` try it before),
+    and restart the resolvers there, one by one, in any order. Each tells the others of its file in its marks. Where the regions have not
+    the same, deciding is suspended: nothing is lost, what comes is shown as provisional and waits. Once all have the same, what waited and
+    what comes is decided by it, from the same place on in every region; what stands already is not decided again. Going back is the
+    same: restart with the old file.
+
+    `agreed`: all decide by what all have. `changing`: all have the same, and some region has not come to it yet; that takes a second
+    while links work. `suspended`: they have not the same. `unknown`: a region does not answer, or no resolver has written there yet.
+    Versions are those that `mrc rules check FILE` shows.
+
+    Leaves with 0 where all topics are agreed, else with 3.
+
+    \b
+    Examples:
+      mrc rules status
+      mrc rules status --output json | jq -r '.[].state'
+    """
+    from mrc.wiring import conflicts as wiring
+
+    call = invocation(ctx)
+    settings = call.settings()
+    found = wiring.rules_status(settings, call.group(settings))
+    data = [{**_plain(one), "state": one.state} for one in found]
+    emit(ctx, data, table=lambda _: _status_table(found))
+    return Exit.OK if all(one.state == "agreed" for one in found) else Exit.FINDINGS
+
+
+def _plain(found: TopicRules) -> dict[str, Any]:
+    import msgspec
+
+    plain: dict[str, Any] = msgspec.to_builtins(found)
+    return plain
+
+
+def _status_table(found: list[TopicRules]) -> RenderableType:
+    from mrc.cli.times import moment
+
+    rows: list[tuple[str, ...]] = []
+    for one in found:
+        for region, said in one.regions.items():
+            if not said:
+                rows.append((one.topic, one.state, region, "no answer" if said is None else "no mark", "", "", ""))
+                continue
+            has, by = ({getattr(mark, name) for mark in said.values()} for name in ("has", "by"))
+            here = "yes" if has == {one.file} else "no"
+            rows.append((one.topic, one.state, region, _some(has), _some(by), here, moment(min(mark.at_ms for mark in said.values()))))
+    return grid(("topic", "state", "region", "has", "decides by", "as the file here", "said at (UTC)"), rows)
+
+
+def _some(versions: set[str]) -> str:
+    return ", ".join(sorted(versions))
 
 
 def _dry_run_table(found: DryRun, limit: int) -> RenderableType:

@@ -19,15 +19,16 @@ from mrc.core.conflict import rules as conflict
 from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.events import Json
 from mrc.core.conflict.rules import By, Condition, Resolution, Rule, RuleSet, When
+from mrc.core.errors import MrcError
 from mrc.core.model import Region
 
 EXPRESSION_MAX = 500
 MACROS_MAX = 2
 _MACRO = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(\s*([A-Za-z_]\w*)\s*,")
 _VARIABLES = frozenset({"events"})
-_PLACE = r"^(key|header:.+|json:\$(\.[A-Za-z_][A-Za-z0-9_]*)+)$"
+_PLACE = r"^(key|header:(?!mrc-).+|json:\$(\.[A-Za-z_][A-Za-z0-9_]*)+)$"
 
-Place = Annotated[str, msgspec.Meta(pattern=_PLACE, description="`key`, `header:NAME` or `json:$.field.field`")]
+Place = Annotated[str, msgspec.Meta(pattern=_PLACE, description="`key`, `header:NAME` (none of mrc's own) or `json:$.field.field`")]
 """Where something is read in a record."""
 
 SITE_RELATIVE: Mapping[str, str] = {
@@ -146,6 +147,22 @@ def load_conflicts(path: Path) -> tuple[EntityRules, ...]:
     return found
 
 
+def ready(rules: RuleSet) -> Rules:
+    """Return rules that were loaded from a file once, and written down since, ready to be applied again.
+
+    Raises:
+        MrcError: ``RULES_INVALID`` where an expression cannot be compiled any more.
+    """
+    conditions: dict[str, Condition] = {}
+    for rule in rules.rules:
+        if rule.when.expr:
+            compiled = _compiled_or_why(rule.when.expr)
+            if isinstance(compiled, str):
+                raise MrcError("RULES_INVALID", f"rule {rule.id} of version {rules.hash}: {compiled}")
+            conditions[rule.id] = compiled
+    return Rules(rules, conditions)
+
+
 def load_resolvable(path: Path, regions: Sequence[Region], topics: Sequence[str]) -> tuple[EntityRules, ...]:
     """Return what the file at ``path`` says, for a resolver of these regions and topics.
 
@@ -202,10 +219,12 @@ def _entity(document: Document, number: int, one: WrittenEntity, written: Writte
             continue
         made.append(Rule(rule.id, resolution, rule.when, rule.on_loss))
         if rule.when.expr:
-            condition = _compiled(document, (*at, index, "when", "expr"), rule.when.expr)
-            if condition is not None:
+            condition = _compiled_or_why(rule.when.expr)
+            if isinstance(condition, str):
+                document.problem((*at, index, "when", "expr"), condition)
+            else:
                 conditions[rule.id] = condition
-    rules = RuleSet(one.name, tuple(made), tuple(map(Region, written.regions)))
+    rules = RuleSet(one.name, tuple(made), tuple(map(Region, written.regions)), one.type, one.fields)
     if not document.problems:
         places = {rule.id: index for index, rule in enumerate(one.rules)}
         for name, words in conflict.check(rules):
@@ -238,22 +257,19 @@ def _resolution(document: Document, key: Key, written: By | WrittenResolve) -> R
             return conflict.Manual(value.ttl_s, value.provisional)
 
 
-def _compiled(document: Document, key: Key, text: str) -> Condition | None:
+def _compiled_or_why(text: str) -> Condition | str:
+    """Return the expression, compiled; words where it is none."""
     if len(text) > EXPRESSION_MAX:
-        document.problem(key, f"longer than {EXPRESSION_MAX} characters")
-        return None
+        return f"longer than {EXPRESSION_MAX} characters"
     if len(_MACRO.findall(text)) > MACROS_MAX:
-        document.problem(key, f"more than {MACROS_MAX} of all, exists, exists_one, filter and map: it could take for ever")
-        return None
+        return f"more than {MACROS_MAX} of all, exists, exists_one, filter and map: it could take for ever"
     try:
         program = cel.compile(text)
     except ValueError as error:
-        document.problem(key, f"not an expression: {str(error).splitlines()[0][:200]}")
-        return None
+        return f"not an expression: {str(error).splitlines()[0][:200]}"
     unknown = sorted(set(program.variables()) - _VARIABLES - set(_MACRO.findall(text)))
     if unknown:
-        document.problem(key, f"there is no {', '.join(unknown)}: an expression knows `events` alone, so that it says the same everywhere")
-        return None
+        return f"there is no {', '.join(unknown)}: an expression knows `events` alone, so that it says the same everywhere"
 
     def condition(events: Sequence[Mapping[str, Json]]) -> bool:
         answer = program.execute({"events": list(events)})

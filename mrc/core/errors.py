@@ -69,6 +69,16 @@ CODES: dict[str, Code] = {
         "No such conflict: no region that was asked has written it.",
         "`mrc conflicts list` shows those that are final; they are kept for 30 days.",
     ),
+    "CONFLICT_CLOSED": Code(
+        "usage",
+        "Nobody is asked about that conflict: a rule or a person has decided it, time is over, or later events left nothing to decide.",
+        "`mrc conflicts list --open` shows those that wait for a person, `mrc conflicts show` how one was closed.",
+    ),
+    "RESOLVER_SILENT": Code(
+        "world",
+        "A region's resolver has written no mark beside which a decision could be given.",
+        "Start the region's resolver (`mrc rules status` shows its last mark), or give the decision in another region.",
+    ),
     "ALREADY_ACTIVE": Code(
         "usage",
         "That region is the active region already.",
@@ -392,8 +402,8 @@ CODES: dict[str, Code] = {
     ),
     "RULES_CHANGED": Code(
         "usage",
-        "The resolver's state was made by other conflict rules.",
-        "Go back to those rules; changing them needs a new start: docs/conflicts.md says how.",
+        "The rules file is about another kind of entity, or other regions, than the resolver's state; or that is of rules not known here.",
+        "Go back to the file of before; what else changes in it needs no new start, this does: docs/conflicts.md says how.",
     ),
     "DISK_FAILED": Code(
         "world",

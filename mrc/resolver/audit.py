@@ -52,7 +52,7 @@ class Filter(Value, frozen=True):
 
     Attributes:
         entity: the record's key, or the kind of entity and the key: ``17``, ``order/17``.
-        outcome: the region whose event stands, or ``open``.
+        outcome: the region whose event stands, ``open`` or ``superseded``.
         since_ms: of the clock of the latest event in it.
     """
 
@@ -125,10 +125,15 @@ class Audit:
 
     def find(self, id: str) -> ConflictRecord | None:
         """Return the conflict of this id, None where this region has not written it."""
+        found = self.place(id)
+        return None if found is None else found[1]
+
+    def place(self, id: str) -> tuple[TopicPartition, ConflictRecord] | None:
+        """Return the conflict of this id and where it stands, None where this region has not written it."""
         spans = self._spans([one.conflicts for one in self._names], None)
-        found: list[ConflictRecord] = []
+        found: list[tuple[TopicPartition, ConflictRecord]] = []
         for chunk in self._backwards(spans, lambda one: one.id == id, 1, lambda tp: bool(found)):
-            found.extend(one for some in chunk.values() for one in some.values())
+            found.extend((tp, one) for tp, some in chunk.items() for one in some.values())
         return found[0] if found else None
 
     def follow(self, wanted: Filter) -> Iterator[list[ConflictRecord]]:

@@ -22,7 +22,7 @@ from mrc.core.model import Offset, Region, TopicPartition, Value
 from mrc.ports import Arrived, Clock, Logs, Span
 from mrc.resolver.audit import Progress, legible, unheard
 from mrc.resolver.kinds import Kind, topics
-from mrc.resolver.writing import CONFLICT, FIELDS, FINAL
+from mrc.resolver.writing import CONFLICT, DECISION, FIELDS, FINAL
 
 PASS_RECORDS = 250_000
 SUSPECTS_MAX = 10_000
@@ -34,7 +34,7 @@ class Stands(Value, frozen=True):
 
     Attributes:
         event: id of the event that stands.
-        vector: what it is made of, as in the header ``mrc-vv``.
+        vector: what it is made of, as in the header ``mrc-vv``, with the id of a person's decision.
         final: nothing that may still come changes it.
         deleted: a deletion stands.
         digest: of everything that must be alike.
@@ -206,9 +206,10 @@ def _name(one: tuple[tuple[TopicPartition, bytes], object]) -> bytes:
 def _stands(record: Arrived) -> Stands:
     said = dict(record.headers)
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(msgspec.msgpack.encode([said.get(name) for name in (ID, ORIGIN, VECTOR, CLOCK, CONFLICT, FIELDS)]))
+    digest.update(msgspec.msgpack.encode([said.get(name) for name in (ID, ORIGIN, VECTOR, CLOCK, CONFLICT, FIELDS, DECISION)]))
     digest.update(msgspec.msgpack.encode(record.value))
-    return Stands(legible(said.get(ID)), legible(said.get(VECTOR)), said.get(FINAL) == b"true", record.value is None, digest.digest())
+    made_of = " ".join(legible(said[name]) for name in (VECTOR, DECISION) if name in said)
+    return Stands(legible(said.get(ID)), made_of, said.get(FINAL) == b"true", record.value is None, digest.digest())
 
 
 def _same(regions: Mapping[Region, Stands | None]) -> bool:

@@ -51,6 +51,12 @@ class Kind(Value, frozen=True):
         return self.rules.set.regions
 
 
+def kind_of(topic: str, rules: Rules) -> Kind:
+    """Return the kind of entity whose events are in ``topic`` and are read and decided as ``rules`` say."""
+    said = rules.set
+    return Kind(said.entity, topic, place(said.type), {name: place(text) for name, text in said.fields.items()}, rules)
+
+
 class Topics(Value, frozen=True):
     """The topics of one kind, by their names in one region.
 

@@ -7,14 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from mrc.core.conflict.entity import Rules
+from mrc.core.conflict.rules import RuleSet
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition
 from mrc.ports import Arrived, Clock, Outgoing, Shelf, Shelves, StreamLog
 from mrc.resolver.kinds import Kind, Topics, check_partitions, topics
-from mrc.resolver.task import Counts, Task, restore
+from mrc.resolver.task import Counts, Ready, Task, restore
 
 BATCH_RECORDS_MAX = 10_000
 MARK_EVERY_S = 0.5
+
+BUSY_RECORDS = 1_000
+"""A batch of so many says that there is more to read: what has come and is not final is then shown every `SHOW_EVERY_S` only."""
+
+SHOW_EVERY_S = 1.0
+
+CACHED_MAX = 20_000
+"""Entities that a process holds in memory, decoded, about 3 KB each; its partitions share them."""
 
 TaskId = tuple[str, int]
 """A kind's topic and a partition."""
@@ -29,6 +39,7 @@ class Resolver:
         kinds: what is resolved.
         here: the region.
         counts: returns the number of partitions of each of these topics that exists.
+        ready: makes rules of before ready to be applied.
         clock: for marks.
         announce: is told what people may want to know, as a word and its facts.
     """
@@ -40,6 +51,7 @@ class Resolver:
         kinds: Sequence[Kind],
         here: Region,
         counts: Callable[[Iterable[str]], Mapping[str, int]],
+        ready: Ready,
         clock: Clock,
         announce: Callable[..., None] = lambda word, **facts: None,
     ) -> None:
@@ -49,11 +61,14 @@ class Resolver:
         self._home = {name: topic for topic, (_, names) in self._kinds.items() for name in names.inputs}
         self._here = here
         self._partition_counts = counts
+        self._ready = ready
+        self._made: dict[str, Rules] = {}
         self._clock = clock
         self._announce = announce
         self._tasks: dict[TaskId, Task] = {}
         self._mark_at_s = clock.monotonic_s()
-        self._foreign: set[tuple[TaskId, Region]] = set()
+        self._shown_at_s = clock.monotonic_s()
+        self._rules: dict[TaskId, tuple[str, dict[Region, str]]] = {}
         self.counts = Counts()
 
     @property
@@ -65,7 +80,7 @@ class Resolver:
         """Read a batch, decide and commit it, and write marks when it is time; return whether there was anything."""
         now_ms = self._clock.now_ms()
         records = self._log.poll(BATCH_RECORDS_MAX, timeout_s, self)
-        if records:
+        if records or any(task.dirty for task in self._tasks.values()):
             self._work(records)
         if self._clock.monotonic_s() >= self._mark_at_s:
             self._mark_at_s = self._clock.monotonic_s() + MARK_EVERY_S
@@ -94,7 +109,7 @@ class Resolver:
                 here = ", ".join(sorted(found))
                 message = f"partition {partition} of {', '.join(sorted(missing))} is another process's, that of {here} is here"
                 raise MrcError("PARTITIONS_DIFFER", message, where=self._here, retryable=True)
-            self._tasks[topic, partition] = self._begin(kind, names, partition, partitions[topic])
+            self._tasks[topic, partition] = self._begin(kind, names, partition, partitions[topic], CACHED_MAX // len(wanted))
         self._announce("share", partitions=[f"{topic}-{partition}" for topic, partition in self._tasks])
         return {tp: offset for task in self._tasks.values() for tp, offset in task.positions().items()}
 
@@ -110,15 +125,22 @@ class Resolver:
         check_partitions(kind, names, counts)
         return counts[topic]
 
-    def _begin(self, kind: Kind, names: Topics, partition: int, partitions: int) -> Task:
+    def _begin(self, kind: Kind, names: Topics, partition: int, partitions: int, cached_max: int) -> Task:
         changelog = TopicPartition(names.changelog, partition)
         shelf = self._shelves.open(str(changelog), self._log.identity(names.changelog))
         try:
             shelf = self._restored(shelf, changelog)
-            return Task(kind, names, partition, partitions, shelf)
+            return Task(kind, names, partition, partitions, shelf, self._ready_once, cached_max)
         except BaseException:
             shelf.close()
             raise
+
+    def _ready_once(self, rules: RuleSet) -> Rules:
+        """Partitions share what was made ready."""
+        version = rules.hash
+        if version not in self._made:
+            self._made[version] = self._ready(rules)
+        return self._made[version]
 
     def _restored(self, shelf: Shelf, changelog: TopicPartition) -> Shelf:
         at = shelf.offset()
@@ -140,26 +162,33 @@ class Resolver:
     # ---------------------------------------------------------------- a batch
 
     def _work(self, records: Sequence[Arrived]) -> None:
-        worked: dict[TaskId, Task] = {}
+        worked = {id: task for id, task in self._tasks.items() if task.dirty}
         for record in records:
             id = (self._home[record.topic], record.partition)
             task = worked[id] = self._tasks[id]
             task.take(record)
+        now_s = self._clock.monotonic_s()
+        show_news = len(records) < BUSY_RECORDS or now_s >= self._shown_at_s + SHOW_EVERY_S
+        if show_news:
+            self._shown_at_s = now_s
         out: list[Outgoing] = []
         positions: dict[TopicPartition, Offset] = {}
         for task in worked.values():
-            out += task.finish()
+            out += task.finish(show_news=show_news)
             positions |= task.positions()
         ends = self._log.commit(out, positions)
         for id, task in worked.items():
             self.counts.add(task.committed(ends[task.changelog]))
-            self._say_foreign(id, task)
+            self._say_rules(id, task)
 
-    def _say_foreign(self, id: TaskId, task: Task) -> None:
-        for region in task.streams:
-            known = (id, region) in self._foreign
-            if region in task.foreign and not known:
-                self._foreign.add((id, region))
-                self._announce("other-rules", region=region, partition=f"{id[0]}-{id[1]}")
-            elif region not in task.foreign and known:
-                self._foreign.discard((id, region))
+    def _say_rules(self, id: TaskId, task: Task) -> None:
+        before, foreign = self._rules.get(id, (task.version, {}))
+        now = self._rules[id] = (task.version, task.foreign)
+        partition = f"{id[0]}-{id[1]}"
+        for region, version in now[1].items():
+            if foreign.get(region) != version:
+                self._announce("other-rules", region=region, partition=partition, has=version)
+        for region in foreign.keys() - now[1].keys():
+            self._announce("same-rules", region=region, partition=partition)
+        if now[0] != before:
+            self._announce("rules", partition=partition, version=now[0], before=before)

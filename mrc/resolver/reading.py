@@ -1,17 +1,21 @@
 """From a record to an event: what it must look like, and the reason where it does not.
 
+What makes a record an event (key, stamp, JSON) is the same by all rules. Its type and the fields that rules look at are read as the rules
+say that are in force when its turn comes, so where those cannot be read it is an event all the same until then.
+
 Invariant: the answer depends on the record, the kind and the region it came from alone, so a copy is read as its original is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from mrc.core.conflict.events import EntityEvent, Json
-from mrc.core.conflict.headers import Unreadable, read_stamp
+from mrc.core.conflict.headers import NAMES, Unreadable, read_stamp
+from mrc.core.conflict.partition import Pending, Wrong
 from mrc.core.model import Region
 from mrc.ports import Arrived
 from mrc.resolver.kinds import Kind, Place
@@ -29,11 +33,11 @@ SUMMAND_MAX = 2**40
 _INT_MAX = 2**63
 
 
-def read_event(record: Arrived, kind: Kind, origin: Region) -> EntityEvent:
-    """Return the event that a record of ``origin``'s log is.
+def read_event(record: Arrived, kind: Kind, origin: Region) -> tuple[EntityEvent, Wrong | None]:
+    """Return the event that a record of ``origin``'s log is, and why its type and fields cannot be read as ``kind`` says, if so.
 
     Raises:
-        Unreadable: with the reason.
+        Unreadable: with the reason, where it is no event by any rules.
     """
     key = _key(record)
     if record.value is not None and len(record.value) > VALUE_BYTES_MAX:
@@ -41,24 +45,49 @@ def read_event(record: Arrived, kind: Kind, origin: Region) -> EntityEvent:
     stamp = read_stamp(record.headers)
     if stamp.origin != origin:
         raise Unreadable("wrong-origin", f"it says to be of {stamp.origin} and stands in the log of {origin}")
-    unknown = [region for region in stamp.vector if region not in kind.regions]
-    if unknown:
+    regions = kind.rules.set.regions
+    if unknown := [region for region in stamp.vector if region not in regions]:
         raise Unreadable("unknown-region", f"its writer has seen events of {', '.join(unknown)}, which the rules do not know")
-    deleted = record.value is None
     data = {} if record.value is None else _object(record.value)
-    fields = {name: value for name, at in kind.fields.items() if (value := _at(at, key, record, data)) is not None}
-    _check_fields(fields, kind)
-    return EntityEvent(
-        f"{kind.name}/{key}",
-        stamp.id,
-        origin,
-        stamp.number,
-        stamp.seen,
-        stamp.hlc,
-        _type(kind.type, key, record, data, deleted=deleted),
-        fields,
-        deleted,
-    )
+    type, fields, wrong = _looked_at(_Looked(key, record.headers, data, record.value is None), kind)
+    event = EntityEvent(f"{kind.name}/{key}", stamp.id, origin, stamp.number, stamp.seen, stamp.hlc, type, fields, record.value is None)
+    return event, wrong
+
+
+def read_again(one: Pending, kind: Kind) -> None:
+    """Read an event's type and fields as ``kind`` says; whatever they were read by before."""
+    data = {} if one.body is None else _object(one.body)
+    type, fields, one.wrong = _looked_at(_Looked(one.key.decode(), one.headers, data, one.body is None), kind)
+    one.event = msgspec.structs.replace(one.event, type=type, fields=fields)
+
+
+def others(headers: tuple[tuple[str, bytes | None], ...]) -> tuple[tuple[str, bytes | None], ...]:
+    """Return the headers that are no stamp."""
+    return () if len(headers) == len(NAMES) else tuple(one for one in headers if one[0] not in NAMES)
+
+
+class _Looked(NamedTuple):
+    """What rules may look at of a record."""
+
+    key: str
+    headers: tuple[tuple[str, bytes | None], ...]
+    data: Mapping[str, Json]
+    deleted: bool
+
+
+def _looked_at(record: _Looked, kind: Kind) -> tuple[str, Mapping[str, Json], Wrong | None]:
+    try:
+        fields: dict[str, Json] = {}
+        for name, at in kind.fields.items():
+            value = _at(at, record)
+            if value is not None:
+                fields[name] = value
+                # Small texts and numbers are by far the most frequent, and nothing can be wrong with them.
+                if name in kind.rules.summed or not _is_small(value):
+                    _check_field(name, value, summed=name in kind.rules.summed)
+        return _type(kind.type, record), fields, None
+    except Unreadable as error:
+        return "", {}, Wrong(error.reason, error.detail)
 
 
 def _key(record: Arrived) -> str:
@@ -72,9 +101,12 @@ def _key(record: Arrived) -> str:
         raise Unreadable("bad-key", "its key is not UTF-8") from None
 
 
+_decode = msgspec.json.Decoder().decode
+
+
 def _object(value: bytes) -> dict[str, Json]:
     try:
-        data = msgspec.json.decode(value)
+        data = _decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
         raise Unreadable("not-json", f"its value is not JSON: {str(error)[:200]}") from None
     if not isinstance(data, dict):
@@ -82,42 +114,48 @@ def _object(value: bytes) -> dict[str, Json]:
     return data
 
 
-def _type(at: Place, key: str, record: Arrived, data: Mapping[str, Json], *, deleted: bool) -> str:
-    found = _at(at, key, record, data)
-    if found is None and deleted:
+def _type(at: Place, record: _Looked) -> str:
+    found = _at(at, record)
+    if found is None and record.deleted:
         return ""
     if not isinstance(found, str) or not 0 < len(found) <= TYPE_CHARACTERS_MAX:
         raise Unreadable("no-type", f"its type, {_spelt(at)}, is not a text of 1 to {TYPE_CHARACTERS_MAX} characters: {str(found)[:80]!r}")
     return found
 
 
-def _at(at: Place, key: str, record: Arrived, data: Mapping[str, Json]) -> Json:
+def _at(at: Place, record: _Looked) -> Json:
+    if at.kind == "json":
+        found: Any = record.data
+        for name in at.path:
+            if not isinstance(found, dict):
+                return None
+            found = found.get(name)
+        return found
     if at.kind == "key":
-        return key
-    if at.kind == "header":
-        values = [value for name, value in record.headers if name == at.path[0]]
-        if not values or values[-1] is None:
-            return None
-        try:
-            return values[-1].decode()
-        except UnicodeDecodeError:
-            raise Unreadable("bad-header", f"header {at.path[0]} is not UTF-8") from None
-    found: Any = data
-    for name in at.path:
-        if not isinstance(found, dict) or name not in found:
-            return None
-        found = found[name]
-    return found
+        return record.key
+    values = [value for name, value in record.headers if name == at.path[0]]
+    if not values or values[-1] is None:
+        return None
+    try:
+        return values[-1].decode()
+    except UnicodeDecodeError:
+        raise Unreadable("bad-header", f"header {at.path[0]} is not UTF-8") from None
 
 
-def _check_fields(fields: Mapping[str, Json], kind: Kind) -> None:
-    for name, value in fields.items():
-        if not _bounded(value, DEPTH_MAX):
-            raise Unreadable("bad-field", f"{name} is nested deeper than {DEPTH_MAX}, or holds a number that 64 bits do not")
-        if isinstance(value, str | list | dict) and len(msgspec.json.encode(value)) > FIELD_BYTES_MAX:
-            raise Unreadable("bad-field", f"{name} has more than {FIELD_BYTES_MAX} bytes")
-        if name in kind.rules.summed and (isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > SUMMAND_MAX):
-            raise Unreadable("bad-field", f"{name} is to be summed and is no number from -2^40 to 2^40: {str(value)[:80]!r}")
+def _check_field(name: str, value: Json, *, summed: bool) -> None:
+    if not _bounded(value, DEPTH_MAX):
+        raise Unreadable("bad-field", f"{name} is nested deeper than {DEPTH_MAX}, or holds a number that 64 bits do not")
+    if isinstance(value, str | list | dict) and len(msgspec.json.encode(value)) > FIELD_BYTES_MAX:
+        raise Unreadable("bad-field", f"{name} has more than {FIELD_BYTES_MAX} bytes")
+    if summed and (isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > SUMMAND_MAX):
+        raise Unreadable("bad-field", f"{name} is to be summed and is no number from -2^40 to 2^40: {str(value)[:80]!r}")
+
+
+def _is_small(value: Json) -> bool:
+    """Whether it is a number of 64 bits or a text that cannot be too long: in JSON a character takes at most six bytes."""
+    if isinstance(value, str):
+        return len(value) * 6 + 2 <= FIELD_BYTES_MAX
+    return isinstance(value, int) and -_INT_MAX <= value < _INT_MAX
 
 
 def _bounded(value: Json, depth: int) -> bool:

@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.headers import ID, VECTOR, Unreadable, read_stamp
 from mrc.core.conflict.partition import Mark
 from mrc.core.errors import MrcError
@@ -219,7 +220,7 @@ class _Replay:
         self._shelves = shelves
         self._hash = kind.rules.hash
         self._scratch = scratch
-        self._task = Task(kind, names, partition, partitions, shelves.open(self._scratch, self._scratch))
+        self._task = Task(kind, names, partition, partitions, shelves.open(self._scratch, self._scratch), Rules)
         self._written = 0
         self.told = _Told()
         self.asked: Counter[str] = Counter()

@@ -6,20 +6,24 @@ that a batch changes is kept beside it, and a process that dies in between has c
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 
-from mrc.core.conflict.entity import Conflict
+from mrc.core.conflict.entity import Conflict, Decision, Outcome, Rules
 from mrc.core.conflict.headers import Unreadable
-from mrc.core.conflict.partition import Kept, Mark, Partition, Pending, Settled, Stream
+from mrc.core.conflict.partition import Answered, Final, Given, Kept, Mark, Partition, Pending, Settled, Stream, Wrong, is_final
+from mrc.core.conflict.rules import RuleSet
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.model import Offset, Region, TopicPartition, decode, encode
 from mrc.ports import Arrived, Outgoing, Shelf
 from mrc.resolver import writing
-from mrc.resolver.kinds import Kind, Topics
-from mrc.resolver.reading import read_event
+from mrc.resolver.deciding import DECISION_KEY
+from mrc.resolver.kinds import Kind, Topics, kind_of
+from mrc.resolver.pages import PENDING, Pages
+from mrc.resolver.reading import others, read_again, read_event
 
 GRACE_MS = 500
 """How late an event may reach its region's log and still keep its clock."""
@@ -27,24 +31,31 @@ GRACE_MS = 500
 AHEAD_MS_MAX = 300_000
 """An event's clock may be ahead of its region's resolver's by this much."""
 
-ENTITY, PENDING, STATE = b"e", b"p", b"s"
-"""What keys of the changelog and the shelf begin with."""
+ASKED, ENTITY, GIVEN, RULES, STATE = b"a", b"e", b"g", b"r", b"s"
+"""What keys of the changelog and the shelf begin with; see also `PENDING`."""
+
+Ready = Callable[[RuleSet], Rules]
+"""Makes rules that were written down ready to be applied."""
 
 
 class State(msgspec.Struct):
     """Of a partition as a whole; durable.
 
     Attributes:
-        rules: the version of the rules that made it.
+        rules: the version of the rules by which is decided.
         partitions: how many the topic had.
         read: per topic, where to read on.
         streams: per region.
+        final_ms: how far everything is final, see `Partition`.
+        shown: per region, what came before this place has been shown.
     """
 
     rules: str
     partitions: int
     read: dict[str, Offset]
     streams: dict[Region, Stream]
+    final_ms: int = -1
+    shown: dict[Region, int] = {}
 
 
 class Counts(msgspec.Struct):
@@ -55,6 +66,7 @@ class Counts(msgspec.Struct):
     dead_letters: int = 0
     conflicts: int = 0
     compensations: int = 0
+    decisions: int = 0
     raised: int = 0
 
     def add(self, other: Counts) -> None:
@@ -65,42 +77,100 @@ class Counts(msgspec.Struct):
 
 _encode = msgspec.msgpack.Encoder().encode
 _kept = msgspec.msgpack.Decoder(Kept).decode
-_pending = msgspec.msgpack.Decoder(Pending).decode
+_given = msgspec.msgpack.Decoder(Given).decode
 _state = msgspec.msgpack.Decoder(State).decode
+
+
+class KnownKinds:
+    """A kind of entity by each version of its rules that this region has had: `Versions` of a partition.
+
+    Args:
+        kind: by the rules file's version.
+        ready: makes the others ready.
+        shelf: holds their rules.
+    """
+
+    def __init__(self, kind: Kind, ready: Ready, shelf: Shelf) -> None:
+        self._file = kind
+        self._ready = ready
+        self._shelf = shelf
+        self._made: dict[str, Kind] = {kind.rules.hash: kind}
+
+    def kind(self, version: str) -> Kind:
+        """Return the kind by a version of its rules. Raises ``RULES_CHANGED`` for one that this region has never had."""
+        if version not in self._made:
+            written = self._shelf.get(RULES + version.encode())
+            if written is None:
+                message = f"of rules {version}, by which {self._file.name} is decided, nothing is known here"
+                raise MrcError("RULES_CHANGED", message, where=self._file.topic)
+            self._made[version] = kind_of(self._file.topic, self._ready(decode(written, RuleSet)))
+        return self._made[version]
+
+    def rules(self, version: str) -> Rules:
+        """See `Versions.rules`."""
+        return self.kind(version).rules
+
+    def read_again(self, one: Pending, version: str) -> None:
+        """See `Versions.read_again`."""
+        read_again(one, self.kind(version))
 
 
 class Task:
     """One partition of one kind of entity.
 
     Args:
-        kind: what is resolved.
+        kind: what is resolved, by the rules file.
         topics: its topics.
         partition: which of them.
         partitions: how many there are.
         shelf: holds what the changelog holds.
+        ready: makes rules of before ready to be applied.
+        cached_max: how many entities are held in memory, besides those that a batch changes.
     """
 
-    def __init__(self, kind: Kind, topics: Topics, partition: int, partitions: int, shelf: Shelf) -> None:
-        self._kind = kind
+    def __init__(
+        self, kind: Kind, topics: Topics, partition: int, partitions: int, shelf: Shelf, ready: Ready, cached_max: int = 1_000
+    ) -> None:
         self._topics = topics
         self._number = partition
         self._shelf = shelf
         self._read: dict[str, Offset] = {}
         written = shelf.get(STATE)
         state = State(kind.rules.hash, partitions, {}, {}) if written is None else _state(written)
-        self._refuse_other_making(state, partitions)
-        self._state = state
+        self._kinds = KnownKinds(kind, ready, shelf)
+        self._refuse_other_making(kind, self._kinds.kind(state.rules), partitions, state.partitions)
+        self._kind = self._kinds.kind(state.rules)
+        self._file = kind.rules.hash
+        self._partitions = partitions
         self._read = dict(state.read)
-        self._partition = Partition(kind.rules, state.streams, (_pending(value) for _, value in shelf.items(PENDING)))
+        self._shown = state.shown
+        self._pages = Pages(shelf.items(PENDING), partial(is_final, streams=state.streams, final_ms=state.final_ms))
+        self._partition = Partition(
+            state.rules,
+            self._kinds,
+            state.streams,
+            self._pages,
+            (_given(value) for _, value in shelf.items(GIVEN)),
+            {key[len(ASKED) :]: int(value) for key, value in shelf.items(ASKED)},
+            state.final_ms,
+        )
+        self._origins = {name: region for region, name in topics.events.items()}
+        self._markers = {name: region for region, name in topics.marks.items()}
         self._writes: dict[bytes, bytes | None] = {}
         self._out: list[Outgoing] = []
-        self._touched: dict[bytes, None] = {}
-        self._peeked: dict[bytes, Kept] = {}
-        self._arrived: dict[bytes, Pending] = {}
+        self._touched: dict[bytes, Outcome | None] = {}
+        self._news = {one.key: None for one in self._pages if one.new and one.place >= state.shown.get(one.event.origin, 0)}
+        self._cache: OrderedDict[bytes, Kept] = OrderedDict()
+        self._cached_max = cached_max
         self._batch = Counts()
         self._dirty = False
         self._marked_ms = -1
         self._told_ms = -1
+        name = RULES + self._file.encode()
+        if shelf.get(name) is None:
+            # Marks tell of these rules; whoever goes on from here must know them, whatever its file says then.
+            self._writes[name] = encode(kind.rules.set)
+            self._dirty = True
 
     @property
     def changelog(self) -> TopicPartition:
@@ -113,14 +183,33 @@ class Task:
         return len(self._partition)
 
     @property
+    def asking(self) -> int:
+        """How many conflicts wait for a person."""
+        return self._partition.asking
+
+    @property
     def streams(self) -> dict[Region, Stream]:
         """How far each region's stream has been read."""
         return self._partition.streams
 
     @property
-    def foreign(self) -> set[Region]:
-        """The regions whose resolvers decide by other rules: nothing is final meanwhile."""
-        return self._partition.foreign
+    def dirty(self) -> bool:
+        """Whether there is anything to be committed."""
+        return self._dirty
+
+    @property
+    def version(self) -> str:
+        """The version of the rules by which is decided."""
+        return self._partition.version
+
+    @property
+    def foreign(self) -> dict[Region, str]:
+        """The regions whose resolvers have another version of the rules, with it: what is behind their marks waits."""
+        return {
+            region: has
+            for region in self._partition.streams
+            if region != self._topics.here and (has := self._partition.has(region)) not in ("", self._file)
+        }
 
     def positions(self) -> dict[TopicPartition, Offset]:
         """Return where each topic is read on; a mark that does not count yet is read again."""
@@ -134,7 +223,7 @@ class Task:
     def take(self, record: Arrived) -> None:
         """Take the next record of one of the topics."""
         self._dirty = True
-        region = writing.region_of(self._topics.events, record.topic)
+        region = self._origins.get(record.topic)
         try:
             if region is not None:
                 self._event(region, record)
@@ -145,16 +234,20 @@ class Task:
             self._out.append(writing.dead_letter(self._topics, record, error.reason, error.detail))
         self._read[record.topic] = Offset(record.offset + 1)
 
-    def finish(self) -> list[Outgoing]:
-        """Decide what can be decided, and return what the batch writes, the state's changes last; nothing without records."""
+    def finish(self, *, show_news: bool = True) -> list[Outgoing]:
+        """Decide what can be decided, and return what the batch writes, the state's changes last; nothing without records.
+
+        Args:
+            show_news: show what stands by events that have come and are not final; else they wait for a later batch, or for being final.
+        """
         if not self._dirty:
             return []
         done = self._partition.settle(self._load)
+        self._kind = self._kinds.kind(self._partition.version)
         self._settled(done)
-        self._show()
-        for key, one in self._arrived.items():
-            self._put(key, _encode(one))
-        self._put(STATE, _encode(self._as_read()))
+        self._show(news=show_news)
+        self._writes |= self._pages.writes()
+        self._writes[STATE] = _encode(self._as_read())
         changes = [Outgoing(self._topics.changelog, self._number, key, value) for key, value in self._writes.items()]
         return [*self._out, *changes]
 
@@ -163,8 +256,10 @@ class Task:
         if self._dirty:
             self._shelf.apply(self._writes, offset)
         done = self._batch
-        self._writes, self._out, self._touched, self._peeked, self._arrived = {}, [], {}, {}, {}
+        self._writes, self._out, self._touched = {}, [], {}
         self._batch, self._dirty = Counts(), False
+        while len(self._cache) > self._cached_max:
+            self._cache.popitem(last=False)
         return done
 
     @property
@@ -191,7 +286,8 @@ class Task:
             self._partition.streams[self._topics.here].last,
             self._marked_ms,
             now_ms + AHEAD_MS_MAX,
-            self._kind.rules.hash,
+            self._file,
+            self._partition.version,
         )
         return Outgoing(self._topics.own_marks, self._number, b"mark", encode(mark))
 
@@ -202,125 +298,147 @@ class Task:
     # ---------------------------------------------------------------- taking
 
     def _event(self, region: Region, record: Arrived) -> None:
-        event = read_event(record, self._kind, region)
+        event, wrong = read_event(record, self._kind, region)
         key = record.key or b""
-        register = self._peek(key).entity.registers.get(region)
-        new = register is None or event.number > register.head.number
-        one = self._partition.arrive(key, event, record.value, new=new)
+        new = not self._load(key).knows(event)
+        one = self._partition.arrive(key, event, record.value, new=new, offset=record.offset, headers=others(record.headers), wrong=wrong)
         if one is None:
             self._batch.came_again += 1
             return
-        self._arrived[_pending_key(one)] = one
+        self._pages.add(one)
         if region == self._topics.here:
             self._told_ms = event.hlc.wall_ms
         if new:
             self._batch.events += 1
-            self._touched[key] = None
+            self._news[key] = None
 
     def _mark(self, record: Arrived) -> None:
-        region = writing.region_of(self._topics.marks, record.topic)
+        region = self._markers.get(record.topic)
         if region is None:
             raise InvariantViolation("a record of a topic that is not read", where=record.topic)
         try:
-            mark = decode(record.value or b"", Mark)
+            value = record.value or b""
+            said = decode(value, Decision) if record.key == DECISION_KEY else decode(value, Mark)
         except msgspec.MsgspecError as error:
-            raise Unreadable("bad-mark", f"it is no mark: {error}") from None
-        self._partition.mark(region, Offset(record.offset), mark)
+            raise Unreadable("bad-mark", f"it is no mark and no decision: {error}") from None
+        self._partition.mark(region, Offset(record.offset), said)
 
     # ---------------------------------------------------------------- deciding
 
     def _settled(self, done: Settled) -> None:
         for one in done.raised:
             self._batch.raised += 1
-            if (key := _pending_key(one)) not in self._arrived:
-                self._put(key, _encode(one))
-        for one in done.refused:
-            self._refused(one)
+            self._pages.change(one)
+        for given in done.given:
+            self._writes[_given_key(given)] = _encode(given)
+            self._touched[given.decision.key.encode()] = None
+        for given in done.unfit:
+            self._declined(given, Wrong("bad-clock", f"its clock, {given.decision.clock_ms}, is far ahead of {given.region}'s last mark"))
+        for key, until_ms in done.asking.items():
+            self._writes[ASKED + key] = None if until_ms is None else str(until_ms).encode()
         for key, kept in done.entities.items():
-            self._put(ENTITY + key, _encode(kept))
-            for final in done.finals[key]:
-                self._drop(final.pending)
-                if final.outcome is None:
-                    self._passed_over(final.pending, kept)
-                    continue
-                self._touched[key] = None
-                if final.outcome.conflict is not None:
-                    self._decided(key, done, final.outcome.conflict)
+            if kept.entity.registers or kept.passed:
+                self._writes[ENTITY + key] = _encode(kept)
+            for step in done.steps[key]:
+                if isinstance(step, Final):
+                    self._final(key, kept, step, done)
+                else:
+                    self._answered(key, step, done)
 
-    def _decided(self, key: bytes, done: Settled, conflict: Conflict) -> None:
+    def _final(self, key: bytes, kept: Kept, final: Final, done: Settled) -> None:
+        self._pages.drop(final.pending)
+        if final.refused and final.pending.wrong is not None:
+            self._touched[key] = None
+            self._refused(final.pending, final.pending.wrong)
+        elif final.outcome is None:
+            self._passed_over(final.pending, kept)
+        else:
+            self._touched[key] = final.outcome
+            if final.outcome.conflict is not None:
+                self._decided(key, done, final.outcome.conflict, final.asks)
+
+    def _answered(self, key: bytes, step: Answered, done: Settled) -> None:
+        if step.given is not None:
+            self._writes[_given_key(step.given)] = None
+            self._touched[key] = None
+            if step.why is not None:
+                self._declined(step.given, step.why)
+        if step.conflict is not None:
+            self._batch.decisions += step.given is not None
+            self._decided(key, done, step.conflict, step.asks)
+
+    def _declined(self, given: Given, why: Wrong) -> None:
+        """Of a decision that comes to nothing it is said where it was given."""
+        if given.region == self._topics.here:
+            self._batch.dead_letters += 1
+            self._out.append(writing.dead_decision(self._topics, self._number, given.decision, why))
+
+    def _decided(self, key: bytes, done: Settled, conflict: Conflict, asks: Sequence[str]) -> None:
         bodies = done.bodies[key]
-        self._batch.conflicts += 1
+        self._batch.conflicts += not conflict.closed
         self._out.append(writing.conflict_record(self._topics, self._number, key, conflict, bodies))
-        asked = list(writing.compensations(self._topics, self._number, key, conflict, bodies, self._kind.rules))
+        asked = list(writing.compensations(self._topics, self._number, key, conflict, asks, bodies))
         self._batch.compensations += len(asked)
         self._out += asked
 
-    def _refused(self, one: Pending) -> None:
-        self._drop(one)
-        self._touched[one.key] = None
+    def _refused(self, one: Pending, why: Wrong) -> None:
         self._batch.dead_letters += 1
-        detail = f"its clock, {one.event.hlc}, is more than {AHEAD_MS_MAX} ms ahead of its region's resolver's"
-        self._out.append(writing.dead_event(self._topics, self._number, one, "clock-ahead", detail))
+        self._out.append(writing.dead_event(self._topics, self._number, one, why))
 
     def _passed_over(self, one: Pending, kept: Kept) -> None:
         """Of a copy nobody can tell whether it came again; of the region's own log a later event can be told from the same one."""
         event = one.event
-        head = kept.entity.registers[event.origin].head
-        if event.origin != self._topics.here or head.id == event.id:
+        register = kept.entity.registers.get(event.origin)
+        if event.origin != self._topics.here or (register is not None and register.head.id == event.id):
             self._batch.came_again += 1
             return
-        self._batch.dead_letters += 1
-        detail = f"its number, {event.number}, is not above that of {head.id}, {head.number}, which was taken before it"
-        self._out.append(writing.dead_event(self._topics, self._number, one, "overtaken", detail))
+        before = f"that of {register.head.id}, {register.head.number}" if register is not None else "one that was refused"
+        detail = f"its number, {event.number}, is not above {before}, which came before it"
+        self._refused(one, Wrong("overtaken", detail))
 
-    def _show(self) -> None:
+    def _show(self, *, news: bool) -> None:
+        """Write what stands for the entities of which something became final, and with ``news`` for those of which something came."""
         for key in self._touched:
-            standing = self._partition.standing(key, self._load(key))
+            self._news.pop(key, None)
+        if news:
+            self._touched |= self._news
+            self._news = {}
+            self._shown = {region: stream.arrived for region, stream in self.streams.items()}
+        for key, last in self._touched.items():
+            standing = self._partition.standing(key, self._load(key), last)
             if standing is not None:
-                self._out.append(writing.resolved(self._kind, self._topics, self._number, key, standing))
+                kind = self._kinds.kind(standing.rules)
+                self._out.append(writing.resolved(kind, self._topics, self._number, key, standing))
 
     # ---------------------------------------------------------------- state
 
-    def _peek(self, key: bytes) -> Kept:
-        """Return an entity that nobody changes."""
-        kept = self._peeked.get(key)
-        if kept is None:
-            kept = self._peeked[key] = self._load(key)
-        return kept
-
     def _load(self, key: bytes) -> Kept:
-        """Return an entity as it was written last; whoever gets it may change it."""
-        name = ENTITY + key
-        if name not in self._writes:
-            kept = self._peeked.pop(key, None)
-            if kept is not None:
-                return kept
-            value = self._shelf.get(name)
+        """Return an entity as its final events left it; who changes it writes it down."""
+        kept = self._cache.get(key)
+        if kept is None:
+            # What this batch has written is in the cache: nothing is dropped from it before the batch is on the shelf.
+            value = self._shelf.get(ENTITY + key)
+            kept = self._cache[key] = Kept() if value is None else _kept(value)
         else:
-            value = self._writes[name]
-        return Kept() if value is None else _kept(value)
-
-    def _put(self, key: bytes, value: bytes | None) -> None:
-        self._writes[key] = value
-
-    def _drop(self, one: Pending) -> None:
-        """Write down that an event is not pending any more; one that came with this batch never was."""
-        key = _pending_key(one)
-        if self._arrived.pop(key, None) is None:
-            self._writes[key] = None
+            self._cache.move_to_end(key)
+        return kept
 
     def _as_read(self) -> State:
         read = {**self._read, **{tp.topic: offset for tp, offset in self.positions().items()}}
-        return State(self._state.rules, self._state.partitions, read, self._partition.streams)
+        partition = self._partition
+        return State(partition.version, self._partitions, read, partition.streams, partition.final_ms, self._shown)
 
-    def _refuse_other_making(self, state: State, partitions: int) -> None:
-        if state.rules != self._kind.rules.hash:
-            message = f"the state of {self._kind.name} was made by rules {state.rules}, the file's are {self._kind.rules.hash}"
-            raise MrcError("RULES_CHANGED", message, where=self._topics.changelog)
-        if state.partitions != partitions:
+    def _refuse_other_making(self, kind: Kind, made_for: Kind, partitions: int, had: int) -> None:
+        if (kind.name, set(kind.regions)) != (made_for.name, set(made_for.regions)):
             message = (
-                f"{self._topics.topic} has {partitions} partitions and had {state.partitions} when its state was made: "
-                f"the events of one {self._kind.name} may have moved to another partition"
+                f"the state is of {made_for.name} in {', '.join(sorted(made_for.regions))}, the rules file is about {kind.name} in "
+                f"{', '.join(sorted(kind.regions))}: the ids of all conflicts would be others, or a region's events would be unknown"
+            )
+            raise MrcError("RULES_CHANGED", message, where=self._topics.changelog)
+        if had != partitions:
+            message = (
+                f"{self._topics.topic} has {partitions} partitions and had {had} when its state was made: "
+                f"the events of one {kind.name} may have moved to another partition"
             )
             raise MrcError("PARTITIONS_DIFFER", message, where=self._topics.here)
 
@@ -335,8 +453,8 @@ def restore(shelf: Shelf, batches: Iterable[list[Arrived]]) -> int:
     return count
 
 
-def _pending_key(one: Pending) -> bytes:
-    return PENDING + one.event.origin.encode() + b"\0" + struct.pack(">q", one.place)
+def _given_key(one: Given) -> bytes:
+    return GIVEN + f"{one.region}\0{one.decision.id}".encode()
 
 
 def entities(shelf: Shelf) -> Iterator[tuple[bytes, Kept]]:

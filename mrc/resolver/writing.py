@@ -6,20 +6,20 @@ Invariant: of equal decisions the records are equal in every region, ids include
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from mrc.core.conflict.entity import Candidate, Conflict, Rules
+from mrc.core.conflict.entity import Candidate, Conflict, Decision, HowClosed
 from mrc.core.conflict.events import EntityEvent, Json
 from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR, Stamp, clock_text, headers, vector_text
-from mrc.core.conflict.partition import Pending, Standing
+from mrc.core.conflict.partition import Pending, Standing, Wrong
 from mrc.core.model import Region, Value, encode
 from mrc.ports import Arrived, Outgoing
 from mrc.resolver.kinds import Kind, Topics
 
-FINAL, CONFLICT, FIELDS = "mrc-final", "mrc-conflict", "mrc-fields"
+FINAL, CONFLICT, FIELDS, DECISION = "mrc-final", "mrc-conflict", "mrc-fields", "mrc-decision"
 REASON, DETAIL, SOURCE, LEFT_OUT = "mrc-reason", "mrc-detail", "mrc-source", "mrc-left-out"
 
 LETTER_BYTES_MAX = 1 << 20
@@ -50,6 +50,16 @@ class CandidateRecord(Value, frozen=True):
         return int(self.hlc.partition(".")[0])
 
 
+class DecisionRecord(Value, frozen=True):
+    """A person's decision as it is written with its conflict, see `mrc.core.conflict.entity.Decision`."""
+
+    id: str
+    region: Region
+    actor: str
+    reason: str
+    at_ms: int
+
+
 class ConflictRecord(Value, frozen=True):
     """A final conflict as it is written; byte for byte the same in every region.
 
@@ -57,6 +67,9 @@ class ConflictRecord(Value, frozen=True):
         key: the entity's record key.
         winner: id of the event that stands.
         open: a person is asked; the winner is provisional.
+        until_ms: the clock up to which a person's decision counts; 0: nobody is or was asked.
+        closed: how the question ended, see `mrc.core.conflict.entity.HowClosed`.
+        decision: of the person.
     """
 
     id: str
@@ -70,6 +83,9 @@ class ConflictRecord(Value, frozen=True):
     winner: str
     open: bool
     candidates: tuple[CandidateRecord, ...]
+    until_ms: int = 0
+    closed: HowClosed = ""
+    decision: DecisionRecord | None = None
     version: Literal[1] = 1
 
     @property
@@ -79,31 +95,35 @@ class ConflictRecord(Value, frozen=True):
 
     @property
     def outcome(self) -> str:
-        """The region whose event stands, or ``open``."""
-        return "open" if self.open else next(one.origin for one in self.candidates if one.id == self.winner)
+        """The region whose event stands, ``open``, or ``superseded``."""
+        if self.open:
+            return "open"
+        return "superseded" if self.closed == "superseded" else next(one.origin for one in self.candidates if one.id == self.winner)
 
 
 def resolved(kind: Kind, topics: Topics, partition: int, key: bytes, standing: Standing) -> Outgoing:
-    """Return what stands for an entity now: the winner's value, with the fields that the rules merged in their places."""
-    outcome = standing.outcome
+    """Return what stands for an entity now: the winner's value, with the fields that the rules of ``kind`` merged in their places."""
     made: list[tuple[str, bytes | None]] = [
         (VECTOR, vector_text(standing.vector)),
         (CLOCK, clock_text(standing.hlc)),
-        (ORIGIN, outcome.winner.origin.encode()),
-        (ID, outcome.winner.id.encode()),
+        (ORIGIN, standing.winner.origin.encode()),
+        (ID, standing.winner.id.encode()),
         (FINAL, b"true" if standing.final else b"false"),
     ]
-    if outcome.conflict is not None:
-        made.append((CONFLICT, outcome.conflict.id.encode()))
+    if standing.conflict:
+        made.append((CONFLICT, standing.conflict.encode()))
+    if standing.decision:
+        made.append((DECISION, standing.decision.encode()))
     body = standing.body
-    if outcome.fields:
-        made.append((FIELDS, encode(outcome.fields)))
-        body = _merged(kind, body, outcome.fields)
+    if standing.fields:
+        made.append((FIELDS, encode(standing.fields)))
+        body = _merged(kind, body, standing.fields)
     return Outgoing(topics.resolved, partition, key, body, made)
 
 
 def conflict_record(topics: Topics, partition: int, key: bytes, conflict: Conflict, bodies: Mapping[str, bytes | None]) -> Outgoing:
     """Return a final conflict, with everything that was decided and the values of all who took part."""
+    said = conflict.decision
     told = ConflictRecord(
         id=conflict.id,
         entity=conflict.entity,
@@ -116,25 +136,25 @@ def conflict_record(topics: Topics, partition: int, key: bytes, conflict: Confli
         winner=conflict.winner,
         open=conflict.open,
         candidates=tuple(_candidate(one, bodies) for one in conflict.candidates),
+        until_ms=conflict.until_ms if conflict.ttl_s else 0,
+        closed=conflict.closed,
+        decision=None if said is None else DecisionRecord(said.id, said.region, said.actor, said.reason, said.at_ms),
     )
     return Outgoing(topics.conflicts, partition, conflict.id.encode(), encode(told))
 
 
 def compensations(
-    topics: Topics, partition: int, key: bytes, conflict: Conflict, bodies: Mapping[str, bytes | None], rules: Rules
+    topics: Topics, partition: int, key: bytes, conflict: Conflict, asks: Sequence[str], bodies: Mapping[str, bytes | None]
 ) -> Iterator[Outgoing]:
-    """Yield what the losing events of this region ask for; those of other regions ask there, so each asks once."""
-    rule = next(one for one in rules.set.rules if one.id == conflict.rule)
-    if not rule.on_loss or conflict.open:
-        return
+    """Yield what those of the losing events that ask (by their ids) and are of this region ask for; each region does for its own."""
     for event in conflict.losers:
-        if event.origin != topics.here:
+        if event.id not in asks or event.origin != topics.here:
             continue
         id = hashlib.sha256(f"{conflict.id}\0{event.id}".encode()).hexdigest()[:20]
         told = {
             "version": 1,
             "id": id,
-            "template": rule.on_loss,
+            "template": conflict.on_loss,
             "conflict": conflict.id,
             "entity": conflict.entity,
             "key": key.decode(),
@@ -167,12 +187,18 @@ def dead_letter(topics: Topics, record: Arrived, reason: str, detail: str) -> Ou
     return Outgoing(topics.dead_letters, record.partition, key, value, [*own, *made])
 
 
-def dead_event(topics: Topics, partition: int, one: Pending, reason: str, detail: str) -> Outgoing:
+def dead_decision(topics: Topics, partition: int, decision: Decision, why: Wrong) -> Outgoing:
+    """Return a decision that comes to nothing as a dead letter, under its own id."""
+    made: list[tuple[str, bytes | None]] = [(ID, decision.id.encode()), (REASON, why.reason.encode()), (DETAIL, why.detail.encode())]
+    return Outgoing(topics.dead_letters, partition, decision.key.encode(), encode(decision), made)
+
+
+def dead_event(topics: Topics, partition: int, one: Pending, why: Wrong) -> Outgoing:
     """Return an event that was read and does not count, as a dead letter."""
     event = one.event
     stamp = Stamp(event.origin, event.id, {**event.seen, event.origin: event.number}, event.hlc)
-    made: list[tuple[str, bytes | None]] = [*headers(stamp), (REASON, reason.encode()), (DETAIL, detail.encode())]
-    return Outgoing(topics.dead_letters, partition, one.key, one.body, made)
+    record = Arrived(topics.events[event.origin], partition, one.offset, one.key, one.body, (*headers(stamp), *one.headers))
+    return dead_letter(topics, record, why.reason, why.detail)
 
 
 def _candidate(one: Candidate, bodies: Mapping[str, bytes | None]) -> CandidateRecord:
@@ -205,8 +231,8 @@ def _merged(kind: Kind, body: bytes | None, fields: Mapping[str, Json]) -> bytes
         return None
     data: Any = msgspec.json.decode(body)
     for name, value in fields.items():
-        at = kind.fields[name]
-        if at.kind == "json":
+        at = kind.fields.get(name)
+        if at is not None and at.kind == "json":
             _set(data, at.path, value)
     try:
         return encode(data)

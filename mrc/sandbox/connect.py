@@ -125,6 +125,8 @@ def connectors(layout: Layout, state: State, target: str) -> dict[str, dict[str,
     return {
         name: {
             **common,
+            # Both regions may be written under the default policy, and then their resolvers' marks must get across.
+            "topics": common["topics"] + ("" if layout.options.policy == "identity" else ",mrc[.]watermarks[.].*"),
             "connector.class": "org.apache.kafka.connect.mirror.MirrorSourceConnector",
             "tasks.max": "2",
             "replication.factor": copies,

@@ -122,6 +122,7 @@ def _resolver_counts(resolver: Resolver, region: str) -> Iterator[Metric]:
         (CounterMetricFamily("mrc_resolver_dead_letters", "Records that could not be resolved.", labels=["region"]), counts.dead_letters),
         (CounterMetricFamily("mrc_resolver_conflicts", "Final conflicts.", labels=["region"]), counts.conflicts),
         (CounterMetricFamily("mrc_resolver_compensations", "Compensations asked for.", labels=["region"]), counts.compensations),
+        (CounterMetricFamily("mrc_resolver_decisions", "Conflicts that people have decided.", labels=["region"]), counts.decisions),
         (CounterMetricFamily("mrc_resolver_raised", "Events later than their region's mark.", labels=["region"]), counts.raised),
     )
     for metric, count in found:
@@ -133,22 +134,24 @@ def _resolver_waits(resolver: Resolver, region: str) -> Iterator[Metric]:
     labels = ["region", "topic", "partition"]
     origins = ["region", "topic", "partition", "origin"]
     pending = GaugeMetricFamily("mrc_resolver_pending_events", "Events that are not final.", labels=labels)
+    asking = GaugeMetricFamily("mrc_resolver_open_conflicts", "Conflicts that wait for a person.", labels=labels)
     mark = GaugeMetricFamily(
         "mrc_resolver_watermark_timestamp_seconds",
         "How far an origin's events are final, absent before its first mark.",
         labels=origins,
     )
     foreign = GaugeMetricFamily(
-        "mrc_resolver_other_rules", "1 where the origin decides by other rules; nothing is final meanwhile.", labels=origins
+        "mrc_resolver_other_rules", "1 where the origin has other rules; what comes waits meanwhile.", labels=origins
     )
     for (topic, partition), task in dict(resolver.tasks).items():
         place = (region, topic, str(partition))
         pending.add_metric([*place], task.pending)
+        asking.add_metric([*place], task.asking)
         for origin, stream in task.streams.items():
             if stream.watermark_ms >= 0:
                 mark.add_metric([*place, origin], stream.watermark_ms / 1000)
             foreign.add_metric([*place, origin], float(origin in task.foreign))
-    yield from (pending, mark, foreign)
+    yield from (pending, asking, mark, foreign)
 
 
 class MetricsServer:

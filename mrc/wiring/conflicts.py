@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from mrc.adapters.clock import SystemClock
+from mrc.adapters.kafka.appending import Appender
 from mrc.adapters.kafka.logs import KafkaLogs
 from mrc.adapters.rocks import RocksShelves
 from mrc.config.settings import ReplicationGroup, Settings
@@ -17,8 +18,10 @@ from mrc.ports import Logs
 from mrc.resolver import comparing, replaying
 from mrc.resolver.audit import Audit, Progress
 from mrc.resolver.comparing import Comparison
+from mrc.resolver.deciding import Desk
 from mrc.resolver.kinds import Kind
 from mrc.resolver.replaying import DryRun
+from mrc.resolver.versions import TopicRules, versions
 from mrc.wiring.estates import access, unit
 from mrc.wiring.resolver import kinds_of, kinds_written
 
@@ -64,6 +67,24 @@ def compare(settings: Settings, group: ReplicationGroup, kinds: Sequence[Kind], 
     """See `mrc.resolver.comparing.compare`, of all regions of the group."""
     with logs_of(settings, unit(group).regions) as logs:
         return comparing.compare(logs, kinds, SystemClock(), wait_s, progress)
+
+
+@contextmanager
+def desk(settings: Settings, here: Region) -> Iterator[Desk]:
+    """Give a region's desk for decisions."""
+    appender = Appender(access(settings.region(here).kafka, remote=True), here, CALL_S)
+
+    def append(topic: str, partition: int, key: bytes, value: bytes) -> None:
+        appender.append(topic, [(key, value)], partition)
+
+    with logs_of(settings, [here]) as logs, closing(appender):
+        yield Desk(logs[here], append, here, SystemClock())
+
+
+def rules_status(settings: Settings, group: ReplicationGroup) -> list[TopicRules]:
+    """See `mrc.resolver.versions.versions`, of all topics and regions of the group."""
+    with logs_of(settings, unit(group).regions) as logs:
+        return versions(logs, kinds_of(settings, group))
 
 
 def dry_run(

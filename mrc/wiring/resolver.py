@@ -21,11 +21,11 @@ from mrc.adapters.clock import SystemClock
 from mrc.adapters.kafka import Access, KafkaCluster
 from mrc.adapters.kafka.streaming import KafkaStreamLog
 from mrc.adapters.rocks import RocksShelves
-from mrc.config.conflicts import EntityRules, load_resolvable
+from mrc.config.conflicts import load_resolvable, ready
 from mrc.config.settings import ReplicationGroup, Settings
 from mrc.core.errors import MrcError
 from mrc.core.model import Region
-from mrc.resolver.kinds import Kind, Topics, check_partitions, place, topics
+from mrc.resolver.kinds import Kind, Topics, check_partitions, kind_of, topics
 from mrc.resolver.loop import Resolver
 from mrc.telemetry.logs import configure_logs
 from mrc.telemetry.metrics import ResolverCollector, serve
@@ -89,7 +89,7 @@ class Process:
             inputs = [name for names in self._names for name in names.inputs]
             log = KafkaStreamLog(self._access, self._here, self._consumer_group, self._instance, inputs, CALL_S)
             counts = partial(_counts, cluster)
-            self.resolver = resolver = Resolver(log, self._shelves, self._kinds, self._here, counts, SystemClock(), self._log.info)
+            self.resolver = resolver = Resolver(log, self._shelves, self._kinds, self._here, counts, ready, SystemClock(), self._announce)
             while not self.ended.is_set():
                 if resolver.tick(POLL_S) and self._failures:
                     self._log.info("goes on", failures=self._failures)
@@ -99,6 +99,9 @@ class Process:
             if resolver is not None:
                 resolver.close()
             cluster.close()
+
+    def _announce(self, word: str, **facts: object) -> None:
+        (self._log.warning if word == "other-rules" else self._log.info)(word, **facts)
 
     def _prepare(self, cluster: KafkaCluster) -> None:
         """Make the resolver's own topics, and check that all that are read are there."""
@@ -134,14 +137,7 @@ def kinds_of(settings: Settings, group: ReplicationGroup) -> list[Kind]:
 
 def kinds_written(rules: Path, group: ReplicationGroup) -> list[Kind]:
     """Return what the file ``rules`` resolves in a replication group. Raises ``RULES_INVALID``."""
-    return [_kind(one) for one in load_resolvable(rules, unit(group).regions, group.topics)]
-
-
-def _kind(one: EntityRules) -> Kind:
-    written = one.written
-    return Kind(
-        written.name, written.topics[0], place(written.type), {name: place(text) for name, text in written.fields.items()}, one.rules
-    )
+    return [kind_of(one.written.topics[0], one.rules) for one in load_resolvable(rules, unit(group).regions, group.topics)]
 
 
 def run(settings: Settings, group: ReplicationGroup, region: str, instance: str, state: Path | None, metrics: str | None) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mrc.cli.main import run
@@ -249,7 +250,10 @@ def test_a_dry_run_shows_what_other_rules_would_change_and_writes_nothing(estate
     [
         (("conflicts", "list", "--topic", "payments"), 2, "no rules are about payments; there are rules about orders"),
         (("conflicts", "list", "--region", "north"), 2, "north is not a region of orders; there are east, west"),
-        (("conflicts", "list", "--outcome", "north"), 2, "there are east, open, west"),
+        (("conflicts", "list", "--outcome", "north"), 2, "there are east, open, superseded, west"),
+        (("conflicts", "list", "--open", "--outcome", "west"), 2, "no conflict is both"),
+        (("conflicts", "resolve", "nothing", "--winner", "east", "--yes"), 2, "no conflict nothing in east"),
+        (("conflicts", "resolve", "nothing", "--winner", "east", "--actor", "x" * 200), 2, "--actor takes 128 characters"),
         (("conflicts", "list", "--since", "yesterday"), 2, "is neither how long ago"),
         (("conflicts", "list", "--since", "2999-01-01"), 2, "in the future"),
         (("rules", "dry-run", "nowhere.yaml"), 2, "nowhere.yaml"),
@@ -264,6 +268,138 @@ def test_what_is_asked_wrongly_is_said_with_what_there_is(
     given = [str(estate.folder / "conflicts.yaml") if word == "RULES" else word for word in words]
     assert estate.run(*given) == code
     assert said in capsys.readouterr().err
+
+
+def test_a_person_decides_an_open_conflict_and_both_regions_say_so(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    id = conflict_of(estate, capsys, "18")["id"]
+    assert estate.run("conflicts", "list", "--open") == 0
+    shown = capsys.readouterr().out
+    assert id in shown
+    assert "until a person decides, before 1970-01-02" in shown
+    words = ("conflicts", "resolve", id, "--winner", "east", "--reason", "refund\x1b was paid", "--actor", "ann", "--yes")
+    assert estate.run("-o", "json", *words, "--region", "west") == 0
+    answered = answer(capsys)
+    assert (answered["state"], answered["winner"], answered["region"]) == ("decided", "r1", "west")
+    estate.pair.settle()
+    for region in ("east", "west"):
+        assert estate.run("-o", "json", "conflicts", "list", "--entity", "18", "--region", region) == 0
+        (row,) = answer(capsys)
+        assert (row["outcome"], row["winner"], row["open"], row["closed"]) == ("east", "r1", False, "decision")
+        assert {name: row["decision"][name] for name in ("id", "actor", "reason", "region")} == {
+            "id": answered["decision"],
+            "actor": "ann",
+            "reason": "refund\x1b was paid",
+            "region": "west",
+        }
+        said = dict(estate.pair.sites[Region(region)].resolved()["18"].headers)
+        assert (said["mrc-event-id"], said["mrc-final"], said["mrc-decision"]) == (b"r1", b"true", answered["decision"].encode())
+    assert estate.run("conflicts", "show", id) == 0
+    shown = capsys.readouterr().out
+    assert "ann decided for east's Refunded r1: refund\\x1b was paid" in shown
+    assert "decided by ann in west" in shown
+    assert shown.count("the same") == 2
+    assert estate.run("conflicts", "compare") == 0
+    assert estate.run("conflicts", "list", "--open") == 0
+    capsys.readouterr()
+    assert estate.run(*words) == 2
+    assert "ann decided it in west for r1" in capsys.readouterr().err
+
+
+def test_of_two_who_contradict_each_other_over_a_cut_link_one_is_told_so(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    id = conflict_of(estate, capsys, "18")["id"]
+    estate.pair.copying = False
+    for region, winner in (("east", "r1"), ("west", "d1")):
+        words = ("conflicts", "resolve", id, "--winner", winner, "--actor", region, "--yes", "--region", region, "--wait", "2")
+        assert estate.run("-o", "json", *words) == 4
+        assert answer(capsys)["state"] == "waits"
+    assert estate.run("conflicts", "compare", "--wait", "0") == 3
+    assert "under way" in capsys.readouterr().out
+    estate.pair.copying = True
+    estate.pair.settle()
+    estate.pair.settle()
+    assert conflict_of(estate, capsys, "18")["decision"]["actor"] == "east"
+    assert estate.run("conflicts", "compare") == 0
+    letters = estate.pair.sites[Region("west")].records("mrc.dead-letters.orders")
+    assert [dict(one.headers)["mrc-detail"] for one in letters] == [f"conflict {id} is not open: east decided it before, for r1".encode()]
+
+
+def test_a_decision_whose_conflict_is_superseded_meanwhile_comes_to_nothing(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    id = conflict_of(estate, capsys, "18")["id"]
+    estate.pair.before_append = lambda: estate.pair.tell("18", (*REFUNDED, Told("n1", "east", "NoteAdded", seen=("d1",), at_s=4.0)))
+    assert estate.run("conflicts", "resolve", id, "--winner", "r1", "--yes") == 3
+    assert "comes to nothing" in capsys.readouterr().out
+    row = conflict_of(estate, capsys, "18")
+    assert (row["outcome"], row["closed"]) == ("superseded", "superseded")
+    assert estate.run("conflicts", "resolve", id, "--winner", "r1", "--yes") == 2
+    assert "later events left nothing to decide" in capsys.readouterr().err
+
+
+def test_a_decision_that_marks_overtake_is_given_again(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    id = conflict_of(estate, capsys, "18")["id"]
+    tries = iter((True, True, False))
+
+    def pause() -> None:
+        if next(tries):
+            estate.pair.settle()
+
+    estate.pair.before_append = pause
+    assert estate.run("-o", "json", "conflicts", "resolve", id, "--winner", "r1", "--yes") == 0
+    assert answer(capsys)["state"] == "decided"
+    assert next(tries, None) is None
+
+
+def test_without_yes_the_event_is_typed(estate: Estate, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    id = conflict_of(estate, capsys, "18")["id"]
+    for typed, code in (("d1", 2), ("r1", 0)):
+        monkeypatch.setattr("click.prompt", lambda words, **_: typed)  # noqa: B023
+        assert estate.run("conflicts", "resolve", id, "--winner", "east") == code
+    capsys.readouterr()
+    assert conflict_of(estate, capsys, "18")["winner"] == "r1"
+
+
+def test_rules_that_regions_have_not_alike_suspend_deciding_until_they_have(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+    def status(code: int) -> dict[str, Any]:
+        assert estate.run("-o", "json", "rules", "status") == code
+        (found,) = answer(capsys)
+        assert isinstance(found, dict)
+        return found
+
+    before = conflict_of(estate, capsys, "17")
+    was = status(0)
+    assert (was["state"], was["partitions"]) == ("agreed", 2)
+    (estate.folder / "conflicts.yaml").write_text(RULES.replace("[Shipped, Cancelled]", "[Cancelled, Shipped]"))
+    settings = load(estate.path)
+    (kind,) = kinds_of(settings, settings.replication_groups[0])
+    estate.pair.restart("east", kind)
+    estate.pair.settle()
+    estate.pair.tell("19", tuple(msgspec.structs.replace(one, at_s=60.0 + at) for at, one in enumerate(CANCELLED_AND_SHIPPED)))
+    estate.pair.settle()
+    found = status(3)
+    assert found["state"] == "suspended"
+    assert {one["has"] for one in found["regions"]["east"].values()} == {kind.rules.hash} == {found["file"]}
+    assert {one["has"] for one in found["regions"]["west"].values()} == {was["file"]}
+    assert {one["by"] for region in found["regions"].values() for one in region.values()} == {was["file"]}
+    assert estate.run("rules", "status") == 3
+    assert "suspended" in capsys.readouterr().out
+    assert estate.run("conflicts", "list", "--entity", "19") == 0
+    assert "no conflict is like that" in capsys.readouterr().err
+    estate.pair.restart("west", kind)
+    estate.pair.settle()
+    assert status(0)["file"] == kind.rules.hash
+    decided = conflict_of(estate, capsys, "19")
+    assert (decided["rules_hash"], decided["outcome"]) == (kind.rules.hash, "east")
+    assert conflict_of(estate, capsys, "17") == before
+    estate.pair.no_answer("west")
+    assert status(3)["state"] == "unknown"
+
+
+def test_where_nothing_stands_nothing_was_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Estate(tmp_path)
+    made.pair.instead_of_kafka(monkeypatch)
+    assert made.run("conflicts", "compare") == 3
+    assert "nothing was compared" in capsys.readouterr().err
 
 
 def test_a_region_without_a_resolver_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,14 +175,13 @@ def cluster(sandbox: Sandbox, region: str) -> KafkaCluster:
 
 
 def copying_marks(sandbox: Sandbox, clusters: dict[str, KafkaCluster]) -> None:
-    """Let the flows copy the resolvers' marks too, as soon as there are any."""
+    """Let the flows look for the resolvers' marks at once, as soon as there are any."""
     for region in REGIONS:
         eventually(lambda region=region: bool(clusters[region].topics(["mrc.watermarks.orders"])))  # type: ignore[misc]
     for region in REGIONS:
         connect = ConnectReplicator(sandbox.layout.connect_url(region), 30.0)
         name = flow_connector(other(region), region)
-        settings = connect.settings(name)
-        connect.configure(name, {**settings, "topics": f"{settings['topics']},mrc[.]watermarks[.].*"})
+        connect.configure(name, {**connect.settings(name), "refresh.topics.interval.seconds": "5"})
 
 
 def in_mid_transaction(clusters: dict[str, KafkaCluster], region: str) -> bool:
@@ -411,3 +410,80 @@ def judged(sandbox: Sandbox, writers: dict[str, Writer]) -> dict[str, list[oracl
     assert asked
     assert len(asked) == len(set(asked))
     return logs
+
+
+def test_rules_change_region_by_region_and_a_person_decides(sandbox: Sandbox) -> None:
+    config = configured(sandbox)
+    clusters: dict[str, KafkaCluster] = {region: cluster(sandbox, region) for region in REGIONS}
+    processes: dict[str, Process] = {region: Process(sandbox, config, region) for region in REGIONS}
+    began_s = time.monotonic()
+    try:
+        for process in processes.values():
+            process.start()
+        copying_marks(sandbox, clusters)
+        eventually(lambda: status(config) == "agreed")
+        asking = "      - {id: by-hand, when: {any_of: [Disputed]}, resolve: {manual: {ttl_s: 3600}}, on_loss: apology}\n"
+        config.with_name("conflicts.yaml").write_text(RULES.replace("    rules:\n", f"    rules:\n{asking}"))
+        east, west = processes.values()
+        east.kill()
+        east.start()
+        eventually(lambda: status(config) == "suspended")
+        events: dict[str, str] = {region: write_disputed(sandbox, region) for region in REGIONS}
+        time.sleep(2.0)
+        assert open_ones(config, "east") == []
+        assert said(standing(sandbox, "east")["disputed"])["mrc-final"] == b"false"
+        assert west.end() == 0
+        west.start()
+        eventually(lambda: status(config) == "agreed")
+        eventually(lambda: all(len(open_ones(config, region)) == 1 for region in REGIONS))
+        (one,) = open_ones(config, "west")
+        words = ("conflicts", "resolve", one["id"], "--winner", "east", "--actor", "ann", "--reason", "seen", "--yes", "--region", "west")
+        assert asked(config, *words)["state"] == "decided"
+        eventually(lambda: not open_ones(config, "east"))
+        told = asked(config, "conflicts", "show", one["id"])
+        assert (told["closed"], told["decision"]["actor"], told["winner"]) == ("decision", "ann", events["east"])
+        assert {said["state"] for said in told["regions"].values()} == {"the same"}
+        assert refused(config, *words) == "CONFLICT_CLOSED"
+        for region in REGIONS:
+            headers = said(standing(sandbox, region)["disputed"])
+            assert (headers["mrc-event-id"], headers["mrc-final"]) == (events["east"].encode(), b"true")
+        lost = [json.loads(m.value()) for region in REGIONS for _, _, m in records(sandbox, region, "mrc.compensations.orders")]
+        assert [one["lost"]["id"] for one in lost if one["template"] == "apology"] == [events["west"]]
+        assert asked(config, "conflicts", "compare")["agrees"]
+        assert [process.end() for process in processes.values()] == [0, 0]
+    finally:
+        for process in processes.values():
+            process.clean_up()
+        for one_cluster in clusters.values():
+            one_cluster.close()
+    print(f"rules changed and a conflict decided in {time.monotonic() - began_s:.1f} s")
+
+
+def status(config: Path) -> str:
+    """The state of the rules, `unknown` too where no region answers."""
+    command = [sys.executable, "-m", "mrc", "--config", str(config), "--output", "json", "rules", "status"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=IN_TIME_S, check=False, env=environment())
+    assert done.returncode in (0, 3), done.stderr
+    (found,) = json.loads(done.stdout)
+    return str(found["state"])
+
+
+def refused(config: Path, *words: str) -> str:
+    """The code of the error with which a command ends."""
+    command = [sys.executable, "-m", "mrc", "--config", str(config), "--output", "json", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=IN_TIME_S, check=False, env=environment())
+    return str(json.loads(done.stderr)["error"]["code"])
+
+
+def open_ones(config: Path, region: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = asked(config, "conflicts", "list", "--open", "--region", region)
+    return found
+
+
+def write_disputed(sandbox: Sandbox, region: str) -> str:
+    """Write an event that has seen nothing of the other region; return its id."""
+    headers: Any = Stamper(region).stamp(Seen())
+    producer = Producer({**sandbox.client_config(region, "producer"), "enable.idempotence": True})
+    producer.produce("orders", json.dumps({"event": "Disputed"}).encode(), b"disputed", headers=headers)
+    assert producer.flush(IN_TIME_S) == 0
+    return read_stamp(headers).id

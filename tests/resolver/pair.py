@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 
 from mrc.core.conflict.story import Told, events
+from mrc.core.model import Offset, Region, TopicPartition
+from mrc.ports import Arrived
 from mrc.resolver.kinds import Kind
 from mrc.sim.clock import FakeClock
-from mrc.sim.streams import FakeLogs
+from mrc.sim.streams import FakeLogs, StreamCluster
 from mrc.wiring import conflicts as wiring
 from tests.resolver.world import Site, headers_of, value_of
 
@@ -25,6 +27,8 @@ class Pair:
         self.clock = FakeClock(now_ms=1_000)
         self.sites = {region: Site(region, kind, self.clock) for region in kind.regions}
         self._copied: dict[str, int] = {}
+        self.before_append: Callable[[], None] = lambda: None
+        self.copying = True
         for site in self.sites.values():
             site.start()
 
@@ -33,8 +37,9 @@ class Pair:
         for event in events(told, f"{self.kind.name}/{key}", self.kind.regions):
             self.sites[event.origin].cluster.write(self.kind.topic, 0, key.encode(), value_of(event), headers_of(event))
 
-    def settle(self, copying: bool = True) -> None:
+    def settle(self, copying: bool | None = None) -> None:
         """Let resolvers and, if ``copying``, mirrors work until nothing is left to do."""
+        copying = self.copying if copying is None else copying
         for _ in range(ROUNDS):
             self.clock.sleep(100)
             for site in self.sites.values():
@@ -55,6 +60,50 @@ class Pair:
                     target.cluster.write(copied, partition, record.key, record.value, record.headers, record.timestamp_ms)
                 self._copied[at] = len(records)
 
+    def restart(self, region: str, kind: Kind) -> None:
+        """Start a region's resolver again, with another rules file."""
+        site = self.sites[Region(region)]
+        site.stop("a")
+        site.kind = kind
+        site.start()
+
+    def no_answer(self, region: str) -> None:
+        """Let a region have no topics any more."""
+        self.sites[Region(region)].cluster = StreamCluster()
+
     def instead_of_kafka(self, patch: pytest.MonkeyPatch) -> None:
         """Let commands read these regions' logs."""
-        patch.setattr(wiring, "KafkaLogs", lambda region, _access, _deadline_s: FakeLogs(self.sites[region].cluster))
+        patch.setattr(wiring, "KafkaLogs", lambda region, _access, _deadline_s: PairLogs(self, region))
+        patch.setattr(wiring, "Appender", lambda _access, region, _deadline_s: PairAppender(self, region))
+        patch.setattr(wiring, "SystemClock", lambda: self.clock)
+
+
+class PairLogs(FakeLogs):
+    """One region's logs; while they are followed, the pair lives on."""
+
+    def __init__(self, pair: Pair, region: str) -> None:
+        super().__init__(pair.sites[Region(region)].cluster)
+        self._pair = pair
+
+    def follow(self, begin: Mapping[TopicPartition, Offset]) -> Iterator[list[Arrived]]:
+        """See `Logs.follow`."""
+        for batch in super().follow(begin):
+            yield batch
+            self._pair.settle()
+
+
+class PairAppender:
+    """Writes to one region; before that happens `Pair.before_append`."""
+
+    def __init__(self, pair: Pair, region: str) -> None:
+        self._pair = pair
+        self._region = Region(region)
+
+    def append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]], partition: int = 0) -> None:
+        """See `Appender.append`."""
+        self._pair.before_append()
+        for key, value in entries:
+            self._pair.sites[self._region].cluster.write(topic, partition, key, value, ())
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, Unreadable, headers, read_seen
+from mrc.core.conflict.partition import Wrong
 from mrc.core.conflict.rules import Delta, Rule, RuleSet
 from mrc.core.model import Region
 from mrc.ports import Arrived
-from mrc.resolver.kinds import Kind, place
+from mrc.resolver.kinds import kind_of
 from mrc.resolver.reading import DEPTH_MAX, FIELD_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, read_event
 from mrc.resolver.writing import LETTER_BYTES_MAX
 from mrc.sim.clock import FakeClock
@@ -21,14 +23,13 @@ from tests.resolver.pair import Pair
 from tests.resolver.world import TOPIC, Site, headers_of, mark_of, value_of
 
 EAST, WEST = Region("east"), Region("west")
-KIND = Kind(
-    "order",
-    TOPIC,
-    place("json:$.event"),
-    {"note": place("json:$.more.note"), "reserved": place("json:$.reserved"), "by": place("header:by")},
-    Rules(RuleSet("order", (Rule("sum", Delta(("reserved",))),), (EAST, WEST))),
-)
+FIELDS = {"note": "json:$.more.note", "reserved": "json:$.reserved", "by": "header:by"}
+KIND = kind_of(TOPIC, Rules(RuleSet("order", (Rule("sum", Delta(("reserved",))),), (EAST, WEST), "json:$.event", FIELDS)))
 STAMP = headers(Stamp(EAST, "e1", {EAST: 1}, Hlc(1_000)))
+
+
+BY_RULES = ("no-type", "bad-field", "bad-header")
+"""What depends on the rules waits for its turn."""
 
 
 def record(value: bytes | None, key: bytes | None = b"17", stamp: Any = STAMP) -> Arrived:
@@ -70,34 +71,52 @@ WRONG: dict[str, tuple[str, Arrived]] = {
 
 @pytest.mark.parametrize(("reason", "wrong"), WRONG.values(), ids=WRONG.keys())
 def test_a_record_that_is_no_event_is_refused_with_its_reason(reason: str, wrong: Arrived) -> None:
-    with pytest.raises(Unreadable) as caught:
-        read_event(wrong, KIND, EAST)
-    assert caught.value.reason == reason
-    assert len(caught.value.detail) < 400
+    try:
+        _, why = read_event(wrong, KIND, EAST)
+    except Unreadable as error:
+        why = Wrong(error.reason, error.detail)
+        assert reason not in BY_RULES
+    else:
+        assert reason in BY_RULES
+    assert why is not None
+    assert why.reason == reason
+    assert len(why.detail) < 400
 
 
 def test_what_rules_look_at_is_read_where_the_file_says() -> None:
-    event = read_event(record(nested(DEPTH_MAX), stamp=[*STAMP, ("by", b"ann"), ("by", b"bob")]), KIND, EAST)
+    event, _ = read_event(record(nested(DEPTH_MAX), stamp=[*STAMP, ("by", b"ann"), ("by", b"bob")]), KIND, EAST)
     assert (event.entity, event.id, event.number, event.type, event.fields["by"]) == ("order/17", "e1", 1, "Placed", "bob")
-    gone = read_event(record(None), KIND, EAST)
+    gone, _ = read_event(record(None), KIND, EAST)
     assert (gone.deleted, gone.type, gone.fields) == (True, "", {})
 
 
 def test_dead_letters_say_why_and_where_and_what_follows_is_resolved() -> None:
     site = Site("east", KIND, FakeClock(10_000))
     site.start()
-    for _, wrong in WRONG.values():
+    written = []
+    for number, (reason, wrong) in enumerate(WRONG.values(), 1):
+        own = headers(Stamp(EAST, f"wrong-{number}", {EAST: number}, Hlc(1_000 + number)))
+        written.append((reason, msgspec.structs.replace(wrong, headers=(*own, *wrong.headers[4:])) if reason in BY_RULES else wrong))
+    for _, wrong in written:
         site.cluster.write(TOPIC, 0, wrong.key, wrong.value, wrong.headers)
     site.cluster.write(TOPIC, 0, b"17", b"x" * (LETTER_BYTES_MAX + 1), [("h", b"y" * 100_000)])
-    site.cluster.write(TOPIC, 0, b"17", b'{"event": "Placed"}', STAMP)
+    good = headers(Stamp(EAST, "good", {EAST: 100}, Hlc(2_000)))
+    site.cluster.write(TOPIC, 0, b"17", b'{"event": "Placed"}', good)
     marks = (b'{"offset": "x"}', b'{"rules": "\xff"}')
     for mark in marks:
         site.cluster.write(site.topics.marks[WEST], 0, b"mark", mark, ())
+    site.tick()
+    site.tick()
+    early = {dict(one.headers)["mrc-reason"] for one in site.records(site.topics.dead_letters)}
+    assert early.isdisjoint(reason.encode() for reason in BY_RULES)
+    assert dict(site.resolved()["17"].headers)["mrc-event-id"] == b"good"
+    site.cluster.write(site.topics.marks[WEST], 0, b"", mark_of(site, 0, last="", offset=0, clock_ms=9_000), ())
     for _ in range(3):
+        site.clock.sleep(0.6)
         site.tick()
     letters = {dict(one.headers)["mrc-source"]: one for one in site.records(site.topics.dead_letters)}
     assert len(letters) == len(WRONG) + 1 + len(marks)
-    for number, (reason, wrong) in enumerate(WRONG.values()):
+    for number, (reason, wrong) in enumerate(written):
         letter = letters[f"{TOPIC}-0@{number}".encode()]
         assert (letter.key, letter.value) == (wrong.key, wrong.value)
         assert letter.headers[: len(wrong.headers)] == wrong.headers
@@ -107,7 +126,8 @@ def test_dead_letters_say_why_and_where_and_what_follows_is_resolved() -> None:
     assert dict(large.headers)["mrc-left-out"] == f"headers, value of {LETTER_BYTES_MAX + 1} bytes".encode()
     for number in range(len(marks)):
         assert dict(letters[f"{site.topics.marks[WEST]}-0@{number}".encode()].headers)["mrc-reason"] == b"bad-mark"
-    assert dict(site.resolved()["17"].headers)["mrc-event-id"] == b"e1"
+    said = dict(site.resolved()["17"].headers)
+    assert (said["mrc-event-id"], said["mrc-final"]) == (b"good", b"true")
 
 
 def test_an_event_with_a_clock_far_ahead_counts_nowhere_and_is_kept() -> None:
@@ -156,11 +176,13 @@ def test_marks_made_by_other_rules_make_nothing_final_and_are_announced() -> Non
         site.clock.sleep(0.6)
         site.tick()
     task = site.resolvers["a"].tasks[TOPIC, 0]
-    assert task.foreign == {WEST}
+    assert task.foreign == {WEST: "other"}
     assert dict(site.resolved()["17"].headers)["mrc-final"] == b"false"
-    site.cluster.write(site.topics.marks[WEST], 0, b"", mark_of(site, 0, last="", offset=0, clock_ms=9_500), ())
+    assert "other-rules" in site.said
+    for clock_ms in (9_500, 9_501):
+        site.cluster.write(site.topics.marks[WEST], 0, b"", mark_of(site, 0, last="", offset=0, clock_ms=clock_ms), ())
     site.tick()
-    assert task.foreign == set()
+    assert task.foreign == {}
     assert dict(site.resolved()["17"].headers)["mrc-final"] == b"true"
 
 

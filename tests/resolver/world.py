@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from mrc.config.conflicts import ready
+from mrc.core.conflict.entity import Decision, Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
-from mrc.core.conflict.partition import Mark, Pending
+from mrc.core.conflict.partition import Mark, Pending, is_final
 from mrc.core.errors import MrcError
-from mrc.core.model import Region, TopicPartition
+from mrc.core.model import Region, TopicPartition, encode
 from mrc.ports import Arrived
-from mrc.resolver.kinds import Kind, check_partitions, place, topics
+from mrc.resolver import kinds
+from mrc.resolver.deciding import DECISION_KEY
+from mrc.resolver.kinds import Kind, check_partitions, topics
 from mrc.resolver.loop import Resolver
-from mrc.resolver.task import PENDING
+from mrc.resolver.pages import PENDING
+from mrc.resolver.task import STATE, State
 from mrc.sim.clock import FakeClock
 from mrc.sim.streams import FakeShelves, StreamCluster
 from tests.core.conflict import oracle
-from tests.core.conflict.histories import Made, make
+from tests.core.conflict.histories import ASKING, RULES, TYPES, Made, make
 from tests.core.conflict.test_convergence import plain, rule_set
 
 TOPIC = "orders"
@@ -36,16 +42,47 @@ class Killed(Exception):
     """The process dies here."""
 
 
-def kind_of(made: Made, on_loss: str = "") -> Kind:
-    rules = rule_set(made)
+def kind_of(made: Made, on_loss: str = "", type: str = "event", fields: Sequence[str] = FIELDS) -> Kind:
+    rules = rule_set(made, f"json:$.{type}", {name: f"json:$.{name}" for name in fields})
     if on_loss:
         told = tuple(msgspec.structs.replace(rule, on_loss=on_loss) for rule in rules.set.rules)
-        rules = type(rules)(msgspec.structs.replace(rules.set, rules=told))
-    return Kind("order", TOPIC, place("json:$.event"), {name: place(f"json:$.{name}") for name in FIELDS}, rules)
+        rules = Rules(msgspec.structs.replace(rules.set, rules=told))
+    return kinds.kind_of(TOPIC, rules)
 
 
 def value_of(event: EntityEvent) -> bytes | None:
     return None if event.deleted else json.dumps({"event": event.type, "by": event.id, **event.fields}).encode()
+
+
+class Version:
+    """A rules file that regions may get: what it decides by, and what it reads where."""
+
+    def __init__(self, made: Made, rules: list[dict[str, Any]], type: str, fields: Sequence[str], on_loss: str) -> None:
+        self.rules, self.type, self.fields = rules, type, fields
+        self.kind = kind_of(Made(made.seed, made.regions, rules), on_loss, type, fields)
+
+    def reads(self, event: oracle.Event, value: bytes | None) -> oracle.Event:
+        """Return the event as this file reads it."""
+        if value is None:
+            return {**event, "type": "", "fields": {}, "rules": self.rules}
+        body = json.loads(value)
+        fields = {name: body[name] for name in self.fields if name in body}
+        summed = [name for rule in self.rules if rule["by"] == "delta" for name in rule["fields"]]
+        if not body.get(self.type) or any(isinstance(fields.get(name), str) for name in summed):
+            return {**event, "rules": self.rules, "refused": True}
+        return {**event, "type": body[self.type], "fields": fields, "rules": self.rules}
+
+
+def odd_value_of(event: EntityEvent) -> bytes | None:
+    """A value that not every rules file can read, and that each reads otherwise."""
+    value = value_of(event)
+    if value is None:
+        return None
+    body, number = json.loads(value), zlib.crc32(event.id.encode())
+    body["kind"] = "" if number % 9 == 0 else TYPES[number % len(TYPES)]
+    if number % 7 == 0 and "change" in body:
+        body["change"] = "much"
+    return json.dumps(body).encode()
 
 
 def headers_of(event: EntityEvent) -> list[tuple[str, bytes | None]]:
@@ -67,10 +104,13 @@ class Site:
         self.shelves = FakeShelves(self.cluster)
         self.resolvers: dict[str, Resolver] = {}
         self.deaths = 0
+        self.said: list[str] = []
 
     def start(self, name: str = "a") -> None:
         log = self.cluster.join(name, self.topics.inputs)
-        self.resolvers[name] = Resolver(log, self.shelves, [self.kind], self.region, self.cluster.counts, self.clock)
+        self.resolvers[name] = Resolver(
+            log, self.shelves, [self.kind], self.region, self.cluster.counts, ready, self.clock, lambda word, **_: self.said.append(word)
+        )
 
     def stop(self, name: str) -> None:
         self.resolvers.pop(name).close()
@@ -96,8 +136,9 @@ class Site:
         found = []
         for partition in range(PARTITIONS):
             shelf = self.shelves.open(f"{self.topics.changelog}-{partition}", self.cluster.identity(self.topics.changelog))
-            events = [msgspec.msgpack.decode(value, type=Pending) for _, value in shelf.items(PENDING)]
-            found += [one.event.id for one in events if one.new]
+            state = msgspec.msgpack.decode(shelf.get(STATE) or b"", type=State)
+            events = [one for _, value in shelf.items(PENDING) for one in msgspec.msgpack.decode(value, type=list[Pending])]
+            found += [one.event.id for one in events if one.new and not is_final(one, state.streams, state.final_ms)]
         return found
 
     def conflicts(self) -> dict[str, list[dict[str, Any]]]:
@@ -116,21 +157,118 @@ class Site:
 class World:
     """Some orders, written in all regions; one random generator decides what happens."""
 
-    def __init__(self, seed: int, on_loss: str = "", *, punctual: bool = False) -> None:
-        """Make a world; in a punctual one events are stamped when they are written, so that none is late, whatever marks are lost."""
+    def __init__(self, seed: int, on_loss: str = "", *, punctual: bool = False, versions: int = 1, asking: bool = False) -> None:
+        """Make a world; in a punctual one events are stamped when they are written, so that none is late, whatever marks are lost.
+
+        With several ``versions`` of the rules, `change` lets a region get another one. ``asking``: a rule lets people decide.
+        """
         self.choose = random.Random(seed)
+        self._on_loss = on_loss
         first = make(seed)
+        if asking:
+            first.rules = self.choose.choice(ASKING)
         self.regions = first.regions
         self.made = {f"{17 + n}": make(seed * 7 + n, like=first, entity=f"order/{17 + n}", prefix=f"{n}-") for n in range(KEYS)}
-        self.kind = kind_of(first, on_loss)
+        others = [
+            Version(
+                first,
+                self.choose.choice((self.choose.choice(RULES), self.choose.choice(ASKING))),
+                self.choose.choice(("event", "kind")),
+                self._some(FIELDS),
+                on_loss,
+            )
+            for _ in range(versions - 1)
+        ]
+        self.versions = [Version(first, first.rules, "event", FIELDS, on_loss), *others]
+        self.kind = self.versions[0].kind
         self.clock = FakeClock(now_ms=1_000)
         self.sites = {region: Site(region, self.kind, self.clock) for region in self.regions}
         self._punctual = punctual
+        self.cut = False
+        self._decisions = 0
         self._stamped = 0
         self._left = {region: self._mixed(region) for region in self.regions}
         self._copied: dict[tuple[str, str], int] = {}
         for site in self.sites.values():
             site.start()
+
+    def _some(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if self.choose.random() < 0.7]
+
+    def change(self, region: str, version: Version) -> None:
+        """Let a region get a rules file, and some of its processes start by it."""
+        site = self.sites[region]
+        site.kind = version.kind
+        if self.choose.random() < 0.2:
+            site.shelves = FakeShelves(site.cluster)  # the rules of before are known from the changelog alone
+        for name in list(site.resolvers):
+            if self.choose.random() < 0.7:
+                site.stop(name)
+                site.start(name)
+
+    def agree(self) -> None:
+        """Let all regions have the same rules file."""
+        kind = self.choose.choice(self.versions).kind
+        for site in self.sites.values():
+            site.kind = kind
+            for name in list(site.resolvers):
+                site.stop(name)
+                site.start(name)
+
+    def in_force(self, partition: int, hlc: tuple[int, int]) -> Version:
+        """Return the rules that all regions had at a clock; where they had not the same, those that they had next, by their marks."""
+        said = [self._had(site, partition) for site in self.sites.values()]
+        for at in (hlc, *sorted((clock_ms, 1) for one in said for clock_ms, _ in one if (clock_ms, 0) >= hlc)):
+            had = {next((rules for clock_ms, rules in reversed(one) if (clock_ms, 0) < at), one[0][1]) for one in said}
+            if len(had) == 1:
+                return next(one for one in self.versions if one.kind.rules.hash in had)
+        raise AssertionError("the regions had never the same rules again")
+
+    def _had(self, site: Site, partition: int) -> list[tuple[int, str]]:
+        """What a region's marks say of its rules, by their clocks; one whose clock is not later than all before it says nothing."""
+        found: list[tuple[int, str]] = []
+        for record in site.cluster.read(site.topics.own_marks, partition):
+            mark = json.loads(record.value or b"")
+            if record.key == DECISION_KEY:
+                continue
+            if not found or mark["clock_ms"] > found[-1][0]:
+                found.append((mark["clock_ms"], mark["rules"]))
+        return found
+
+    def decide(self, region: str) -> None:
+        """Let a person in a region decide about a conflict that was written there, whether it is open or not; sometimes too late."""
+        site = self.sites[region]
+        known = [one for some in site.conflicts().values() for one in some]
+        if not known:
+            return
+        one = self.choose.choice([one for one in known if one["open"]] or known)
+        partition = self.partition_of(one["key"])
+        marks = [clock_ms for clock_ms, _ in self._had(site, partition)]
+        self._decisions += 1
+        made = Decision(
+            id=f"d{self._decisions}",
+            key=one["key"],
+            conflict=one["id"],
+            winner=self.choose.choice([*(side["id"] for side in one["candidates"]), *(["nobody"] if self.choose.random() < 0.1 else [])]),
+            clock_ms=marks[-1] + self.choose.choice((-100, 1, 500, 2_000, 2_000)),
+            region=site.region,
+            actor="ann",
+            at_ms=self.clock.now_ms(),
+        )
+        site.cluster.write(site.topics.own_marks, partition, DECISION_KEY, encode(made), ())
+
+    def _decided(self, key: str) -> list[dict[str, Any]]:
+        """Every decision about an order that came in time: its clock is later than those of all marks before it."""
+        found = []
+        for site in self.sites.values():
+            latest_ms = -1
+            for record in site.cluster.read(site.topics.own_marks, self.partition_of(key)):
+                said = json.loads(record.value or b"")
+                if record.key != DECISION_KEY:
+                    latest_ms = max(latest_ms, said["clock_ms"])
+                elif said["key"] == key and said["clock_ms"] > latest_ms:
+                    found.append(said)
+        return found
 
     def _mixed(self, region: str) -> list[tuple[str, EntityEvent]]:
         """A region's events about all orders, each order's in their own order."""
@@ -152,8 +290,8 @@ class World:
             key, event = self._left[region].pop(0)
             if self._punctual:
                 event = self._stamp(key, event)
-            partition = self.partition_of(key)
-            self.sites[region].cluster.write(TOPIC, partition, key.encode(), value_of(event), headers_of(event))
+            value = odd_value_of(event) if len(self.versions) > 1 else value_of(event)
+            self.sites[region].cluster.write(TOPIC, self.partition_of(key), key.encode(), value, headers_of(event))
 
     def write_next(self) -> None:
         """Let the event be written that is the next one in all."""
@@ -170,6 +308,8 @@ class World:
 
     def copy(self, source: str, target: str, limit: int = 1_000_000, rewind: int = 0) -> None:
         """Copy what the source has and the target not; before that go back by some records, as a restarted replicator does."""
+        if self.cut:
+            return
         there, here = self.sites[source], self.sites[target]
         names = {there.topics.topic: here.topics.events[there.region], there.topics.own_marks: here.topics.marks[there.region]}
         for name, copied in names.items():
@@ -195,19 +335,26 @@ class World:
             case _:
                 site.tick(self.choose.choice(list(site.resolvers)))
 
+    def work(self, pass_s: float = 0.6) -> None:
+        """Let some time pass, and all processes and links do what there is to do."""
+        self.clock.sleep(pass_s)
+        for region, site in self.sites.items():
+            for name in list(site.resolvers):
+                site.tick(name)
+            for other in self.regions:
+                if other != region:
+                    self.copy(other, region)
+
     def heal(self) -> None:
         """Let everything be written, copied and become final."""
         while any(self._left.values()):
             self.write_next()
-        for _ in range(ENOUGH):
-            self.clock.sleep(0.6)
-            for region, site in self.sites.items():
-                for name in list(site.resolvers):
-                    site.tick(name)
-                for other in self.regions:
-                    if other != region:
-                        self.copy(other, region)
-            if all(self.is_final(site) for site in self.sites.values()):
+        for rounds in range(ENOUGH):
+            self.work()
+            # A process that has just been started needs two to have read everything.
+            if rounds > 2 and all(self.is_final(site) for site in self.sites.values()):
+                for _ in range(3):  # until the last marks are read everywhere
+                    self.work(0)
                 return
         raise AssertionError({region: {key: r.headers for key, r in site.resolved().items()} for region, site in self.sites.items()})
 
@@ -221,14 +368,44 @@ class World:
 
     # ---------------------------------------------------------------- what must come out
 
-    def wanted(self, key: str) -> list[dict[str, Any]]:
-        """What stands after each event of an order, by brute force; clocks by the regions' own logs and marks."""
+    def wanted(self, key: str) -> tuple[list[tuple[str, str, str]], dict[str, Any] | None]:
+        """Every conflict about an order, and what stands, by brute force; clocks by the regions' own logs and marks."""
         events = [
             event
             for region in self.regions
             for event in judged(self.sites[region], self.partition_of(key), key, self.made[key].logs[region])
         ]
-        return oracle.history(f"order/{key}", events, self.made[key].rules, self.regions)
+        if len(self.versions) > 1:
+            events = self._as_read(self.partition_of(key), events)
+        now_ms = min(self._had(site, self.partition_of(key))[-1][0] for site in self.sites.values())
+        return oracle.audit(f"order/{key}", events, self._decided(key), self.made[key].rules, self.regions, (now_ms, 0))
+
+    def _asked(self) -> list[tuple[str, str]]:
+        """Conflict and event of every compensation of all regions."""
+        asked = [json.loads(r.value or b"") for site in self.sites.values() for r in site.records(site.topics.compensations)]
+        return [(one["conflict"], one["lost"]["id"]) for one in asked]
+
+    def _lost(self) -> set[tuple[str, str]]:
+        """Conflict and event of everything that has lost for good, where rules ask for compensations."""
+        if not self._on_loss:
+            return set()
+        ended = [one for some in next(iter(self.sites.values())).conflicts().values() for one in some]
+        return {
+            (one["id"], side["id"])
+            for one in ended
+            if not one["open"] and one["closed"] != "superseded"
+            for side in one["candidates"]
+            if side["id"] != one["winner"]
+        }
+
+    def _as_read(self, partition: int, events: list[oracle.Event]) -> list[oracle.Event]:
+        """The events as the rules in force read them."""
+        values = {
+            (dict(record.headers)["mrc-event-id"] or b"").decode(): record.value
+            for site in self.sites.values()
+            for record in site.cluster.read(TOPIC, partition)
+        }
+        return [self.in_force(partition, event["hlc"]).reads(event, values[event["id"]]) for event in events]
 
     def wrong(self) -> str:
         """What is wrong with what any region has written; empty: nothing."""
@@ -237,19 +414,25 @@ class World:
             if left := site.still_pending():
                 return f"{region}: written down as pending: {left}"
             for key in self.made:
-                history = self.wanted(key)
-                right = [(one["conflict"], one["winner"]) for one in history if one["conflict"]]
-                told = [(one["id"], one["winner"]) for one in conflicts.get(key, [])]
+                right, stands = self.wanted(key)
+                told = [(one["id"], one["winner"], how(one)) for one in conflicts.get(key, [])]
                 if told != right:
                     return f"{region}, order {key}: conflicts {told} instead of {right}"
-                if history and (words := wrong_standing(resolved.get(key), history[-1])):
+                if stands and (words := wrong_standing(resolved.get(key), stands)):
                     return f"{region}, order {key}: {words}"
+        if (asked := sorted(self._asked())) != (lost := sorted(self._lost())):
+            return f"compensations for {asked} instead of {lost}"
         return ""
+
+
+def how(one: dict[str, Any]) -> str:
+    return "open" if one["open"] else f"decision {one['decision']['id']}" if one["decision"] else one["closed"] or "rule"
 
 
 def judged(site: Site, partition: int, key: str, log: list[EntityEvent]) -> list[oracle.Event]:
     """A region's events about an order, with the clocks that its own log and marks, read by their offsets, give them."""
-    marks = [json.loads(record.value or b"") for record in site.cluster.read(site.topics.own_marks, partition)]
+    said = [record for record in site.cluster.read(site.topics.own_marks, partition) if record.key != DECISION_KEY]
+    marks = [json.loads(record.value or b"") for record in said]
     at = {dict(r.headers)["mrc-event-id"]: r.offset for r in site.cluster.read(TOPIC, partition) if (r.key or b"").decode() == key}
     found = []
     for event in log:

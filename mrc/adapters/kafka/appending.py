@@ -23,13 +23,13 @@ class Appender:
         self._complaints = Complaints()
         self._producer: Producer | None = None
 
-    def append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Append to partition 0. When it raises, any of the entries may have been appended, in their order."""
+    def append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]], partition: int = 0) -> None:
+        """Append to one partition. When it raises, any of the entries may have been appended, in their order."""
         if not entries:
             return
         with self._lock:
             try:
-                self._append(topic, entries)
+                self._append(topic, entries, partition)
             except BaseException:
                 # What is still queued must not arrive after a later append; an idempotent producer is not used after an error.
                 self._drop()
@@ -40,7 +40,7 @@ class Appender:
         with self._lock:
             self._drop()
 
-    def _append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]]) -> None:
+    def _append(self, topic: str, entries: Sequence[tuple[bytes, bytes | None]], partition: int) -> None:
         producer = self._producer = self._producer or self._connect()
         producer.poll(0)
         began_s = time.monotonic()
@@ -54,7 +54,7 @@ class Appender:
         for key, value in entries:
             while True:
                 try:
-                    producer.produce(topic, key=key, value=value, partition=0, on_delivery=delivered)
+                    producer.produce(topic, key=key, value=value, partition=partition, on_delivery=delivered)
                     break
                 except KafkaException as error:
                     raise world_error(error.args[0], f"{self._region} {topic}") from None

@@ -91,7 +91,7 @@ class KafkaStreamLog:
             given, self._given = self._given, None
             self._take_share(given, shares)
             return []
-        return [record for message in messages if (record := self._next(message)) is not None]
+        return [arrived(message, self._region) for message in messages if not self._says_end(message)]
 
     def at_end(self, tp: TopicPartition) -> bool:
         """See `StreamLog.at_end`."""
@@ -203,14 +203,13 @@ class KafkaStreamLog:
         positions = shares.taken(frozenset(TopicPartition(one.topic, one.partition) for one in given))
         self._consumer.assign([Wire(tp.topic, tp.partition, offset or OFFSET_BEGINNING) for tp, offset in positions.items()])
 
-    def _next(self, message: Message) -> Arrived | None:
-        """Return the record that a message is; None where it only says that an end was reached."""
-        tp = TopicPartition(message.topic() or "", message.partition() or 0)
-        if is_end(message.error()):
-            self._ended.add(tp)
-            return None
-        self._ended.discard(tp)
-        return arrived(message, self._region)
+    def _says_end(self, message: Message) -> bool:
+        """Note whether its partition has come to its end; return whether that is all that a message says."""
+        ended = is_end(message.error())
+        if ended or self._ended:
+            tp = TopicPartition(message.topic() or "", message.partition() or 0)
+            (self._ended.add if ended else self._ended.discard)(tp)
+        return ended
 
     def _require_settled(self) -> None:
         """Wait until no offset of the group is under way in a transaction: then all that others have committed can be read."""
@@ -229,13 +228,14 @@ class KafkaStreamLog:
     def _produce(
         self, producer: Producer, one: Outgoing, delivered: Callable[[KafkaError | None, Message], None] | None, until_s: float
     ) -> None:
-        headers: list[tuple[str, str | bytes | None]] = list(one.headers)
+        more: dict[str, Any] = {}  # the driver takes longer over an argument that says nothing
+        if one.headers:
+            more["headers"] = one.headers if isinstance(one.headers, list) else list(one.headers)
+        if delivered is not None:
+            more["on_delivery"] = delivered
         while True:
             try:
-                if delivered is None:
-                    producer.produce(one.topic, one.value, one.key, one.partition, headers=headers)
-                else:
-                    producer.produce(one.topic, one.value, one.key, one.partition, on_delivery=delivered, headers=headers)
+                producer.produce(one.topic, one.value, one.key, one.partition, **more)
                 return
             except BufferError:
                 producer.poll(0.05)

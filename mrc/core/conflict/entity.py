@@ -35,10 +35,13 @@ from mrc.core.conflict.rules import (
 from mrc.core.errors import InvariantViolation
 from mrc.core.model import Region, Value, Written
 
+HowClosed = Literal["", "decision", "time", "superseded"]
+"""By a person; nobody has answered in time; later events left nothing to answer."""
+
 ConflictType = Literal["insert_exists", "update_origin_differs", "update_deleted", "delete_missing", "illegal_transition"]
 
 
-class Write(msgspec.Struct, frozen=True):
+class Write(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The last write of one thing by one region."""
 
     value: Json
@@ -47,7 +50,7 @@ class Write(msgspec.Struct, frozen=True):
     event: str
 
 
-class Register(msgspec.Struct):
+class Register(msgspec.Struct, array_like=True, gc=False):
     """What one region's events about one entity have come to. Only `take` changes it."""
 
     head: EntityEvent
@@ -59,21 +62,43 @@ class Register(msgspec.Struct):
 
 
 class Decision(Written, frozen=True):
-    """A person's word about one conflict. It is replicated as any event is; of two the later one counts."""
+    """A person's word about one conflict: it takes its place in the order of events as they do, and of two the first one counts.
 
+    Attributes:
+        id: its own, unique.
+        key: the entity's record key.
+        conflict: the conflict's id.
+        winner: id of the event that shall stand, one of the conflict's.
+        clock_ms: its place in the order: behind what is not later than that. Later than the mark before it in its region's log.
+        region: where it was given.
+        actor: who has given it.
+        reason: why, in the person's words.
+        at_ms: when, by the clock of the machine it was given at; for people.
+    """
+
+    id: str
+    key: str
     conflict: str
     winner: str
-    hlc: Hlc
-    id: str
+    clock_ms: int
+    region: Region
     actor: str
     reason: str = ""
+    at_ms: int = 0
 
 
-class Entity(msgspec.Struct):
-    """All registers of an entity, and the last decision about it."""
+class Closed(msgspec.Struct, frozen=True):
+    """How the last question to a person ended; without a decision: nobody has answered in time."""
+
+    conflict: str
+    decision: Decision | None = None
+
+
+class Entity(msgspec.Struct, array_like=True, gc=False):
+    """All registers of an entity, and how the last question about it ended."""
 
     registers: dict[Region, Register] = {}
-    decision: Decision | None = None
+    closed: Closed | None = None
 
 
 class Candidate(Value, frozen=True):
@@ -103,6 +128,10 @@ class Conflict(Value, frozen=True):
         id: made of the entity and the ids of the events in conflict.
         steps: how it was decided, sentence by sentence.
         open: a person is asked; the winner is provisional.
+        on_loss: template of the compensation that losing events ask for; empty: none.
+        ttl_s: of a manual rule: how long a person is asked.
+        closed: how the question to a person ended; empty: it was none, or is open.
+        decision: of the person.
     """
 
     id: str
@@ -114,6 +143,15 @@ class Conflict(Value, frozen=True):
     steps: tuple[str, ...]
     winner: str
     open: bool = False
+    on_loss: str = ""
+    ttl_s: int = 0
+    closed: HowClosed = ""
+    decision: Decision | None = None
+
+    @property
+    def until_ms(self) -> int:
+        """The clock up to which a person's decision counts."""
+        return max(one.event.hlc.wall_ms for one in self.candidates) + self.ttl_s * 1000
 
     @property
     def losers(self) -> tuple[EntityEvent, ...]:
@@ -167,51 +205,72 @@ class Rules:
 
 def take(entity: Entity, event: EntityEvent, rules: Rules) -> Outcome | None:
     """Take an event and return what stands then; None for one that came again, or after a later one of its region."""
-    registers, origin = entity.registers, event.origin
-    register = registers.get(origin)
-    if register is None:
-        register = registers[origin] = Register(event)
-    elif event.number <= register.head.number:
+    if not note(entity, event, rules):
         return None
-    _advance(register, event, rules)
-    seen = register.seen
+    registers, origin = entity.registers, event.origin
+    seen = registers[origin].seen
     for other, one in registers.items():
-        if one is not register and (seen.get(other, -1) < one.head.number or one.seen.get(origin, -1) >= event.number):
+        if other != origin and (seen.get(other, -1) < one.head.number or one.seen.get(origin, -1) >= event.number):
             return outcome(entity, rules)
     # It has seen all there is: by far the most frequent case.
     return Outcome(event, _sums(entity, rules) or None) if rules.summed else Outcome(event)
 
 
-def decide(entity: Entity, decision: Decision) -> None:
-    """Take a person's decision; an earlier one than the last changes nothing."""
-    if entity.decision is None or (entity.decision.hlc, entity.decision.id) < (decision.hlc, decision.id):
-        entity.decision = decision
+def note(entity: Entity, event: EntityEvent, rules: Rules) -> bool:
+    """Take an event without asking what stands then; False for one that came again, or after a later one of its region."""
+    register = entity.registers.get(event.origin)
+    if register is None:
+        register = entity.registers[event.origin] = Register(event)
+    elif event.number <= register.head.number:
+        return False
+    _advance(register, event, rules)
+    return True
+
+
+def copied(entity: Entity) -> Entity:
+    """Return an entity of its own that has come to the same: what either takes, the other does not."""
+    return Entity(
+        {
+            region: Register(one.head, dict(one.seen), one.state, dict(one.noted), dict(one.kept), dict(one.sums))
+            for region, one in entity.registers.items()
+        },
+        entity.closed,
+    )
 
 
 def _advance(register: Register, event: EntityEvent, rules: Rules) -> None:
     register.head = event
-    seen = register.seen
+    seen, type = register.seen, event.type
     for region, number in event.seen.items():
         if number > seen.get(region, -1):
             seen[region] = number
-    if event.type in rules.states:
-        register.state = Write(event.type, event.number, event.hlc, event.id)
-    if event.type in rules.noted:
-        register.noted[event.type] = event.number
-    if rules.kept or rules.summed:
-        for name, value in event.fields.items():
-            if name in rules.kept:
-                register.kept[name] = Write(value, event.number, event.hlc, event.id)
-            if name in rules.summed and _is_number(value):
-                register.sums[name] = register.sums.get(name, 0) + value
+    if type in rules.states:
+        register.state = Write(type, event.number, event.hlc, event.id)
+    if type in rules.noted:
+        register.noted[type] = event.number
+    for name in rules.kept:
+        if name in event.fields:
+            register.kept[name] = Write(event.fields[name], event.number, event.hlc, event.id)
+    for name in rules.summed:
+        if name in event.fields and _is_number(event.fields[name]):
+            register.sums[name] = register.sums.get(name, 0) + event.fields[name]
+
+
+def alone(entity: Entity) -> EntityEvent:
+    """Return the one event that has seen, itself or through others, all that there is, whatever the rules; there must be one."""
+    (region,) = _live(entity.registers)
+    return entity.registers[region].head
+
+
+def _live(registers: Mapping[Region, Register]) -> list[Region]:
+    live = list(registers)
+    return [region for region in live if not _superseded(registers[region], registers)] or live if len(live) > 1 else live
 
 
 def outcome(entity: Entity, rules: Rules) -> Outcome:
-    """Return what stands. Pure: of the registers, the decision and the rules, whatever order they came in."""
+    """Return what stands. Pure: of the registers, a person's answer and the rules, whatever order they came in."""
     registers = entity.registers
-    live = list(registers)
-    if len(live) > 1:
-        live = [region for region in live if not _superseded(region, registers)] or live
+    live = _live(registers)
     if len(live) == 1:
         winner = registers[live[0]].head
         return Outcome(winner, _sums(entity, rules) or None) if rules.summed else Outcome(winner)
@@ -220,14 +279,13 @@ def outcome(entity: Entity, rules: Rules) -> Outcome:
     return _resolve(entity, candidates, rules)
 
 
-def _superseded(region: Region, registers: Mapping[Region, Register]) -> bool:
+def _superseded(mine: Register, registers: Mapping[Region, Register]) -> bool:
     """Whether another's last event has seen this one's; two that say so of one another (their vectors are wrong) both stay."""
-    mine = registers[region]
-    return any(
-        one.seen.get(region, -1) >= mine.head.number and mine.seen.get(other, -1) < one.head.number
-        for other, one in registers.items()
-        if other != region
-    )
+    region, number = mine.head.origin, mine.head.number
+    for other, one in registers.items():
+        if one is not mine and one.seen.get(region, -1) >= number and mine.seen.get(other, -1) < one.head.number:
+            return True
+    return False
 
 
 def _candidate(region: Region, live: Sequence[Region], registers: Mapping[Region, Register]) -> Candidate:
@@ -261,15 +319,15 @@ def _resolve(entity: Entity, candidates: tuple[Candidate, ...], rules: Rules) ->
     rule = _rule(candidates, rules, steps)
     verdict = _verdict(rule.resolve, candidates)
     steps += verdict.steps
-    decided = entity.decision if entity.decision is not None and entity.decision.conflict == conflict_id else None
-    waits = isinstance(rule.resolve, Manual)
-    chosen = next((one for one in candidates if decided is not None and one.event.id == decided.winner), None)
-    if waits and decided is not None and chosen is not None:
-        steps.append(f"{decided.actor} decided for {_named(chosen)}{': ' + decided.reason if decided.reason else ''}")
-        winner = chosen
+    closed = entity.closed if entity.closed is not None and entity.closed.conflict == conflict_id else None
+    decision = closed.decision if closed is not None else None
+    if decision is not None:
+        winner = next(one for one in candidates if one.event.id == decision.winner)
+        steps.append(_decided(decision, winner))
     else:
-        chosen = None
         winner = _break_tie(verdict.standing, rules, steps)
+    manual = rule.resolve if isinstance(rule.resolve, Manual) else None
+    how: HowClosed = "" if closed is None else "time" if decision is None else "decision"
     fields = {**_merged(rule.resolve, candidates, winner, rules, steps), **_sums(entity, rules)}
     conflict = Conflict(
         conflict_id,
@@ -280,9 +338,32 @@ def _resolve(entity: Entity, candidates: tuple[Candidate, ...], rules: Rules) ->
         rules.hash,
         tuple(steps),
         winner.event.id,
-        waits and chosen is None,
+        manual is not None and closed is None,
+        rule.on_loss,
+        manual.ttl_s if manual is not None else 0,
+        how,
+        decision,
     )
     return Outcome(winner.event, fields or None, conflict)
+
+
+def answered(conflict: Conflict, how: Literal["decision", "time", "superseded"], by: str, decision: Decision | None = None) -> Conflict:
+    """Return an open conflict as it was closed. ``by``: the event that superseded it."""
+    winner = decision.winner if decision is not None else conflict.winner
+    (chosen,) = [one for one in conflict.candidates if one.event.id == winner]
+    match how:
+        case "superseded":
+            step = f"{by} left nothing to decide"
+        case "time":
+            step = f"nobody decided within {conflict.ttl_s} s: {_named(chosen)} stands"
+        case _:
+            step = "" if decision is None else _decided(decision, chosen)
+    steps = (*conflict.steps, step)
+    return msgspec.structs.replace(conflict, open=False, closed=how, decision=decision, winner=winner, steps=steps)
+
+
+def _decided(decision: Decision, chosen: Candidate) -> str:
+    return f"{decision.actor} decided for {_named(chosen)}{': ' + decision.reason if decision.reason else ''}"
 
 
 def _conflict_id(entity: str, candidates: Sequence[Candidate]) -> str:
@@ -442,7 +523,8 @@ def _merged(resolve: Resolution, candidates: Sequence[Candidate], winner: Candid
 def _sums(entity: Entity, rules: Rules) -> dict[str, Json]:
     if not rules.summed:
         return {}
-    names = sorted({name for register in entity.registers.values() for name in register.sums})
+    # Rules of before may have summed others.
+    names = sorted({name for register in entity.registers.values() for name in register.sums if name in rules.summed})
     return {name: sum(entity.registers[region].sums.get(name, 0) for region in sorted(entity.registers)) for name in names}
 
 

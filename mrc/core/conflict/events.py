@@ -15,7 +15,7 @@ Json = Any
 """What JSON can say: None, bool, int, float, str, list, dict."""
 
 
-class Hlc(Value, frozen=True, order=True):
+class Hlc(Value, frozen=True, order=True, gc=False):
     """A hybrid logical clock's reading (Kulkarni and others, 2014): later than everything its event has seen, near the wall clock."""
 
     wall_ms: int
@@ -25,7 +25,7 @@ class Hlc(Value, frozen=True, order=True):
         return f"{self.wall_ms}.{self.counter}"
 
 
-class EntityEvent(Value, frozen=True):
+class EntityEvent(Value, frozen=True, array_like=True, gc=False):
     """One event about one entity.
 
     Attributes:

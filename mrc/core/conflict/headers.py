@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from mrc.core.conflict.events import Hlc
 from mrc.core.model import Region, Value
@@ -22,7 +23,8 @@ COUNTER_MAX = 2**31 - 1
 
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
+_VECTOR = re.compile("{0}(?:,{0})*".format(rf"{_REGION.pattern}=(?:0|[1-9][0-9]{{0,18}})"), re.ASCII)
+_READING = re.compile(r"(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})", re.ASCII)
 _BYTES_MAX = 2048
 
 Headers = Iterable[tuple[str, bytes | None]]
@@ -42,7 +44,7 @@ class Unreadable(Exception):
         self.detail = detail
 
 
-class Stamp(Value, frozen=True):
+class Stamp(Value, frozen=True, gc=False):
     """What the headers say.
 
     Attributes:
@@ -66,12 +68,14 @@ class Stamp(Value, frozen=True):
     @property
     def seen(self) -> dict[Region, int]:
         """What its writer had seen of the other regions."""
-        return {region: number for region, number in self.vector.items() if region != self.origin}
+        seen = dict(self.vector)
+        del seen[self.origin]
+        return seen
 
 
 def vector_text(vector: Mapping[Region, int]) -> bytes:
     """Return a vector as its header has it: ``east=3,west=17``, by name of the region."""
-    return ",".join(f"{region}={vector[region]}" for region in sorted(vector)).encode()
+    return ",".join([f"{region}={vector[region]}" for region in sorted(vector)]).encode()
 
 
 def clock_text(hlc: Hlc) -> bytes:
@@ -80,7 +84,7 @@ def clock_text(hlc: Hlc) -> bytes:
     A late event's clock has its number for a counter, which may be more than the header holds; then the next millisecond is written:
     whoever reads it stamps later than that.
     """
-    return str(hlc if hlc.counter <= COUNTER_MAX else Hlc(hlc.wall_ms + 1)).encode()
+    return (f"{hlc.wall_ms}.{hlc.counter}" if hlc.counter <= COUNTER_MAX else f"{hlc.wall_ms + 1}.0").encode()
 
 
 def headers(stamp: Stamp) -> list[tuple[str, bytes]]:
@@ -100,18 +104,17 @@ def read_stamp(found: Headers) -> Stamp:
         Unreadable: ``no-stamp`` where one is missing, ``bad-stamp`` where one is there twice or spelt otherwise.
     """
     values = _values(found)
-    missing = [name for name in NAMES if name not in values]
-    if missing:
-        raise Unreadable("no-stamp", f"there is no header {', '.join(missing)}")
-    origin, id = values[ORIGIN], values[ID]
+    if len(values) < len(NAMES):
+        raise Unreadable("no-stamp", f"there is no header {', '.join(name for name in NAMES if name not in values)}")
+    origin, id = Region(values[ORIGIN]), values[ID]
     if not _REGION.fullmatch(origin):
         raise Unreadable("bad-stamp", f"{ORIGIN} is no region's name: {origin[:80]!r}")
     if not _ID.fullmatch(id):
         raise Unreadable("bad-stamp", f"{ID} is not 1 to 128 visible ASCII characters: {id[:80]!r}")
     vector = _vector(values[VECTOR])
-    if not vector.get(Region(origin)):
+    if not vector.get(origin):
         raise Unreadable("bad-stamp", f"{VECTOR} has no number above 0 for {origin}, the event's own region: {values[VECTOR][:80]!r}")
-    return Stamp(Region(origin), id, vector, _clock(values[CLOCK]))
+    return Stamp(origin, id, vector, _clock(values[CLOCK]))
 
 
 def read_seen(found: Headers) -> tuple[dict[Region, int], Hlc]:
@@ -129,32 +132,34 @@ def read_seen(found: Headers) -> tuple[dict[Region, int], Hlc]:
 def _values(found: Headers) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, value in found:
-        if name not in NAMES:
-            continue
-        if name in values:
-            raise Unreadable("bad-stamp", f"header {name} is there twice")
-        if value is None or len(value) > _BYTES_MAX or not value.isascii():
-            raise Unreadable("bad-stamp", f"header {name} is empty, longer than {_BYTES_MAX} bytes or not ASCII")
-        values[name] = value.decode("ascii")
+        if name in NAMES:
+            if name in values:
+                raise Unreadable("bad-stamp", f"header {name} is there twice")
+            if value is None or len(value) > _BYTES_MAX or not value.isascii():
+                raise Unreadable("bad-stamp", f"header {name} is empty, longer than {_BYTES_MAX} bytes or not ASCII")
+            values[name] = value.decode()
     return values
 
 
 def _vector(text: str) -> dict[Region, int]:
-    vector: dict[Region, int] = {}
+    vector: dict[Any, int] = {}
+    parts = text.split(",") if _VECTOR.fullmatch(text) else []
     last = ""
-    for part in text.split(","):
+    for part in parts:
         region, _, number = part.partition("=")
-        if not _REGION.fullmatch(region) or not _NUMBER.fullmatch(number) or int(number) > NUMBER_MAX or region <= last:
-            raise Unreadable("bad-stamp", f"{VECTOR} is not REGION=NUMBER,... in the order of the names: {text[:80]!r}")
-        vector[Region(region)] = int(number)
-        last = region
+        if region > last:
+            vector[region] = int(number)
+            last = region
+    if not parts or len(vector) < len(parts) or max(vector.values()) > NUMBER_MAX:
+        raise Unreadable("bad-stamp", f"{VECTOR} is not REGION=NUMBER,... in the order of the names: {text[:80]!r}")
     if len(vector) > REGIONS_MAX:
         raise Unreadable("bad-stamp", f"{VECTOR} names more than {REGIONS_MAX} regions")
     return vector
 
 
 def _clock(text: str) -> Hlc:
-    wall, _, counter = text.partition(".")
-    if not _NUMBER.fullmatch(wall) or not _NUMBER.fullmatch(counter) or int(wall) > WALL_MS_MAX or int(counter) > COUNTER_MAX:
+    found = _READING.fullmatch(text)
+    wall_ms, counter = (int(found[1]), int(found[2])) if found is not None else (-1, 0)
+    if not 0 <= wall_ms <= WALL_MS_MAX or counter > COUNTER_MAX:
         raise Unreadable("bad-stamp", f"{CLOCK} is not MILLISECONDS.COUNTER: {text[:80]!r}")
-    return Hlc(int(wall), int(counter))
+    return Hlc(wall_ms, counter)

@@ -5,23 +5,30 @@ Every region's events come in a *stream*, in the order of that region's log. In 
 or earlier was late: its clock is *raised* above W, by the same amount everywhere, for it depends on the log and the marks alone. So an
 event's place in the order never depends on when anybody read it, and nothing that comes can be put before what is final.
 
+Marks also say which version of the rules their writer has. An event is decided by the version that all regions have had at its clock;
+where they had not the same, it waits until they have, and is decided by that one. Clocks, marks and logs are the same everywhere, so the
+place where rules change is too. What stands already is not decided again.
+
 Invariant: whoever has read the same logs and marks, in whatever interleaving and however often, has sealed the same events with the same
-clocks. What came again is noticed when it is sealed, by its number.
+clocks, and decides them by the same rules. What came again is noticed when it is sealed, by its number.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
-from mrc.core.conflict.entity import Entity, Outcome, Rules, outcome
-from mrc.core.conflict.events import EntityEvent, Hlc, order
-from mrc.core.conflict.timeline import Timeline, arrive, take_upto
+from mrc.core.conflict.entity import Closed, Conflict, Decision, Entity, Outcome, Rules, alone, answered, copied, note, outcome, take
+from mrc.core.conflict.events import EntityEvent, Hlc, Json, order
 from mrc.core.errors import InvariantViolation
 from mrc.core.model import Offset, Region, Written
+
+AHEAD = "clock-ahead"
+"""Why an event is refused whatever the rules."""
 
 
 class Mark(Written, frozen=True):
@@ -32,13 +39,33 @@ class Mark(Written, frozen=True):
         last: id of the last event below; empty: there is none.
         clock_ms: what stands behind ``last`` is later than this, or is made so.
         horizon_ms: what ``last`` and those before it say to be later than this is refused: some clock is far ahead.
-        rules: the version of the rules by which its writer decides.
+        rules: the version of the rules that its writer has; decided by where all regions have the same.
+        by: the version by which its writer decides as yet; for people.
     """
 
     offset: int
     last: str
     clock_ms: int
     horizon_ms: int
+    rules: str
+    by: str = ""
+
+
+DECIDED_AHEAD_MS_MAX = 300_000
+"""A decision's clock may be ahead of the mark before it by this much."""
+
+
+class Given(msgspec.Struct, frozen=True):
+    """A decision whose turn has not come; durable. ``region``: in whose log it stands."""
+
+    region: Region
+    decision: Decision
+
+
+class Had(msgspec.Struct):
+    """Which version of the rules a region has had: behind ``from_ms``, up to the next."""
+
+    from_ms: int
     rules: str
 
 
@@ -52,6 +79,9 @@ class Stream(msgspec.Struct):
         sealed_offset: of the furthest mark.
         sealed_last: the event that it named.
         watermark_ms: nothing unsealed is of this time or earlier; -1: not known yet.
+        heard_ms: the latest clock of any mark so far, of one that was passed over too.
+        had: the versions of the rules that its region has had where nothing is decided yet, in order; empty: no mark yet.
+        anew: what has a place below was written down as earlier rules had read it.
     """
 
     last: str = ""
@@ -60,16 +90,30 @@ class Stream(msgspec.Struct):
     sealed_offset: int = -1
     sealed_last: str = ""
     watermark_ms: int = -1
+    heard_ms: int = -1
+    had: list[Had] = []
+    anew: int = 0
 
 
-class Pending(msgspec.Struct):
+class Wrong(msgspec.Struct, frozen=True):
+    """Why an event's type and fields cannot be read as the rules say: a kebab-case word, and a sentence for people."""
+
+    reason: str
+    detail: str
+
+
+class Pending(msgspec.Struct, array_like=True, gc=False, eq=False):
     """An event that is not final; durable.
 
     Attributes:
         key: its entity's.
+        event: as the rules read it by which it would be decided now.
         body: the record's value.
         place: in its origin's stream.
         new: it was new when it came; what came again only waits to be passed over.
+        offset: where it was read.
+        headers: the record's, without the stamp.
+        wrong: set where it cannot be read so; it is refused when its turn comes and that is still so.
     """
 
     key: bytes
@@ -77,110 +121,273 @@ class Pending(msgspec.Struct):
     body: bytes | None
     place: int
     new: bool
+    offset: int = -1
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    wrong: Wrong | None = None
 
 
-class Kept(msgspec.Struct):
-    """An entity as it is written down: what its final events have come to, and the values of the last ones."""
+class Stands(msgspec.Struct, array_like=True, gc=False):
+    """How it was last decided what stands, where it was not simply the last event.
+
+    Attributes:
+        winner: id of the event.
+        rules: the version by which it was decided.
+        fields: see `Outcome.fields`.
+        conflict: its id; empty: none.
+        asked: ids of the events that have lost this conflict and asked for a compensation.
+        decision: id of the person's decision by which it stands; empty: none.
+    """
+
+    winner: str
+    rules: str
+    fields: Mapping[str, Json] = {}
+    conflict: str = ""
+    asked: tuple[str, ...] = ()
+    decision: str = ""
+
+
+class Kept(msgspec.Struct, array_like=True, gc=False):
+    """An entity as it is written down.
+
+    Attributes:
+        entity: what its final events have come to.
+        bodies: the values of the last ones, by their ids.
+        stands: see there; None: the last event, simply.
+        passed: per region, the greatest number of an event that was refused: what is not above it came again.
+        open: the conflict about which a person is asked.
+    """
 
     entity: Entity = msgspec.field(default_factory=Entity)
     bodies: dict[str, bytes | None] = {}
+    stands: Stands | None = None
+    passed: dict[Region, int] = {}
+    open: Conflict | None = None
+
+    def knows(self, event: EntityEvent) -> bool:
+        """Whether an event of this number, or a later one of its region, was taken or refused already."""
+        register = self.entity.registers.get(event.origin)
+        return (register is not None and event.number <= register.head.number) or event.number <= self.passed.get(event.origin, -1)
 
 
-class Final(msgspec.Struct, frozen=True):
-    """An event that is final, and what stood after it; None: it came again or was overtaken, and changed nothing."""
+class Final(msgspec.Struct, frozen=True, gc=False):
+    """An event that is final.
+
+    Attributes:
+        pending: the event.
+        outcome: what stood after it; None: it was refused, came again or was overtaken, and changed nothing.
+        refused: it cannot be read, see `Pending.wrong`.
+        asks: ids of the events that lose by it and have not asked for a compensation yet.
+    """
 
     pending: Pending
     outcome: Outcome | None
+    asks: tuple[str, ...] = ()
+    refused: bool = False
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """A question to a person that has ended, or a decision that comes to nothing.
+
+    Attributes:
+        conflict: as it was closed; None: the decision comes to nothing.
+        given: the decision; None: time is over, or later events left nothing to decide.
+        why: it comes to nothing.
+        asks: as `Final.asks`.
+    """
+
+    conflict: Conflict | None
+    given: Given | None = None
+    why: Wrong | None = None
+    asks: tuple[str, ...] = ()
+
+
+Step = Final | Answered
 
 
 class Settled(msgspec.Struct, frozen=True):
     """What a `Partition.settle` has done.
 
     Attributes:
-        entities: whose events became final, as they are to be written down.
-        finals: per entity, those events: what came again, then the rest in order.
+        entities: of which something became final, as they are to be written down.
+        steps: per entity, what happened, in order.
         bodies: per entity, the values of its last events and of those that became final.
-        raised: late events, with the clocks that they were given; to be written down again.
-        refused: events from beyond the horizon; they count no more.
+        raised: late events, and such from beyond the horizon, with the clocks that they were given; to be written down again.
+        given: decisions that have come, to be written down.
+        asking: entities about which a person is asked from now on, with the clock up to which; None: not any more.
+        unfit: decisions whose clock is no place for them; they count nowhere.
     """
 
     entities: dict[bytes, Kept]
-    finals: dict[bytes, list[Final]]
+    steps: dict[bytes, list[Step]]
     bodies: dict[bytes, dict[str, bytes | None]]
     raised: list[Pending]
-    refused: list[Pending]
+    given: list[Given]
+    asking: dict[bytes, int | None]
+    unfit: list[Given]
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Standing(msgspec.Struct, frozen=True, gc=False):
     """What stands for an entity now.
 
     Attributes:
-        outcome: by all events that are known.
+        winner: by all events that are known.
+        fields: see `Outcome.fields`.
+        conflict: the id of the conflict that it won; empty: none.
+        rules: the version by which it was decided.
+        decision: the id of the person's decision by which it stands; empty: none.
         body: the winner's value.
         final: no pending event changes anything.
         vector: the last number of every region that it is made of.
         hlc: the latest clock that it is made of.
     """
 
-    outcome: Outcome
+    winner: EntityEvent
+    fields: Mapping[str, Json]
+    conflict: str
+    rules: str
+    decision: str
     body: bytes | None
     final: bool
     vector: Mapping[Region, int]
     hlc: Hlc
 
 
+class _Ahead(msgspec.Struct, gc=False):
+    """What an entity has come to by all events that are known of it.
+
+    Attributes:
+        entity: with its pending events taken.
+        bodies: the values of its last events.
+        last: the latest of the events that were taken.
+    """
+
+    entity: Entity
+    bodies: dict[str, bytes | None]
+    last: Pending
+
+
+AHEAD_MAX = 20_000
+"""Entities of one partition that are held with their pending events taken; of others they are taken each time."""
+
+
+class Versions(Protocol):
+    """All versions of the rules that this region has had, by their hashes."""
+
+    def rules(self, version: str) -> Rules:
+        """Return a version, ready to be applied."""
+
+    def read_again(self, one: Pending, version: str) -> None:
+        """Read an event's type and fields as a version says."""
+
+
 class Partition:
     """The events of one partition that are not final. Entities are kept by the caller, who hands them in when they are needed."""
 
-    def __init__(self, rules: Rules, streams: Mapping[Region, Stream], pending: Iterable[Pending]) -> None:
+    def __init__(
+        self,
+        version: str,
+        versions: Versions,
+        streams: Mapping[Region, Stream],
+        pending: Iterable[Pending],
+        given: Iterable[Given],
+        asking: Mapping[bytes, int],
+        final_ms: int = -1,
+    ) -> None:
         """Go on from what was written down.
 
         Args:
-            rules: of the kind of entity.
+            version: of the rules by which is decided as yet.
+            versions: what they say.
             streams: by region; a region that is missing: nothing was read yet.
             pending: in any order.
+            given: in any order.
+            asking: entities about which a person is asked, with the clock up to which.
+            final_ms: what was sealed and is of this time or earlier is final; -1: nothing.
         """
-        self._rules = rules
-        self.streams = {region: streams.get(region) or Stream() for region in rules.set.regions}
+        self._versions = versions
+        self._rules = versions.rules(version)
+        self.final_ms = final_ms
+        self.streams = {region: streams.get(region) or Stream() for region in self._rules.set.regions}
         self._known: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._unsealed: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._of_entity: dict[bytes, list[Pending]] = {}
-        self._waiting: list[tuple[Hlc, str, int, Pending]] = []
-        self._held: dict[Region, deque[tuple[Offset, Mark]]] = {region: deque() for region in self.streams}
+        self._ahead: OrderedDict[bytes, _Ahead] = OrderedDict()
+        # What is sealed waits by the millisecond in which it is due; `_due` is the heap of these.
+        self._waiting: dict[int, list[Pending]] = {}
+        self._due: list[int] = []
+        self._held: dict[Region, deque[tuple[Offset, Mark | Decision]]] = {region: deque() for region in self.streams}
         self._news = 0
-        self.foreign: set[Region] = set()
+        self._given: dict[bytes, dict[tuple[Region, str], Given]] = {}
+        self._turns: list[tuple[int, bytes]] = []
+        self._asking = dict(asking)
+        for one_given in given:
+            self._accept(one_given)
+        for key, until_ms in self._asking.items():
+            heapq.heappush(self._turns, (until_ms, key))
         for one in sorted(pending, key=lambda one: one.place):
-            self._note(one, sealed=one.place < self.streams[one.event.origin].sealed)
+            stream = self.streams[one.event.origin]
+            if one.place < stream.anew:
+                self._read_again(one)
+            self._note(one, sealed=one.place < stream.sealed)
 
     def __len__(self) -> int:
         """Return how many events are not final; those that came again count no more."""
         return self._news
 
-    def arrive(self, key: bytes, event: EntityEvent, body: bytes | None, *, new: bool) -> Pending | None:
-        """Take the next event of its origin's stream; None where it is among the pending ones already.
+    @property
+    def asking(self) -> int:
+        """About how many entities a person is asked."""
+        return len(self._asking)
 
-        Args:
-            key: the entity's.
-            event: the next one.
-            body: the record's value.
-            new: its number is above that of its region's last final event about the entity.
+    @property
+    def version(self) -> str:
+        """The version of the rules by which is decided as yet."""
+        return self._rules.hash
+
+    def has(self, region: Region) -> str:
+        """Return the version of the rules that a region had by its last mark that counts; empty: there is none."""
+        had = self.streams[region].had
+        return had[-1].rules if had else ""
+
+    def arrive(
+        self,
+        key: bytes,
+        event: EntityEvent,
+        body: bytes | None,
+        *,
+        new: bool,
+        offset: int = -1,
+        headers: tuple[tuple[str, bytes | None], ...] = (),
+        wrong: Wrong | None = None,
+    ) -> Pending | None:
+        """Take the next event of its origin's stream, see `Pending`; None where it is among the pending ones already.
+
+        ``new``: its number is above that of its region's last final event about the entity.
         """
         stream = self.streams[event.origin]
         if event.id in self._known[event.origin]:
             return None
-        one = Pending(key, event, body, stream.arrived, new)
+        one = Pending(key, event, body, stream.arrived, new, offset, headers, wrong)
         stream.arrived += 1
         if new:
             stream.last = event.id
         self._note(one, sealed=False)
+        if new and wrong is None and (ahead := self._ahead.get(key)) is not None:
+            if self._order(one) > self._order(ahead.last):
+                self._advance(ahead, one)
+            else:
+                del self._ahead[key]
         return one
 
-    def mark(self, region: Region, offset: Offset, mark: Mark) -> None:
-        """Take the next mark of a region; it counts once the event that it names has come. ``offset``: where the mark itself stands."""
-        self._held[region].append((offset, mark))
+    def mark(self, region: Region, offset: Offset, said: Mark | Decision) -> None:
+        """Take what a region says next.
+
+        A mark counts once the event that it names has come; a decision, once the marks before it have. ``offset``: where it stands.
+        """
+        self._held[region].append((offset, said))
 
     def first_held(self, region: Region) -> Offset | None:
-        """Return where the first mark stands that does not count yet; after a crash it must be read again."""
+        """Return where the first mark or decision stands that does not count yet; after a crash it must be read again."""
         held = self._held[region]
         return held[0][0] if held else None
 
@@ -188,54 +395,156 @@ class Partition:
         """Seal what marks allow, and take the events that are final now.
 
         Args:
-            load: returns an entity as it was written down last, new for each call.
+            load: returns an entity as its final events left it; it is changed.
         """
-        done = Settled({}, {}, {}, [], [])
+        done = Settled({}, {}, {}, [], [], {}, [])
         for region in self.streams:
             self._count_marks(region, done)
-        final_ms = min(stream.watermark_ms for stream in self.streams.values())
-        if final_ms >= 0:
-            self._take(Hlc(final_ms), load, done)
+        for upto_ms, version in self._agreed():
+            if version != self._rules.hash:
+                self._change(version)
+            self._take(upto_ms, load, done)
+            self._forget_before(upto_ms)
+            self.final_ms = upto_ms
         return done
 
-    def standing(self, key: bytes, kept: Kept) -> Standing | None:
-        """Return what stands for an entity by all that is known of it; None: nothing is. ``kept`` may not be used afterwards."""
-        pending = sorted(self._of_entity.get(key, ()), key=lambda one: order(one.event, self._rules.ranks))
-        entity, last = kept.entity, None
-        for _, found in take_upto(Timeline(entity, [one.event for one in pending]), _END, self._rules):
-            last = found or last
-        final = last is None
+    def standing(self, key: bytes, kept: Kept, last: Outcome | None = None) -> Standing | None:
+        """Return what stands for an entity by all that is known of it; None: nothing is.
+
+        Args:
+            key: the entity's.
+            kept: what its final events have come to; it is not changed.
+            last: what stood after the last of these, where that is known.
+        """
+        entity, bodies, stands = kept.entity, kept.bodies, kept.stands
+        pending = [one for one in self._of_entity.get(key, ()) if one.wrong is None and not kept.knows(one.event)]
+        given = self._given.get(key)
+        final = not pending and given is None
+        if given is not None:
+            copy = Kept(copied(entity), {**bodies, **{one.event.id: one.body for one in pending}}, stands, dict(kept.passed), kept.open)
+            steps = _taken(copy, pending, list(given.values()), self._rules)
+            final = not any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
+            entity, bodies, stands, last = copy.entity, copy.bodies, copy.stands, None
+        elif pending:
+            ahead = self._ahead.get(key) or self._look_ahead(key, kept, pending)
+            ahead.entity.closed = entity.closed
+            entity, bodies = ahead.entity, ahead.bodies
+            last = outcome(entity, self._rules)
+            stands, _ = _stands(Kept(), last, self._rules)
         if not entity.registers:
             return None
-        last = last or outcome(entity, self._rules)
-        vector = {region: register.head.number for region, register in entity.registers.items()}
-        hlc = max(register.head.hlc for register in entity.registers.values())
-        bodies = {**kept.bodies, **{one.event.id: one.body for one in pending}}
-        return Standing(last, bodies[last.winner.id], final, vector, hlc)
+        heads = [register.head for register in entity.registers.values()]
+        if stands is None:
+            winner = alone(entity) if last is None else last.winner
+            stands = Stands(winner.id, self._rules.hash)
+        else:
+            winner = next(head for head in heads if head.id == stands.winner)
+        vector = {head.origin: head.number for head in heads}
+        hlc = max([head.hlc for head in heads])
+        return Standing(winner, stands.fields, stands.conflict, stands.rules, stands.decision, bodies[winner.id], final, vector, hlc)
+
+    def _look_ahead(self, key: bytes, kept: Kept, pending: list[Pending]) -> _Ahead:
+        pending.sort(key=self._order)
+        ahead = self._ahead[key] = _Ahead(copied(kept.entity), dict(kept.bodies), pending[0])
+        for one in pending:
+            self._advance(ahead, one)
+        if len(self._ahead) > AHEAD_MAX:
+            self._ahead.popitem(last=False)
+        return ahead
+
+    def _advance(self, ahead: _Ahead, one: Pending) -> None:
+        ahead.last = one
+        if note(ahead.entity, one.event, self._rules):
+            ahead.bodies[one.event.id] = one.body
+            ahead.bodies = _bodies_of_heads(ahead.entity, ahead.bodies)
+
+    # ---------------------------------------------------------------- rules
+
+    def _agreed(self) -> list[tuple[int, str]]:
+        """Return up to which clocks can be decided what was not yet, and by which rules: spans in order.
+
+        Every region's marks have been heard up to the least of the watermarks, so what all of them had up to there is known, and what
+        any region hears later speaks of later clocks.
+        """
+        final_ms = min(stream.watermark_ms for stream in self.streams.values())
+        if final_ms < 0:
+            return []
+        changes = {one.from_ms for stream in self.streams.values() for one in stream.had if 0 <= one.from_ms < final_ms}
+        spans = []
+        for upto_ms in (*sorted(changes), final_ms):
+            versions = {_had(stream, upto_ms) for stream in self.streams.values()}
+            if len(versions) == 1:
+                spans.append((upto_ms, versions.pop()))
+        return spans
+
+    def _forget_before(self, upto_ms: int) -> None:
+        """Forget which rules regions had where everything is decided."""
+        for stream in self.streams.values():
+            while len(stream.had) > 1 and stream.had[1].from_ms <= upto_ms:
+                del stream.had[0]
+                stream.had[0].from_ms = -1
+
+    def _change(self, version: str) -> None:
+        self._rules = self._versions.rules(version)
+        self._ahead.clear()
+        for region, stream in self.streams.items():
+            stream.anew = stream.arrived
+            for one in self._known[region].values():
+                self._read_again(one)
+
+    def _read_again(self, one: Pending) -> None:
+        if one.wrong is None or one.wrong.reason != AHEAD:
+            self._versions.read_again(one, self._rules.hash)
 
     # ---------------------------------------------------------------- sealing
 
     def _count_marks(self, region: Region, done: Settled) -> None:
         held = self._held[region]
-        if not held:
-            return
-        foreign = held[-1][1].rules != self._rules.hash
-        (self.foreign.add if foreign else self.foreign.discard)(region)
-        waits: list[tuple[Offset, Mark]] = []
+        waits: list[tuple[Offset, Mark | Decision]] = []
         while held:
-            offset, mark = held.popleft()
-            if self._counts(region, mark):
-                # A mark before one that counts named an event that will never come: its copy was lost or compacted away.
+            offset, said = held.popleft()
+            waits.append((offset, said))
+            if isinstance(said, Mark) and self._counts(region, said):
+                # A mark before one that counts named an event that will never come: its copy was lost or compacted away. Of the rules
+                # it speaks all the same.
+                for _, one in waits:
+                    self._hear(region, one, done)
                 waits.clear()
-                self._seal(region, mark, done)
-            else:
-                waits.append((offset, mark))
+                self._seal(region, said, done)
+            elif isinstance(said, Decision) and len(waits) == 1:
+                self._hear(region, said, done)
+                waits.clear()
         held.extend(waits)
+
+    def _hear(self, region: Region, said: Mark | Decision, done: Settled) -> None:
+        """Note the rules that a mark speaks of, or a decision. What came again says nothing new, by its clock."""
+        stream = self.streams[region]
+        if said.clock_ms <= stream.heard_ms:
+            return
+        if isinstance(said, Decision):
+            given = Given(region, said)
+            if said.clock_ms > stream.heard_ms + DECIDED_AHEAD_MS_MAX or said.region != region:
+                done.unfit.append(given)
+            elif self._accept(given):
+                done.given.append(given)
+            return
+        if not stream.had:
+            stream.had.append(Had(-1, said.rules))
+        elif stream.had[-1].rules != said.rules:
+            stream.had.append(Had(said.clock_ms, said.rules))
+        stream.heard_ms = said.clock_ms
+
+    def _accept(self, given: Given) -> bool:
+        key, id = given.decision.key.encode(), (given.region, given.decision.id)
+        some = self._given.setdefault(key, {})
+        if id in some:
+            return False
+        some[id] = given
+        heapq.heappush(self._turns, (given.decision.clock_ms, key))
+        return True
 
     def _counts(self, region: Region, mark: Mark) -> bool:
         stream = self.streams[region]
-        if mark.rules != self._rules.hash:
-            return False
         known = mark.last in ("", stream.sealed_last) or mark.last in self._unsealed[region]
         return known or mark.offset <= stream.sealed_offset
 
@@ -253,11 +562,12 @@ class Partition:
     def _seal_one(self, stream: Stream, mark: Mark, one: Pending, done: Settled) -> None:
         event = one.event
         del self._unsealed[event.origin][event.id]
-        if event.hlc.wall_ms > mark.horizon_ms:
-            self._forget(one)
-            done.refused.append(one)
-            return
-        if event.hlc <= Hlc(stream.watermark_ms):
+        ahead = event.hlc.wall_ms > mark.horizon_ms
+        if ahead:
+            # Its turn to be refused is now, not when its clock says.
+            one.wrong = Wrong(AHEAD, f"its clock, {event.hlc}, is after {mark.horizon_ms}, up to where its region's resolver believes one")
+        if ahead or event.hlc <= Hlc(stream.watermark_ms):
+            self._ahead.pop(one.key, None)
             # Numbers grow with the log, so late events of one entity keep their order.
             one.event = msgspec.structs.replace(event, hlc=Hlc(stream.watermark_ms, event.number))
             done.raised.append(one)
@@ -265,25 +575,51 @@ class Partition:
 
     # ---------------------------------------------------------------- taking
 
-    def _take(self, final: Hlc, load: Callable[[bytes], Kept], done: Settled) -> None:
-        due: dict[bytes, dict[str, Pending]] = {}
-        while self._waiting and self._waiting[0][0] <= final:
-            one = heapq.heappop(self._waiting)[-1]
-            due.setdefault(one.key, {})[one.event.origin + "\0" + one.event.id] = one
+    def _take(self, final_ms: int, load: Callable[[bytes], Kept], done: Settled) -> None:
+        due: dict[bytes, list[Pending]] = {}
+        while self._due and self._due[0] <= final_ms:
+            for one in self._waiting.pop(heapq.heappop(self._due)):
+                due.setdefault(one.key, []).append(one)
+        while self._turns and self._turns[0][0] <= final_ms:
+            due.setdefault(heapq.heappop(self._turns)[1], [])
         for key, pending in due.items():
             kept = load(key)
-            timeline = Timeline(kept.entity)
-            came_again = [one for one in pending.values() if not arrive(timeline, one.event, self._rules)]
-            finals = [Final(one, None) for one in came_again]
-            for event, found in take_upto(timeline, final, self._rules):
-                finals.append(Final(pending[event.origin + "\0" + event.id], found))
-            bodies = {**kept.bodies, **{one.event.id: one.body for one in pending.values()}}
-            done.bodies[key] = bodies
-            heads = [register.head.id for register in kept.entity.registers.values()]
-            done.entities[key] = Kept(kept.entity, {id: bodies[id] for id in heads})
-            done.finals[key] = finals
-            for one in pending.values():
+            bodies = kept.bodies
+            for one in pending:
+                bodies[one.event.id] = one.body
                 self._forget(one)
+            steps = _taken(kept, pending, self._words(key, final_ms), self._rules, Hlc(final_ms))
+            if any(isinstance(step, Final) and step.refused for step in steps):
+                self._ahead.pop(key, None)
+            done.steps.setdefault(key, []).extend(steps)
+            done.bodies.setdefault(key, {}).update(bodies)
+            kept.bodies = _bodies_of_heads(kept.entity, bodies)
+            done.entities[key] = kept
+            self._ask(key, kept, done)
+
+    def _words(self, key: bytes, final_ms: int) -> list[Given]:
+        """Return the decisions about an entity whose turn it is; they wait no more."""
+        some = self._given.get(key)
+        if some is None:
+            return []
+        due = [one for one in some.values() if one.decision.clock_ms <= final_ms]
+        for one in due:
+            del some[one.region, one.decision.id]
+        if not some:
+            del self._given[key]
+        return due
+
+    def _ask(self, key: bytes, kept: Kept, done: Settled) -> None:
+        """Note until when a person is asked about an entity."""
+        until_ms = None if kept.open is None else kept.open.until_ms
+        if until_ms == self._asking.get(key):
+            return
+        done.asking[key] = until_ms
+        if until_ms is None:
+            del self._asking[key]
+        else:
+            self._asking[key] = until_ms
+            heapq.heappush(self._turns, (until_ms, key))
 
     def _note(self, one: Pending, *, sealed: bool) -> None:
         event = one.event
@@ -296,7 +632,14 @@ class Partition:
             self._unsealed[event.origin][event.id] = one
 
     def _wait(self, one: Pending) -> None:
-        heapq.heappush(self._waiting, (one.event.hlc, one.event.origin, one.place, one))
+        due_ms = due_at_ms(one.event.hlc)
+        if due_ms not in self._waiting:
+            self._waiting[due_ms] = []
+            heapq.heappush(self._due, due_ms)
+        self._waiting[due_ms].append(one)
+
+    def _order(self, one: Pending) -> tuple[Hlc, int, str]:
+        return order(one.event, self._rules.ranks)
 
     def _forget(self, one: Pending) -> None:
         if self._known[one.event.origin].pop(one.event.id, None) is not one:
@@ -306,9 +649,122 @@ class Partition:
         rest.remove(one)
         if not rest:
             del self._of_entity[one.key]
+            self._ahead.pop(one.key, None)
 
 
-_END = Hlc(2**62)
+def due_at_ms(hlc: Hlc) -> int:
+    """Return the first watermark that is not earlier than a clock; watermarks are whole milliseconds."""
+    return hlc.wall_ms + (hlc.counter > 0)
+
+
+def is_final(one: Pending, streams: Mapping[Region, Stream], final_ms: int) -> bool:
+    """Whether an event that was pending when it was written down has become final since; see `Partition.__init__`."""
+    return one.place < streams[one.event.origin].sealed and due_at_ms(one.event.hlc) <= final_ms
+
+
+def _bodies_of_heads(entity: Entity, bodies: Mapping[str, bytes | None]) -> dict[str, bytes | None]:
+    return {id: bodies[id] for id in [register.head.id for register in entity.registers.values()]}
+
+
+def _taken(kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules: Rules, upto: Hlc | None = None) -> list[Step]:
+    """Take events and decisions in their order; ``kept`` is what they come to.
+
+    Args:
+        kept: what was final before.
+        pending: events; of those that cannot be read it is noted that they came.
+        given: decisions.
+        rules: that decide.
+        upto: everything up to there is known, so a question whose time was over by then has ended; None: nothing is.
+    """
+    steps: list[Step] = []
+    for clock, item in _in_order(pending, given, rules):
+        if kept.open is not None and Hlc(kept.open.until_ms) < clock:
+            steps.append(_answer(kept, kept.open, None))
+        if isinstance(item, Given):
+            steps.append(_hear_out(kept, item))
+            continue
+        event = item.event
+        if kept.knows(event):
+            steps.append(Final(item, None))
+        elif item.wrong is not None:
+            kept.passed[event.origin] = event.number
+            steps.append(Final(item, None, refused=True))
+        elif (found := take(kept.entity, event, rules)) is not None:
+            if kept.open is not None and (found.conflict is None or found.conflict.id != kept.open.id):
+                steps.append(Answered(answered(kept.open, "superseded", f"{event.origin}'s {event.id}")))
+            kept.stands, asks = _stands(kept, found, rules)
+            kept.open = found.conflict if found.conflict is not None and found.conflict.open else None
+            steps.append(Final(item, found, asks))
+    if kept.open is not None and upto is not None and Hlc(kept.open.until_ms) <= upto:
+        steps.append(_answer(kept, kept.open, None))
+    return steps
+
+
+def _in_order(pending: Sequence[Pending], given: Sequence[Given], rules: Rules) -> list[tuple[Hlc, Pending | Given]]:
+    if len(pending) == 1 and not given:
+        return [(pending[0].event.hlc, pending[0])]
+    items: list[tuple[tuple[Hlc, int, int, str], Pending | Given]] = []
+    for one in pending:
+        hlc, rank, id = order(one.event, rules.ranks)
+        items.append(((hlc, 0, rank, id), one))
+    items += [((Hlc(one.decision.clock_ms), 1, one.decision.at_ms, one.decision.id), one) for one in given]
+    return [(key[0], item) for key, item in sorted(items, key=lambda one: one[0])]
+
+
+def _hear_out(kept: Kept, given: Given) -> Answered:
+    """Return what a decision comes to."""
+    decision, asked, closed = given.decision, kept.open, kept.entity.closed
+    if asked is not None and asked.id == decision.conflict:
+        if decision.winner in [one.event.id for one in asked.candidates]:
+            return _answer(kept, asked, given)
+        named = ", ".join(one.event.id for one in asked.candidates)
+        return Answered(None, given, Wrong("no-candidate", f"{decision.winner} is no event of conflict {asked.id}; there are {named}"))
+    if closed is not None and closed.conflict == decision.conflict:
+        before = closed.decision
+        who = f"{before.actor} decided it before, for {before.winner}" if before is not None else "nobody decided it in time"
+    elif kept.stands is not None and kept.stands.conflict == decision.conflict:
+        who = "a rule decides it, no person"
+    else:
+        who = "later events have left nothing to decide, or there never was such a conflict"
+    return Answered(None, given, Wrong("not-open", f"conflict {decision.conflict} is not open: {who}"))
+
+
+def _answer(kept: Kept, asked: Conflict, given: Given | None) -> Answered:
+    """End a question: by a decision, or because its time is over."""
+    decision = None if given is None else given.decision
+    kept.entity.closed = Closed(asked.id, decision)
+    conflict = answered(asked, "time" if decision is None else "decision", "", decision)
+    before = kept.stands
+    if before is None:
+        raise InvariantViolation("a person is asked about what does not stand", where=asked.id)
+    asks = _asks(conflict, before.asked)
+    kept.stands = msgspec.structs.replace(
+        before, winner=conflict.winner, asked=(*before.asked, *asks), decision="" if decision is None else decision.id
+    )
+    kept.open = None
+    return Answered(conflict, given, asks=asks)
+
+
+def _stands(kept: Kept, found: Outcome, rules: Rules) -> tuple[Stands | None, tuple[str, ...]]:
+    """Return what stands after ``kept`` (None: simply the last event), and the ids of those that ask for a compensation now."""
+    before, conflict = kept.stands, found.conflict
+    if conflict is None:
+        return (Stands(found.winner.id, rules.hash, found.fields) if found.fields else None), ()
+    asked = before.asked if before is not None and before.conflict == conflict.id else ()
+    asks = _asks(conflict, asked)
+    decision = "" if conflict.decision is None else conflict.decision.id
+    return Stands(conflict.winner, rules.hash, found.fields or {}, conflict.id, (*asked, *asks), decision), asks
+
+
+def _asks(conflict: Conflict, asked: Sequence[str]) -> tuple[str, ...]:
+    """Return the ids of the events that lose for good, without those that have asked before: a conflict may be decided again."""
+    lost = [one.id for one in conflict.losers] if conflict.on_loss and not conflict.open else []
+    return tuple(id for id in lost if id not in asked)
+
+
+def _had(stream: Stream, upto_ms: int) -> str:
+    """Return the rules that a region had just before ``upto_ms``, where it heard no change since the one before."""
+    return next(one.rules for one in reversed(stream.had) if one.from_ms < upto_ms)
 
 
 def _upto(unsealed: Mapping[str, Pending], place: int) -> Iterator[Pending]:

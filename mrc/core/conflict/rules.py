@@ -115,15 +115,19 @@ class RuleSet(Value, frozen=True):
         entity: the kind of entity.
         rules: in order.
         regions: the order in which ties end, see `mrc.core.conflict.events.Ranks`.
+        type: where an event's type is read, as rules files say it: ``json:$.event``.
+        fields: where what rules look at is read, by its name.
     """
 
     entity: str
     rules: tuple[Rule, ...]
     regions: tuple[Region, ...]
+    type: str = ""
+    fields: Mapping[str, str] = {}
 
     @property
     def hash(self) -> str:
-        """Return the version of the rules: the same in all regions, or nothing is decided."""
+        """Return the version of the rules: of all that two regions must read and decide alike."""
         return hashlib.sha256(encode(self)).hexdigest()[:16]
 
     @property

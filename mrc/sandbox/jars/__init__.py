@@ -21,10 +21,10 @@ COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 FETCH_TIMEOUT_S = 600.0
 
 
-def folder() -> Path:
-    """Return where this pom's jars are or will be: below ``MRC_CACHE`` (default ``~/.cache/mrc``)."""
+def folder(pom: Path = POM) -> Path:
+    """Return where a pom's jars are or will be: below ``MRC_CACHE`` (default ``~/.cache/mrc``)."""
     cache = Path(os.environ.get("MRC_CACHE") or Path.home() / ".cache" / "mrc")
-    return cache / "jars" / hashlib.sha256(POM.read_bytes()).hexdigest()[:16]
+    return cache / "jars" / hashlib.sha256(pom.read_bytes()).hexdigest()[:16]
 
 
 def java() -> str:
@@ -32,21 +32,21 @@ def java() -> str:
     return _tool("java", "openjdk-17-jre-headless")
 
 
-def fetch(say: Callable[[str], None]) -> Path:
-    """Return the folder of jars, filling it first where it is missing (about 60 MB, once per pom).
+def fetch(say: Callable[[str], None], pom: Path = POM) -> Path:
+    """Return the folder of a pom's jars, filling it first where it is missing (about 60 MB, once per pom).
 
     Safe beside another fetch: whoever renames first wins. Raises ``SANDBOX_FAILED`` without Java or Maven, when Maven
     fails, and where the cache cannot be written.
     """
-    target = folder()
+    target = folder(pom)
     java()
     if target.is_dir():
         return target
     maven = _tool("mvn", "maven")
-    say("fetching the jars of Kafka and ZooKeeper with Maven (once)")
+    say(f"fetching the jars of {'Kafka and ZooKeeper' if pom == POM else pom.parent.name} with Maven (once)")
     filling = _empty_beside(target)
     try:
-        _run([maven, "-B", "-q", "-f", str(POM), COPY, f"-DoutputDirectory={filling}"])
+        _run([maven, "-B", "-q", "-f", str(pom), COPY, f"-DoutputDirectory={filling}"])
         filling.chmod(0o755)
         _publish(filling, target)
     finally:

@@ -38,6 +38,13 @@ RULES: list[list[dict[str, Any]]] = [
     ],
 ]
 
+ASKING: list[list[dict[str, Any]]] = [
+    [{"by": "manual", "ttl_s": 2}],
+    [{"by": "manual", "ttl_s": 1, "any_of": ["Refunded", "Cancelled", "Shipped"]}, {"by": "merge_fields", "fields": ["note"]}],
+    [{"by": "manual", "ttl_s": 600, "any_of": ["Placed", "Delivered", "Shipped"]}, {"by": "delta", "fields": ["change"]}],
+]
+"""Rules by which people decide."""
+
 
 @dataclass
 class Made:

@@ -1,6 +1,7 @@
 """What should stand, by brute force over all events; imports nothing that it judges.
 
-Events and rules are plain dictionaries. Nothing is folded: after each event, everything before it is looked at again.
+Events and rules are plain dictionaries. Nothing is folded: after each event, everything before it is looked at again. Where rules change,
+each event says by which ones it is decided; what came before them is known as far as the rules of then looked at it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import hashlib
 from typing import Any
 
 Event = dict[str, Any]
-"""id, origin, number, seen {region: number}, hlc (wall_ms, counter), type, fields, deleted."""
+"""id, origin, number, seen {region: number}, hlc (wall_ms, counter), type, fields, deleted; where rules change also rules, and refused:
+those cannot read it."""
 
 
 def in_order(events: list[Event], regions: list[str]) -> list[Event]:
@@ -24,12 +26,68 @@ def history(entity: str, events: list[Event], rules: list[dict[str, Any]], regio
     for event in in_order(events, regions):
         if any(one["origin"] == event["origin"] and one["number"] >= event["number"] for one in past):
             continue
-        past.append(event)
-        found.append(_standing(entity, past, rules, regions))
+        past.append({"rules": rules, **event})
+        if not event.get("refused"):
+            found.append(_standing(entity, [one for one in past if not one.get("refused")], regions)[0])
     return found
 
 
-def _standing(entity: str, past: list[Event], rules: list[dict[str, Any]], regions: list[str]) -> dict[str, Any]:
+def audit(
+    entity: str, events: list[Event], decisions: list[dict[str, Any]], rules: list[dict[str, Any]], regions: list[str], now: tuple[int, int]
+) -> tuple[list[tuple[str, str, str]], dict[str, Any] | None]:
+    """Return every conflict as (id, winner, how) in order, and what stands in the end, where people decide as well.
+
+    ``how``: ``rule``, ``open`` (a person is asked), ``decision ID``, ``time`` (nobody answered in time), ``superseded``. ``decisions``: id,
+    conflict, winner, clock_ms, at_ms. ``now``: up to there everything is known.
+    """
+    told: list[tuple[str, str, str]] = []
+    closed: dict[str, tuple[str, str | None]] = {}  # conflict: how, winner by a person
+    stands: dict[str, Any] | None = None
+    asked: dict[str, Any] | None = None
+    past: list[Event] = []
+    turns = [((*one["hlc"], 0), place, one) for place, one in enumerate(in_order(events, regions))]
+    words = sorted(decisions, key=lambda one: (one["clock_ms"], one["at_ms"], one["id"]))
+    turns += [((one["clock_ms"], 0, 1), place, one) for place, one in enumerate(words)]
+    for clock, _, one in [*sorted(turns, key=lambda turn: turn[:2]), ((*now, 2), 0, None)]:
+        if asked and stands and ((asked["until_ms"], 0) < clock[:2] or (one is None and (asked["until_ms"], 0) <= clock[:2])):
+            told.append((stands["conflict"], stands["winner"], "time"))
+            closed[stands["conflict"]] = ("time", None)
+            asked = None
+        if one is None:
+            break
+        if "conflict" in one:
+            if asked and stands and stands["conflict"] == one["conflict"] and one["winner"] in asked["sides"]:
+                stands = {**stands, "winner": one["winner"]}
+                closed[one["conflict"]] = (f"decision {one['id']}", one["winner"])
+                told.append((one["conflict"], one["winner"], f"decision {one['id']}"))
+                asked = None
+            continue
+        if any(before["origin"] == one["origin"] and before["number"] >= one["number"] for before in past):
+            continue
+        past.append({"rules": rules, **one})
+        if one.get("refused"):
+            continue
+        before = stands
+        stands, sides, rule = _standing(entity, [each for each in past if not each.get("refused")], regions)
+        id = stands["conflict"]
+        if asked and before and before["conflict"] != id:
+            told.append((before["conflict"], before["winner"], "superseded"))
+        asked = None
+        if id is None:
+            continue
+        how, person = closed.get(id, ("", None))
+        if person is not None:
+            stands = {**stands, "winner": person}
+        elif rule["by"] == "manual" and not how:
+            how = "open"
+            asked = {"sides": [s["id"] for s in sides], "until_ms": max(s["hlc"][0] for s in sides) + rule["ttl_s"] * 1000}
+        told.append((id, stands["winner"], how or "rule"))
+    return told, stands
+
+
+def _standing(entity: str, past: list[Event], regions: list[str]) -> tuple[dict[str, Any], list[Event], dict[str, Any]]:
+    """Return what stands, and where it is in conflict the last events of the sides, and the rule."""
+    rules = past[-1]["rules"]
     logs = {region: [e for e in past if e["origin"] == region] for region in regions}
     logs = {region: log for region, log in logs.items() if log}
 
@@ -42,17 +100,17 @@ def _standing(entity: str, past: list[Event], rules: list[dict[str, Any]], regio
 
     live = [region for region in logs if not beaten(region)] or list(logs)
     sums: dict[str, float] = {}
-    for name in {n for rule in rules if rule["by"] == "delta" for n in rule["fields"]}:
-        values = [e["fields"][name] for e in past if name in e["fields"]]
+    for name in _named(rules, "delta"):
+        values = [e["fields"][name] for e in past if name in e["fields"] and name in _named(e["rules"], "delta")]
         if values:
             sums[name] = sum(values)
     if len(live) == 1:
-        return {"winner": logs[live[0]][-1]["id"], "fields": sums, "conflict": None}
+        return {"winner": logs[live[0]][-1]["id"], "fields": sums, "conflict": None}, [], {}
     sides = []
     for region in live:
         since = min(knows(other, region) for other in live if other != region)
         branch = [e for e in logs[region] if e["number"] > since]
-        states = [e["type"] for e in branch if e["type"] in _states(rules)]
+        states = [e["type"] for e in branch if e["type"] in _states(e["rules"])]
         head = logs[region][-1]
         sides.append({"head": head, "type": states[-1] if states else head["type"], "branch": branch})
     rule = next(one for one in rules if _applies(one, sides))
@@ -64,7 +122,7 @@ def _standing(entity: str, past: list[Event], rules: list[dict[str, Any]], regio
                 (e["hlc"], len(regions) - regions.index(e["origin"]), e["id"], e["fields"][name], s)
                 for s in sides
                 for e in s["branch"]
-                if name in e["fields"]
+                if name in e["fields"] and name in _named(e["rules"], "merge_fields")
             ]
             last_of_each = [max((w for w in writes if w[4] is s), key=lambda w: w[:3]) for s in sides if any(w[4] is s for w in writes)]
             if last_of_each:
@@ -72,7 +130,8 @@ def _standing(entity: str, past: list[Event], rules: list[dict[str, Any]], regio
                 if best[4] is not winner:
                     fields[name] = best[3]
     ids = "\0".join(sorted(s["head"]["id"] for s in sides))
-    return {"winner": winner["head"]["id"], "fields": fields, "conflict": hashlib.sha256(f"{entity}\0{ids}".encode()).hexdigest()[:20]}
+    id = hashlib.sha256(f"{entity}\0{ids}".encode()).hexdigest()[:20]
+    return {"winner": winner["head"]["id"], "fields": fields, "conflict": id}, [s["head"] for s in sides], rule
 
 
 def _states(rules: list[dict[str, Any]]) -> set[str]:
@@ -84,11 +143,16 @@ def _states(rules: list[dict[str, Any]]) -> set[str]:
     return found
 
 
+def _named(rules: list[dict[str, Any]], by: str) -> set[str]:
+    return {name for rule in rules if rule["by"] == by for name in rule["fields"]}
+
+
 def _applies(rule: dict[str, Any], sides: list[dict[str, Any]]) -> bool:
     types = sorted(s["type"] for s in sides)
     if "pair" in rule and types != sorted(rule["pair"]):
         return False
-    written = {e["type"] for s in sides for e in s["branch"]} | {s["head"]["type"] for s in sides}
+    noted = {e["type"] for s in sides for e in s["branch"] if any(e["type"] in one.get("any_of", ()) for one in e["rules"])}
+    written = noted | {s["head"]["type"] for s in sides}
     return not ("any_of" in rule and not written & set(rule["any_of"]))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import msgspec
 import pytest
 
 from mrc.core.conflict.entity import Entity, Outcome, Rules, outcome, take
-from mrc.core.conflict.events import EntityEvent, Hlc
+from mrc.core.conflict.events import EntityEvent, Hlc, taken_in_order
 from mrc.core.conflict.rules import (
     Delta,
     Extreme,
+    Manual,
     MergeFields,
     OriginPriority,
     Resolution,
@@ -24,7 +27,6 @@ from mrc.core.conflict.rules import (
     StatePrecedence,
     When,
 )
-from mrc.core.conflict.timeline import Timeline, arrive, provisional, settle
 from mrc.core.model import Region
 from tests.core.conflict import oracle
 from tests.core.conflict.histories import ENTITY, Made, Site, make, run
@@ -36,9 +38,9 @@ SEEDS = tuple(int(line) for line in (Path(__file__).parent / "seeds.txt").read_t
 END = Hlc(2**60)
 
 
-def rule_set(made: Made) -> Rules:
+def rule_set(made: Made, type: str = "", fields: Mapping[str, str] | None = None) -> Rules:
     rules = tuple(Rule(f"rule-{number}", _resolution(one), _when(one)) for number, one in enumerate(made.rules))
-    return Rules(RuleSet("order", rules, tuple(map(Region, made.regions))))
+    return Rules(RuleSet("order", rules, tuple(map(Region, made.regions)), type, fields or {}))
 
 
 def _when(one: dict[str, Any]) -> When:
@@ -59,6 +61,8 @@ def _resolution(one: dict[str, Any]) -> Resolution:
             return MergeFields(tuple(one["fields"]))
         case "delta":
             return Delta(tuple(one["fields"]))
+        case "manual":
+            return Manual(one["ttl_s"])
         case _:
             return Simple(one["by"])
 
@@ -86,21 +90,27 @@ class Resolver:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.final: list[dict[str, Any]] = []
-        self._timeline = Timeline()
-        self._marks: dict[Region, Hlc] = {}
+        self._entity = Entity()
+        self._waiting: dict[str, EntityEvent] = {}
+        self._marks = dict.fromkeys(rules.set.regions, Hlc(-1))
 
     def deliver(self, event: EntityEvent) -> None:
-        arrive(self._timeline, event, self.rules)
+        self._waiting[event.id] = event
 
     def passed(self, origin: str, hlc: Hlc | None) -> None:
-        self._marks[Region(origin)] = max(hlc or END, self._marks.get(Region(origin), Hlc(0)))
-        self.final += map(told, settle(self._timeline, self._marks, self.rules))
+        self._marks[Region(origin)] = max(hlc or END, self._marks[Region(origin)])
+        self.final += self._taken(self._entity, min(self._marks.values()))
+        self._waiting = {id: event for id, event in self._waiting.items() if event.hlc > min(self._marks.values())}
 
     def crash(self) -> None:
-        self._timeline = msgspec.json.decode(msgspec.json.encode(self._timeline), type=Timeline)
+        self._entity = msgspec.json.decode(msgspec.json.encode(self._entity), type=Entity)
 
     def now(self) -> list[dict[str, Any]]:
-        return self.final + [told(one) for one in provisional(self._timeline, self.rules)]
+        return self.final + self._taken(copy.deepcopy(self._entity), END)
+
+    def _taken(self, entity: Entity, upto: Hlc) -> list[dict[str, Any]]:
+        due = [event for event in taken_in_order(list(self._waiting.values()), self.rules.ranks) if event.hlc <= upto]
+        return [told(one) for event in due if (one := take(entity, event, self.rules)) is not None]
 
 
 def wanted(made: Made) -> list[dict[str, Any]]:
