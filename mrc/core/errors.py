@@ -405,6 +405,11 @@ CODES: dict[str, Code] = {
         "The rules file is about another kind of entity, or other regions, than the resolver's state; or that is of rules not known here.",
         "Go back to the file of before; what else changes in it needs no new start, this does: docs/conflicts.md says how.",
     ),
+    "STATE_UNREADABLE": Code(
+        "world",
+        "A record of the resolver's state is not as this version writes it.",
+        "Go back to the version that wrote it, or give the resolver a new start: docs/conflicts.md says how.",
+    ),
     "DISK_FAILED": Code(
         "world",
         "The resolver's state on local disk cannot be opened.",

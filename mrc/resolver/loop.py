@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import msgspec
+
 from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.rules import RuleSet
 from mrc.core.errors import MrcError
@@ -131,6 +133,9 @@ class Resolver:
         try:
             shelf = self._restored(shelf, changelog)
             return Task(kind, names, partition, partitions, shelf, self._ready_once, cached_max)
+        except msgspec.DecodeError as error:
+            shelf.close()
+            raise MrcError("STATE_UNREADABLE", f"another version wrote it, or somebody else: {error}", where=str(changelog)) from error
         except BaseException:
             shelf.close()
             raise

@@ -10,6 +10,8 @@ import pytest
 
 from mrc.core.errors import MrcError
 from mrc.core.model import TopicPartition
+from mrc.resolver.pages import PENDING
+from mrc.resolver.task import STATE
 from mrc.sim.streams import FakeShelves
 from tests.resolver.world import PARTITIONS, TOPIC, Killed, Site, World
 
@@ -182,3 +184,27 @@ def test_records_that_were_deleted_before_they_were_resolved_are_not_passed_over
     with pytest.raises(MrcError) as caught:
         site.resolvers["a"].tick(0)
     assert caught.value.code == "OFFSET_OUT_OF_RANGE"
+
+
+@pytest.mark.parametrize("prefix", [STATE, PENDING], ids=["state", "page"])
+def test_state_that_is_not_as_this_version_writes_it_is_named_and_left_alone(prefix: bytes) -> None:
+    world = World(SEED)
+    site = world.sites[world.regions[0]]
+    for _ in range(4):
+        world.write(world.regions[0])
+    for _ in range(3):
+        world.clock.sleep(0.6)
+        site.tick()
+    site.stop("a")
+    shelf, key = next((shelf, key) for shelf in site.shelves._shelves.values() for key in shelf.values if key.startswith(prefix))
+    kept = shelf.values[key]
+    shelf.values[key] = b"\xc1 garbled"
+    site.start()
+    with pytest.raises(MrcError) as caught:
+        site.resolvers["a"].tick(0)
+    assert (caught.value.code, caught.value.retryable) == ("STATE_UNREADABLE", False)
+    assert shelf.values[key] == b"\xc1 garbled"
+    shelf.values[key] = kept
+    site.start()
+    world.heal()
+    assert world.wrong() == ""
