@@ -217,6 +217,10 @@ def _entity(document: Document, number: int, one: WrittenEntity, written: Writte
         resolution = _resolution(document, (*at, index, "resolve"), rule.resolve)
         if resolution is None:
             continue
+        for name in _fields(resolution):
+            if name not in one.fields:
+                known = f"it has {', '.join(sorted(one.fields))}" if one.fields else "it has none"
+                document.problem((*at, index, "resolve"), f"{name} is not in `fields`, so nobody reads it: {known}")
         made.append(Rule(rule.id, resolution, rule.when, rule.on_loss))
         if rule.when.expr:
             condition = _compiled_or_why(rule.when.expr)
@@ -230,6 +234,17 @@ def _entity(document: Document, number: int, one: WrittenEntity, written: Writte
         for name, words in conflict.check(rules):
             document.problem((*at, places[name], "id") if name in places else at, words)
     return EntityRules(one, Rules(rules, conditions))
+
+
+def _fields(resolution: Resolution) -> tuple[str, ...]:
+    """Return the fields that a rule reads."""
+    match resolution:
+        case conflict.Extreme(field=name):
+            return (name,)
+        case conflict.MergeFields(fields=names) | conflict.Delta(fields=names):
+            return names
+        case _:
+            return ()
 
 
 def _resolution(document: Document, key: Key, written: By | WrittenResolve) -> Resolution | None:

@@ -52,6 +52,13 @@ def test_the_hash_tells_rules_apart(tmp_path: Path) -> None:
         ("resolve: {max: amount}", "resolve: {origin_priority: [west]}", ":22", "it does not rank east"),
         ("resolve: {max: amount}", "resolve: {origin_priority: [west, east, north]}", ":22", "no such region: north"),
         ("resolve: {merge_fields: [note]}", "resolve: {merge_fields: []}", ":25", "it names no field"),
+        (
+            "resolve: {merge_fields: [note]}",
+            "resolve: {merge_fields: [notes]}",
+            ":27",
+            "notes is not in `fields`, so nobody reads it: it has amount, note",
+        ),
+        ("resolve: {max: amount}", "resolve: {delta: [count]}", ":24", "count is not in `fields`"),
         ("      - id: default\n        resolve: last_update_wins\n", "", ":25", "the last rule must apply always"),
         ("when: {any_of: [Refunded]}", "when: {}", ":19", "never reached"),
         ("id: default", "id: refunds-by-hand", "", "the name is there twice"),
