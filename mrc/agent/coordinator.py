@@ -132,7 +132,7 @@ class Coordinator:
     def _moving(self) -> bool:
         """Whether the record, as it was seen last, is between two openings, or opened a region a moment ago."""
         record = self.capture.record
-        return record is not None and (record.state != "open" or self.estate.clock.now_ms() - record.at_ms < OPENED_LATELY_MS)
+        return record is not None and (record.state != "open" or abs(self.estate.clock.now_ms() - record.at_ms) < OPENED_LATELY_MS)
 
     def quorum_tick(self) -> bool:
         """Watch whether anybody leads in the other region, and fence this one if no majority is heard; return whether it was changed.

@@ -125,8 +125,8 @@ class _Instance(Generic[T]):
             return
         self.failed[number] = Unacknowledged(token, self.place, error.name())
         self.refused = self.refused or error.code() in _REFUSALS
-        if error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-            self.broken = self.broken or error.name()
+        # A purge too: the one of an earlier rest may reach a broker's thread that hung only when new events wait there.
+        self.broken = self.broken or error.name()
 
     def retire(self, flush_bound_s: float) -> list[Unacknowledged[T]]:
         """Wait for answers until the bound, give up the rest, return what was not acknowledged in the order of sending."""

@@ -112,3 +112,27 @@ def test_an_unconfigured_region_is_nowhere(record: Record, regions: Regions) -> 
     record.put(WEST, "open", 1)
     producer.tend()
     assert (producer.place, send(producer, 1)) == (None, [False])
+
+
+def test_an_event_that_a_late_purge_takes_comes_back_before_a_later_one_is_sent(record: Record, regions: Regions) -> None:
+    producer, acked = make(record, regions)
+    record.put(EAST, "open", 1)
+    producer.tend()
+    assert send(producer, 1) == [True]
+    instance = producer._instance
+    assert instance is not None
+    # As where a broker's thread hangs while a refused producer rests, and the purge reaches it when the producer has gone on.
+    instance.producer.purge(in_queue=True, in_flight=True, blocking=False)
+    back: list[int] = []
+
+    def tend() -> None:
+        producer.tend(0.02)
+        back.extend(each.token for each in producer.take_unacknowledged())
+
+    until(lambda: bool(back), tend)
+    assert (back, acked) == ([1], [])
+    until(lambda: producer.place == place(EAST, 1), tend)
+    assert send(producer, 1, 2) == [True, True]
+    until(lambda: len(acked) == 2, tend)
+    assert ([each.token for each in acked], back) == ([1, 2], [1])
+    producer.close()
