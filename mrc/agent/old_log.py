@@ -229,7 +229,7 @@ def _standing(work: Work, one: Held, resumes: Offset) -> list[Emitted]:
     for key in sorted(stale):
         stands = last.get(key)
         if stands is None or stands.offset < resumes:
-            value, headers = old_log.superseding(stands, work.plan.source)
+            value, headers = old_log.superseding(one.tp, stands, work.plan.source)
             found.append(Emitted(one.tp, key, value, now_ms, headers))
     return found
 
@@ -272,13 +272,14 @@ def _seen(work: Work) -> Mapping[str, str]:
             if stale := _stale(cluster, one):
                 message = f"the last record of {len(stale)} keys of {one.tp} is in a tail still"
                 raise MrcError("NOT_VERIFIED", message, where=str(region), retryable=True)
-            written[one.tp.topic] = written.get(one.tp.topic, 0) + _written(cluster, one)
+            written[one.tp.topic] = written.get(one.tp.topic, 0) + _written(cluster, region, one)
     return found | {topic: f"what stands of {count} keys is written behind its tails" for topic, count in written.items()}
 
 
-def _written(cluster: Cluster, one: Held) -> int:
+def _written(cluster: Cluster, region: Region, one: Held) -> int:
     """Count the superseding records of a partition."""
-    return sum(map(old_log.is_superseding, read(cluster, one.tp, one.begin, cluster.ends([one.tp], "read_committed")[one.tp])))
+    end = cluster.ends([one.tp], "read_committed")[one.tp]
+    return sum(old_log.is_superseding(record, region, one.tp) for record in read(cluster, one.tp, one.begin, end))
 
 
 def finish(work: Work) -> str:
@@ -302,13 +303,13 @@ def may_be_superseded(estate: Estate, region: Region) -> list[TopicPartition]:
     return [tp for tp in tails if "compact" in topics[tp.topic].config.get("cleanup.policy", "")]
 
 
-def below_superseding(cluster: Cluster, tp: TopicPartition, offset: Offset) -> Offset | None:
+def below_superseding(estate: Estate, region: Region, tp: TopicPartition, offset: Offset) -> Offset | None:
     """Return where superseding records begin that reach to the record at ``offset``; None where that is none. Raises world errors."""
     begin: Offset | None = None
     low = offset
     while True:
-        found = list(read(cluster, tp, low, Offset(offset + 1)))
-        ours = next((at for at, one in enumerate(reversed(found)) if not old_log.is_superseding(one)), len(found))
+        found = list(read(estate.clusters[region], tp, low, Offset(offset + 1)))
+        ours = next((at for at, one in enumerate(reversed(found)) if not old_log.is_superseding(one, region, tp)), len(found))
         if ours:
             begin = Offset(found[-ours].offset)
         if ours < len(found) or not found or low == 0:
@@ -316,7 +317,7 @@ def below_superseding(cluster: Cluster, tp: TopicPartition, offset: Offset) -> O
         offset, low = Offset(low - 1), Offset(max(0, low - READ))
 
 
-def behind_superseding(cluster: Cluster, tp: TopicPartition, begin: Offset, end: Offset) -> Offset:
+def behind_superseding(estate: Estate, region: Region, tp: TopicPartition, begin: Offset, end: Offset) -> Offset:
     """Return the offset behind the last superseding record in ``[begin, end)``; ``begin`` where there is none. Raises world errors."""
-    found = [one.offset for one in read(cluster, tp, begin, end) if old_log.is_superseding(one)]
+    found = [one.offset for one in read(estate.clusters[region], tp, begin, end) if old_log.is_superseding(one, region, tp)]
     return Offset(found[-1] + 1) if found else begin

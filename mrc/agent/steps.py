@@ -540,11 +540,11 @@ def _own_ends(
             tp = TopicPartition(tail.topic, tail.partition)
             if (seen := last.get(tp)) is not None and tail.end <= seen.offset:
                 found[tp] = Offset(max(found[tp], tail.end))
-    target = work.estate.clusters[work.plan.target]
     for tp in old_log.may_be_superseded(work.estate, work.plan.target):
         if (seen := last.get(tp)) is not None:
             begin = Offset(max(found[tp], seen.offset - flowing.LOOK_BACK))
-            found[tp] = Offset(max(found[tp], old_log.behind_superseding(target, tp, begin, Offset(seen.offset))))
+            behind = old_log.behind_superseding(work.estate, work.plan.target, tp, begin, Offset(seen.offset))
+            found[tp] = Offset(max(found[tp], behind))
     return found
 
 
@@ -564,7 +564,7 @@ def _last_mirrored(work: Work, tps: list[TopicPartition], ends: Mapping[TopicPar
         **{
             tp: bound
             for tp in superseded
-            if (seen := last.get(tp)) and (bound := old_log.below_superseding(target, tp, Offset(seen.offset)))
+            if (seen := last.get(tp)) and (bound := old_log.below_superseding(work.estate, work.plan.target, tp, Offset(seen.offset)))
         },
         **{tp: Offset(tail.begin) for tp, seen in last.items() if seen for tail in own.get(tp, ()) if tail.begin <= seen.offset < tail.end},
     }:

@@ -527,6 +527,20 @@ def test_what_was_written_behind_a_tail_is_no_copy_when_the_unit_comes_back_by_a
     assert [(tail.topic, tail.partition, tail.records) for tail in left.tails if tail.records] == [("payments", 0, 1)]
 
 
+def test_a_copy_whose_headers_an_application_has_passed_on_is_a_copy() -> None:
+    estate = with_tails_of_entities()
+    said = b'{"offset":1,"partition":0,"region":"west","timestamp_ms":1,"topic":"orders"}'
+    estate.world.clusters[WEST].produce(PRODUCER, PAYMENTS, b"derived", b"copied", headers=(("mrc-standing", said),))
+    estate.settle(10)
+    assert contents(estate.world, EAST, PAYMENTS)[-1] == b"copied"
+    fail_over_from(estate, WEST)
+    regain(estate, WEST)
+    estate.settle(60)
+    left = next(one for one, _ in estate.leader(WEST).coordinator.estate.store.ledgers() if one.region == WEST)
+    assert left.state == "listed"
+    assert [tail.records for tail in left.tails if (tail.topic, tail.partition) == ("payments", 0)] == [1]
+
+
 def acts_that_settle() -> dict[int, str]:
     """The acts of a failback by their numbers, from the first in the old log, which stops the flow, on to the last before the fence."""
     estate = with_tails_of_entities()

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import msgspec
+
 from mrc.core.failover.divergence import origin_of, own_headers
 from mrc.core.failover.ledger import Ledger, Tail
 from mrc.core.inventory import Recovery, TopicInfo
-from mrc.core.model import GroupId, Offset, Record, Region, TopicPartition, Value, Written, encode
+from mrc.core.model import GroupId, Offset, Record, Region, TopicPartition, Value, Written, decode, encode
 from mrc.core.views import FindingView
 
 STANDING_HEADER = "mrc-standing"
@@ -24,11 +26,15 @@ class Standing(Written, frozen=True):
 
     Attributes:
         region: the open one.
-        offset: there, in the same partition; -1 where it has none, and the superseding record is a tombstone.
+        topic: the superseding record's own, and the repeated one's. Applications pass headers on to what they write elsewhere.
+        partition: of both.
+        offset: in the open region; -1 where it has none, and the superseding record is a tombstone.
         timestamp_ms: of that record; -1 where there is none.
     """
 
     region: str
+    topic: str
+    partition: int
     offset: int
     timestamp_ms: int
 
@@ -111,20 +117,28 @@ def unfit(policy: str, topic: str, cleanups: Sequence[str]) -> str:
     return ""
 
 
-def superseding(record: Record | None, region: Region) -> tuple[bytes | None, tuple[tuple[str, bytes | None], ...]]:
+def superseding(tp: TopicPartition, record: Record | None, region: Region) -> tuple[bytes | None, tuple[tuple[str, bytes | None], ...]]:
     """Return value and headers of the record that says once more what stands of an entity: a tombstone where the region has none of it.
 
     The header makes it unlike what it repeats, so that no copy is ever taken for it; it does not count as re-emitted.
     """
     if record is None:
-        return None, ((STANDING_HEADER, encode(Standing(region, -1, -1))),)
+        return None, ((STANDING_HEADER, encode(Standing(region, tp.topic, tp.partition, -1, -1))),)
     headers = own_headers(record) if origin_of(record) is not None else record.headers
-    return record.value, (*headers, (STANDING_HEADER, encode(Standing(region, record.offset, record.timestamp_ms))))
+    said = Standing(region, tp.topic, tp.partition, record.offset, record.timestamp_ms)
+    return record.value, (*headers, (STANDING_HEADER, encode(said)))
 
 
-def is_superseding(record: Record) -> bool:
-    """Whether a record repeats what stands, behind a tail."""
-    return any(name == STANDING_HEADER for name, _ in record.headers)
+def is_superseding(record: Record, region: Region, tp: TopicPartition) -> bool:
+    """Whether a record of a region's log repeats what stands in the other region, behind a tail; not where it only passes the header on."""
+    name, value = record.headers[-1] if record.headers else ("", None)
+    if name != STANDING_HEADER or value is None:
+        return False
+    try:
+        said = decode(value, Standing)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        return False  # an application's own header of that name
+    return TopicPartition(said.topic, said.partition) == tp and said.region != region
 
 
 # ---------------------------------------------------------------- what a plan says
