@@ -7,7 +7,7 @@ read is an `Unknown` with its reason, never -1, 0 or None.
 from __future__ import annotations
 
 import threading
-from typing import Any, Generic, Literal, NewType, TypeVar
+from typing import Annotated, Any, Generic, Literal, NewType, TypeVar
 
 import msgspec
 
@@ -25,6 +25,9 @@ Epoch = NewType("Epoch", int)
 
 Term = NewType("Term", int)
 """Grows by one with every new leader of a region's pair of agents."""
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What is written down by others and kept: MessagePack holds no more."""
 
 T = TypeVar("T")
 

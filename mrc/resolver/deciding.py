@@ -118,6 +118,8 @@ class Desk:
         begin = {tp: span.end for tp, span in results.items() if tp.partition == partition}
         tp = TopicPartition(names.own_marks, partition)
         for number in range(TRIES_MAX):
+            # Before the last mark is looked for: none may come unseen between the two.
+            end = self._logs.spans([tp.topic])[tp].end
             said = Decision(
                 f"{id}.{number}" if number else id,
                 one.key,
@@ -129,7 +131,6 @@ class Desk:
                 reason,
                 self._clock.now_ms(),
             )
-            end = self._logs.spans([tp.topic])[tp].end
             self._append(tp.topic, tp.partition, DECISION_KEY, encode(said))
             if self._in_time(tp, end, said):
                 return self._wait(begin, said, wait_s)

@@ -20,7 +20,7 @@ PENDING = b"p"
 
 EVENTS_MAX = 500
 BYTES_MAX = 1 << 20
-"""Of one page; only values count, for whatever else an event has was read in them or is bounded."""
+"""Of one page; values and headers count, for whatever else an event has was read in them or is bounded."""
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_page = msgspec.msgpack.Decoder(list[Pending]).decode
@@ -99,7 +99,7 @@ def _cut(events: Iterable[Pending]) -> Iterator[list[Pending]]:
     page: list[Pending] = []
     size = 0
     for one in events:
-        added = len(one.body or b"")
+        added = len(one.body or b"") + sum(len(name) + len(value or b"") for name, value in one.headers)
         if page and (len(page) == EVENTS_MAX or size + added > BYTES_MAX):
             yield page
             page, size = [], 0

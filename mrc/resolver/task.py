@@ -454,7 +454,8 @@ def restore(shelf: Shelf, batches: Iterable[list[Arrived]]) -> int:
 
 
 def _given_key(one: Given) -> bytes:
-    return GIVEN + f"{one.region}\0{one.decision.id}".encode()
+    said = one.decision
+    return GIVEN + encode((one.region, said.clock_ms, said.id, said.key))
 
 
 def entities(shelf: Shelf) -> Iterator[tuple[bytes, Kept]]:

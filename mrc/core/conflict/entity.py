@@ -33,7 +33,7 @@ from mrc.core.conflict.rules import (
     StatePrecedence,
 )
 from mrc.core.errors import InvariantViolation
-from mrc.core.model import Region, Value, Written
+from mrc.core.model import Int64, Region, Value, Written
 
 HowClosed = Literal["", "decision", "time", "superseded"]
 """By a person; nobody has answered in time; later events left nothing to answer."""
@@ -80,11 +80,11 @@ class Decision(Written, frozen=True):
     key: str
     conflict: str
     winner: str
-    clock_ms: int
+    clock_ms: Int64
     region: Region
     actor: str
     reason: str = ""
-    at_ms: int = 0
+    at_ms: Int64 = 0
 
 
 class Closed(msgspec.Struct, frozen=True):
@@ -350,7 +350,7 @@ def _resolve(entity: Entity, candidates: tuple[Candidate, ...], rules: Rules) ->
 def answered(conflict: Conflict, how: Literal["decision", "time", "superseded"], by: str, decision: Decision | None = None) -> Conflict:
     """Return an open conflict as it was closed. ``by``: the event that superseded it."""
     winner = decision.winner if decision is not None else conflict.winner
-    (chosen,) = [one for one in conflict.candidates if one.event.id == winner]
+    chosen = next(one for one in conflict.candidates if one.event.id == winner)
     match how:
         case "superseded":
             step = f"{by} left nothing to decide"

@@ -25,7 +25,7 @@ import msgspec
 from mrc.core.conflict.entity import Closed, Conflict, Decision, Entity, Outcome, Rules, alone, answered, copied, note, outcome, take
 from mrc.core.conflict.events import EntityEvent, Hlc, Json, order
 from mrc.core.errors import InvariantViolation
-from mrc.core.model import Offset, Region, Written
+from mrc.core.model import Int64, Offset, Region, Written
 
 AHEAD = "clock-ahead"
 """Why an event is refused whatever the rules."""
@@ -43,10 +43,10 @@ class Mark(Written, frozen=True):
         by: the version by which its writer decides as yet; for people.
     """
 
-    offset: int
+    offset: Int64
     last: str
-    clock_ms: int
-    horizon_ms: int
+    clock_ms: Int64
+    horizon_ms: Int64
     rules: str
     by: str = ""
 
@@ -310,14 +310,14 @@ class Partition:
         self.streams = {region: streams.get(region) or Stream() for region in self._rules.set.regions}
         self._known: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._unsealed: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
-        self._of_entity: dict[bytes, list[Pending]] = {}
+        self._of_entity: dict[bytes, dict[Pending, None]] = {}
         self._ahead: OrderedDict[bytes, _Ahead] = OrderedDict()
         # What is sealed waits by the millisecond in which it is due; `_due` is the heap of these.
         self._waiting: dict[int, list[Pending]] = {}
         self._due: list[int] = []
         self._held: dict[Region, deque[tuple[Offset, Mark | Decision]]] = {region: deque() for region in self.streams}
         self._news = 0
-        self._given: dict[bytes, dict[tuple[Region, str], Given]] = {}
+        self._given: dict[bytes, dict[tuple[Region, int, str], Given]] = {}
         self._turns: list[tuple[int, bytes]] = []
         self._asking = dict(asking)
         for one_given in given:
@@ -535,7 +535,8 @@ class Partition:
         stream.heard_ms = said.clock_ms
 
     def _accept(self, given: Given) -> bool:
-        key, id = given.decision.key.encode(), (given.region, given.decision.id)
+        """Whether a decision is new. Its clock is part of its name: one of an earlier clock may have had its turn already, or not yet."""
+        key, id = given.decision.key.encode(), (given.region, given.decision.clock_ms, given.decision.id)
         some = self._given.setdefault(key, {})
         if id in some:
             return False
@@ -604,7 +605,7 @@ class Partition:
             return []
         due = [one for one in some.values() if one.decision.clock_ms <= final_ms]
         for one in due:
-            del some[one.region, one.decision.id]
+            del some[one.region, one.decision.clock_ms, one.decision.id]
         if not some:
             del self._given[key]
         return due
@@ -625,7 +626,7 @@ class Partition:
         event = one.event
         self._known[event.origin][event.id] = one
         self._news += one.new
-        self._of_entity.setdefault(one.key, []).append(one)
+        self._of_entity.setdefault(one.key, {})[one] = None
         if sealed:
             self._wait(one)
         else:
@@ -646,7 +647,7 @@ class Partition:
             raise InvariantViolation("an event that is not pending became final", where=one.event.id)
         self._news -= one.new
         rest = self._of_entity[one.key]
-        rest.remove(one)
+        del rest[one]
         if not rest:
             del self._of_entity[one.key]
             self._ahead.pop(one.key, None)
