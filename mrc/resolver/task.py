@@ -337,7 +337,7 @@ class Task:
         for key, until_ms in done.asking.items():
             self._writes[ASKED + key] = None if until_ms is None else str(until_ms).encode()
         for key, kept in done.entities.items():
-            if kept.entity.registers or kept.passed:
+            if kept.entity.registers or kept.passed or kept.ahead:
                 self._writes[ENTITY + key] = _encode(kept)
             for step in done.steps[key]:
                 if isinstance(step, Final):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-import msgspec
 import pytest
 
 from mrc.core.conflict.entity import Decision, Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
-from mrc.core.conflict.partition import Kept, Mark, Partition, Pending
+from mrc.core.conflict.partition import Given, Kept, Mark, Partition, Pending
 from mrc.core.conflict.rules import Manual, Rule, RuleSet
 from mrc.core.model import Offset, Region, encode
 from mrc.resolver.kinds import kind_of
 from mrc.resolver.pages import Pages
+from mrc.resolver.task import _given_key
 from mrc.sim.clock import FakeClock
 from tests.resolver.world import TOPIC, Site
 
@@ -52,8 +53,27 @@ class Region1:
         self.offset += 1
         self.partition.mark(region, Offset(self.offset), Decision(id, "1", conflict, winner, ms, region, "ann", "", at_ms))
 
-    def settle(self):  # type: ignore[no-untyped-def]
+    def settle(self) -> Any:
         return self.partition.settle(self.load)
+
+
+def test_a_clock_that_was_far_ahead_takes_no_later_event_along_and_is_known_when_it_comes_again() -> None:
+    r = Region1()
+    r.event("far", EAST, 10_000_000, 10_000_000)
+    r.mark(EAST, 100, "far", horizon=300_100)
+    r.mark(WEST, 100)
+    (refused,) = r.settle().steps[b"1"]
+    assert refused.refused
+    for id, number in (("far", 10_000_000), ("right", 150)):  # the flow sends the first one again, and this horizon lets it pass
+        r.event(id, EAST, number, number)
+    r.mark(EAST, 200, "right")
+    r.mark(WEST, 200)
+    taken = [one.outcome.winner.id for one in r.settle().steps.get(b"1", ()) if one.outcome is not None]
+    assert taken == ["right"]
+    r.mark(EAST, 20_000_000, "right")
+    r.mark(WEST, 20_000_000)
+    assert not [one for one in r.settle().steps.get(b"1", ()) if one.outcome is not None or one.refused]
+    assert r.kept[b"1"].entity.registers[EAST].head.id == "right"
 
 
 def test_equal_ids() -> None:
@@ -119,9 +139,6 @@ def test_site(what: str) -> None:
 
 
 def test_given_key() -> None:
-    from mrc.core.conflict.partition import Given
-    from mrc.resolver.task import _given_key
-
     a = Given(EAST, Decision("x", "k1", "c", "w", 1, EAST, "a"))
     b = Given(EAST, Decision("x", "k2", "c", "w", 1, EAST, "a"))
     assert _given_key(a) != _given_key(b)

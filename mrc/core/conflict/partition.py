@@ -155,6 +155,8 @@ class Kept(msgspec.Struct, array_like=True, gc=False):
         stands: see there; None: the last event, simply.
         passed: per region, the greatest number of an event that was refused: what is not above it came again.
         open: the conflict about which a person is asked.
+        ahead: per region, the numbers of events that were refused because their clock was far ahead. Their writer's numbers may be as far
+            ahead as its clock was, so they say nothing of others.
     """
 
     entity: Entity = msgspec.field(default_factory=Entity)
@@ -162,11 +164,21 @@ class Kept(msgspec.Struct, array_like=True, gc=False):
     stands: Stands | None = None
     passed: dict[Region, int] = {}
     open: Conflict | None = None
+    ahead: dict[Region, tuple[int, ...]] = {}
 
     def knows(self, event: EntityEvent) -> bool:
         """Whether an event of this number, or a later one of its region, was taken or refused already."""
-        register = self.entity.registers.get(event.origin)
-        return (register is not None and event.number <= register.head.number) or event.number <= self.passed.get(event.origin, -1)
+        register, number = self.entity.registers.get(event.origin), event.number
+        if (register is not None and number <= register.head.number) or number <= self.passed.get(event.origin, -1):
+            return True
+        return bool(self.ahead) and number in self.ahead.get(event.origin, ())
+
+    def refuse(self, event: EntityEvent, reason: str) -> None:
+        """Note that an event was refused: it is known then when it comes again."""
+        if reason == AHEAD:
+            self.ahead[event.origin] = (*self.ahead.get(event.origin, ()), event.number)
+        else:
+            self.passed[event.origin] = event.number
 
 
 class Final(msgspec.Struct, frozen=True, gc=False):
@@ -421,7 +433,14 @@ class Partition:
         given = self._given.get(key)
         final = not pending and given is None
         if given is not None:
-            copy = Kept(copied(entity), {**bodies, **{one.event.id: one.body for one in pending}}, stands, dict(kept.passed), kept.open)
+            copy = Kept(
+                copied(entity),
+                {**bodies, **{one.event.id: one.body for one in pending}},
+                stands,
+                dict(kept.passed),
+                kept.open,
+                dict(kept.ahead),
+            )
             steps = _taken(copy, pending, list(given.values()), self._rules)
             final = not any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
             entity, bodies, stands, last = copy.entity, copy.bodies, copy.stands, None
@@ -688,7 +707,7 @@ def _taken(kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules
         if kept.knows(event):
             steps.append(Final(item, None))
         elif item.wrong is not None:
-            kept.passed[event.origin] = event.number
+            kept.refuse(event, item.wrong.reason)
             steps.append(Final(item, None, refused=True))
         elif (found := take(kept.entity, event, rules)) is not None:
             if kept.open is not None and (found.conflict is None or found.conflict.id != kept.open.id):
