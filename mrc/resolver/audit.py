@@ -47,6 +47,23 @@ def legible(value: bytes | None) -> str:
     return (value or b"").decode(errors="replace")
 
 
+def strides(
+    spans: Mapping[TopicPartition, Span], first: int, enough: Callable[[TopicPartition], bool]
+) -> Iterator[dict[TopicPartition, Span]]:
+    """Yield, round by round, the part of each span that is read next, from its end backwards, until it is enough there.
+
+    Args:
+        first: how many records of each are read in the first round.
+        enough: asked after each round, of each partition of which there is more.
+    """
+    edge, stride = {tp: span.end for tp, span in spans.items() if span.begin < span.end}, first
+    while edge:
+        part = {tp: Span(Offset(max(spans[tp].begin, end - stride)), end) for tp, end in edge.items()}
+        yield part
+        edge = {tp: span.begin for tp, span in part.items() if span.begin > spans[tp].begin and not enough(tp)}
+        stride *= GROWTH
+
+
 class Filter(Value, frozen=True):
     """Which conflicts are wanted; what is empty is not asked for.
 
@@ -192,10 +209,8 @@ class Audit:
     ) -> Iterator[dict[TopicPartition, dict[str, ConflictRecord]]]:
         """Yield, round by round, the last ``limit`` of what is wanted in a stride of each partition, by id, until it is enough there."""
         told: set[str] = set()
-        edge = {tp: span.end for tp, span in spans.items() if span.begin < span.end}
-        total, stride = sum(span.end - span.begin for span in spans.values()), STRIDE_RECORDS
-        while edge:
-            part = {tp: Span(Offset(max(spans[tp].begin, end - stride)), end) for tp, end in edge.items()}
+        total = sum(span.end - span.begin for span in spans.values())
+        for part in strides(spans, STRIDE_RECORDS, enough):
             kept: dict[TopicPartition, dict[str, ConflictRecord]] = {tp: {} for tp in part}
             now: set[str] = set()
             for batch in self._logs.read(part):
@@ -213,9 +228,7 @@ class Audit:
                             del some[next(iter(some))]
             told |= now
             yield kept
-            edge = {tp: span.begin for tp, span in part.items() if span.begin > spans[tp].begin and not enough(tp)}
-            self._progress(total - sum(end - spans[tp].begin for tp, end in edge.items()), total)
-            stride *= GROWTH
+            self._progress(total - sum(span.begin - spans[tp].begin for tp, span in part.items() if not enough(tp)), total)
 
     def _read(self, record: Arrived) -> ConflictRecord | None:
         try:

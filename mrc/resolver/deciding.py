@@ -140,7 +140,7 @@ class Desk:
         """Return the latest clock of the last marks."""
         span = self._logs.spans([tp.topic])[tp]
         begin = Offset(max(span.begin, span.end - STRIDE_RECORDS))
-        marks = [mark for batch in self._logs.read({tp: Span(begin, span.end)}) for record in batch if (mark := _mark(record))]
+        marks = [mark for batch in self._logs.read({tp: Span(begin, span.end)}) for record in batch if (mark := mark_of(record))]
         if not marks:
             raise MrcError("RESOLVER_SILENT", "there is no mark of this region's resolver; nothing was decided", where=str(tp))
         return max(mark.clock_ms for mark in marks)
@@ -152,7 +152,7 @@ class Desk:
                 for record in batch:
                     if record.key == DECISION_KEY and record.value == encode(said):
                         return True
-                    mark = _mark(record)
+                    mark = mark_of(record)
                     if mark is not None and mark.clock_ms >= said.clock_ms:
                         return False
             self._clock.sleep(SEEN_EVERY_S)
@@ -171,7 +171,8 @@ class Desk:
         return Answer("waits", said)
 
 
-def _mark(record: Arrived) -> Mark | None:
+def mark_of(record: Arrived) -> Mark | None:
+    """Return the mark that a record among the marks is; None for a decision, and for what is neither: resolvers dead-letter it."""
     try:
         return None if record.key == DECISION_KEY else decode(record.value or b"", Mark)
     except msgspec.MsgspecError:

@@ -23,11 +23,11 @@ import msgspec
 
 from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.headers import ID, VECTOR, Unreadable, read_stamp
-from mrc.core.conflict.partition import Mark
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition, Value, decode, encode
 from mrc.ports import Arrived, Logs, Outgoing, Shelves, Span
 from mrc.resolver.audit import SLACK_MS, Progress, legible, unheard
+from mrc.resolver.deciding import mark_of
 from mrc.resolver.kinds import Kind, Topics, topics
 from mrc.resolver.task import Task
 from mrc.resolver.writing import CONFLICT, FIELDS, FINAL, ConflictRecord
@@ -364,9 +364,8 @@ def _records(logs: Logs, tp: TopicPartition, span: Span) -> Iterator[Arrived]:
 
 def _with_rules(record: Arrived, rules: str, *, idle: bool) -> Arrived:
     """Return a mark as if its writer had these rules; where the window holds no event of its region, one that names none."""
-    try:
-        mark = decode(record.value or b"", Mark)
-    except msgspec.MsgspecError:
+    mark = mark_of(record)
+    if mark is None:
         return record
     changed = msgspec.structs.replace(mark, rules=rules, last="" if idle else mark.last)
     return msgspec.structs.replace(record, value=encode(changed))

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-import msgspec
-
-from mrc.core.conflict.partition import Mark
 from mrc.core.errors import MrcError
-from mrc.core.model import Offset, Region, TopicPartition, Value, decode
+from mrc.core.model import Region, TopicPartition, Value
 from mrc.ports import Logs, Span
+from mrc.resolver.audit import strides
+from mrc.resolver.deciding import mark_of
 from mrc.resolver.kinds import Kind, topics
 
 STRIDE_RECORDS = 20
 """How many records of a partition are read first, from the end backwards; a mark is nearly always among them."""
-
-GROWTH = 8
 
 
 class Said(Value, frozen=True):
@@ -92,17 +89,9 @@ def versions(logs: Mapping[Region, Logs], kinds: Iterable[Kind]) -> list[TopicRu
 def _last(logs: Logs, spans: Mapping[TopicPartition, Span]) -> dict[int, Said]:
     """Return the last mark of each partition, reading backwards until there is one."""
     found: dict[int, Said] = {}
-    edge = {tp: span.end for tp, span in spans.items() if span.begin < span.end}
-    stride = STRIDE_RECORDS
-    while edge:
-        part = {tp: Span(Offset(max(spans[tp].begin, end - stride)), end) for tp, end in edge.items()}
+    for part in strides(spans, STRIDE_RECORDS, lambda tp: tp.partition in found):
         for batch in logs.read(part):
             for record in batch:
-                try:
-                    mark = decode(record.value or b"", Mark)
-                except msgspec.MsgspecError:
-                    continue  # resolvers dead-letter it
-                found[record.partition] = Said(mark.rules, mark.by, mark.clock_ms)
-        edge = {tp: span.begin for tp, span in part.items() if span.begin > spans[tp].begin and tp.partition not in found}
-        stride *= GROWTH
+                if (mark := mark_of(record)) is not None:
+                    found[record.partition] = Said(mark.rules, mark.by, mark.clock_ms)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from mrc.client import Acknowledged, FollowingProducer
 from mrc.core.model import Region
@@ -18,6 +19,17 @@ def make(record: Record, regions: Regions) -> tuple[FollowingProducer[int], list
 
 def send(producer: FollowingProducer[int], *tokens: int) -> list[bool]:
     return [producer.send("orders", b"key", str(token).encode(), token) for token in tokens]
+
+
+def tending(producer: FollowingProducer[int]) -> tuple[list[int], Callable[[], None]]:
+    """A list of what comes back, and what tends the producer and fills it."""
+    back: list[int] = []
+
+    def tend() -> None:
+        producer.tend(0.02)
+        back.extend(each.token for each in producer.take_unacknowledged())
+
+    return back, tend
 
 
 def test_it_sends_only_where_and_while_a_region_is_open(record: Record, regions: Regions) -> None:
@@ -95,12 +107,7 @@ def test_a_failed_delivery_ends_the_instance_and_the_event_comes_back(record: Re
     record.put(EAST, "open", 1)
     producer.tend()
     send(producer, 1)
-    back: list[int] = []
-
-    def tend() -> None:
-        producer.tend(0.02)
-        back.extend(each.token for each in producer.take_unacknowledged())
-
+    back, tend = tending(producer)
     until(lambda: bool(back), tend)
     assert (back, acked) == ([1], [])
     until(lambda: producer.place == place(EAST, 1), tend)
@@ -123,12 +130,7 @@ def test_an_event_that_a_late_purge_takes_comes_back_before_a_later_one_is_sent(
     assert instance is not None
     # As where a broker's thread hangs while a refused producer rests, and the purge reaches it when the producer has gone on.
     instance.producer.purge(in_queue=True, in_flight=True, blocking=False)
-    back: list[int] = []
-
-    def tend() -> None:
-        producer.tend(0.02)
-        back.extend(each.token for each in producer.take_unacknowledged())
-
+    back, tend = tending(producer)
     until(lambda: bool(back), tend)
     assert (back, acked) == ([1], [])
     until(lambda: producer.place == place(EAST, 1), tend)

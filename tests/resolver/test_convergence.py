@@ -73,16 +73,21 @@ def lived_with_changes(seed: int) -> World:
         for _ in range(choose.choice((0, 1, 3))):
             world.work()
             step(world, choose)
+    return healed(world)
+
+
+def test_all_regions_decide_alike_and_as_the_oracle_does() -> None:
+    assert [words for seed in range(SEEDS) if (words := judge(seed))][:3] == []
+
+
+def healed(world: World) -> World:
+    """Let nothing die any more, give all regions the same rules, and let them come to an end."""
     for site in world.sites.values():
         site.cluster.before = site.cluster.after = lambda effect: None
     world.cut = False
     world.agree()
     world.heal()
     return world
-
-
-def test_all_regions_decide_alike_and_as_the_oracle_does() -> None:
-    assert [words for seed in range(SEEDS) if (words := judge(seed))][:3] == []
 
 
 def judge_changes(seed: int) -> str:
@@ -107,12 +112,7 @@ def lived_with_decisions(seed: int) -> World:
                     world.decide(region)
         if choose.random() < 0.1:
             world.change(choose.choice(world.regions), choose.choice(world.versions))
-    for site in world.sites.values():
-        site.cluster.before = site.cluster.after = lambda effect: None
-    world.cut = False
-    world.agree()
-    world.heal()
-    return world
+    return healed(world)
 
 
 def judge_decisions(seed: int) -> str:

@@ -197,8 +197,8 @@ def about_to_go_home(tailed: tuple[str, ...] = ("orders", "payments"), *, flow_h
     return estate
 
 
-def acts_before_the_fence() -> list[str]:
-    estate = about_to_go_home()
+def acts_before_the_fence(estate: Estate) -> list[str]:
+    """Begin a failback, and return its acts up to the fence."""
     switch = estate.leader(EAST).switch
     switch.armed = True
     estate.begin("failback", EAST)
@@ -210,7 +210,7 @@ def acts_before_the_fence() -> list[str]:
     raise AssertionError("never came to the fence")
 
 
-ACTS = acts_before_the_fence()
+ACTS = acts_before_the_fence(about_to_go_home())
 FIRST = ACTS.index("ensure_topic")
 """Before it is only the journal: that is killed where switchovers are."""
 
@@ -543,17 +543,8 @@ def test_a_copy_whose_headers_an_application_has_passed_on_is_a_copy() -> None:
 
 def acts_that_settle() -> dict[int, str]:
     """The acts of a failback by their numbers, from the first in the old log, which stops the flow, on to the last before the fence."""
-    estate = with_tails_of_entities()
-    switch = estate.leader(EAST).switch
-    switch.armed = True
-    estate.begin("failback", EAST)
-    for _ in range(400):
-        estate.round()
-        run = estate.run_of(EAST)
-        if run is not None and run.step.name == "fence-source":
-            acts = list(enumerate(switch.acts))
-            return dict(acts[switch.acts.index("stop") :])
-    raise AssertionError("never came to the fence")
+    acts = acts_before_the_fence(with_tails_of_entities())
+    return dict(list(enumerate(acts))[acts.index("stop") :])
 
 
 SETTLING = acts_that_settle()
