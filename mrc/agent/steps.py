@@ -13,14 +13,13 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from mrc.agent import blocking, failback, fencing, flowing, old_log, rebuilding, renewing, routing
+from mrc.agent import blocking, bounding, failback, fencing, flowing, old_log, rebuilding, renewing, routing
 from mrc.agent.estate import Estate
 from mrc.agent.leadership import leader_path
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.failover import fence
 from mrc.core.failover.findings import findings, spelt
 from mrc.core.failover.flows import FlowStart
-from mrc.core.failover.ledger import Ledger, Tail
 from mrc.core.failover.measured import Rereads
 from mrc.core.failover.plan import Plan, PlanStep
 from mrc.core.inventory import Inventory, Position
@@ -459,7 +458,7 @@ def _record_ends(work: Work) -> dict[str, str]:
     if work.flows_stay or work.plan.kind == "failover":
         _list_own(work)
     if work.plan.kind == "failover":
-        _write_ledger(work)
+        bounding.write(work)
         return {}
     return {"source_ends": _source_ends(work)} if work.flows_stay else {}
 
@@ -492,84 +491,6 @@ def _list_own(work: Work) -> None:
         if error.retryable or work.plan.planned:
             raise
         # Its log came back shorter than its mirror. That stays in its own entry, and must not keep the last region from being opened.
-
-
-def _write_ledger(work: Work) -> None:
-    mirrored = work.positions.last_mirrored()  # first: a flow that goes on may copy more meanwhile
-    mirrors = work.mirrors()
-    target, sight = work.estate.clusters[work.plan.target], work.positions.sights.target
-    ends = target.ends(list(mirrors.values()), "read_uncommitted")
-    last = _last_mirrored(work, list(mirrors.values()), ends)
-    rows = flowing.last_rows(target, sight, last, _own_ends(work, target.starts(list(mirrors.values())), last))
-    tails = []
-    for tp, mirror in mirrors.items():
-        seen = last[mirror]
-        tails.append(
-            Tail(
-                topic=tp.topic,
-                partition=tp.partition,
-                mirror_end=ends[mirror],
-                last_source=mirrored.get(tp, -1),
-                last_fingerprint=seen.fingerprint if seen else 0,
-                last_timestamp_ms=seen.timestamp_ms if seen else 0,
-                window=rows[mirror],
-            )
-        )
-    ledger = Ledger(
-        id=work.plan.id,
-        region=work.plan.source,
-        target=work.plan.target,
-        execution=work.plan.id,
-        at_ms=work.plan.made_at_ms,
-        state="open",
-        tails=tuple(tails),
-        topic_ids=work.positions.source_topic_ids(),
-        target_topic_ids=work.positions.target_topic_ids(),
-    )
-    version = next((v for one, v in work.estate.store.ledgers() if one.id == ledger.id), None)
-    work.estate.store.put_ledger(work.lead, ledger, version)
-
-
-def _own_ends(
-    work: Work, starts: Mapping[TopicPartition, Offset], last: Mapping[TopicPartition, Seen | None]
-) -> dict[TopicPartition, Offset]:
-    """Return where the target's last own tail before the mirror's last record ends, at least the log's start."""
-    found = dict(starts)
-    for ledger, _ in work.estate.store.ledgers():
-        for tail in ledger.tails if (ledger.region, ledger.state) == (work.plan.target, "listed") else ():
-            tp = TopicPartition(tail.topic, tail.partition)
-            if (seen := last.get(tp)) is not None and tail.end <= seen.offset:
-                found[tp] = Offset(max(found[tp], tail.end))
-    for tp in old_log.may_be_superseded(work.estate, work.plan.target):
-        if (seen := last.get(tp)) is not None:
-            begin = Offset(max(found[tp], seen.offset - flowing.LOOK_BACK))
-            behind = old_log.behind_superseding(work.estate, work.plan.target, tp, begin, Offset(seen.offset))
-            found[tp] = Offset(max(found[tp], behind))
-    return found
-
-
-def _last_mirrored(work: Work, tps: list[TopicPartition], ends: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Seen | None]:
-    """Return the last visible record of each mirror, passing over what earlier failovers left behind in the target itself.
-
-    And over what was written behind that in its place: nobody has copied it there.
-    """
-    target, sight = work.estate.clusters[work.plan.target], work.positions.sights.target
-    own: dict[TopicPartition, list[Tail]] = {}
-    for ledger, _ in work.estate.store.ledgers():
-        for tail in ledger.tails if (ledger.region, ledger.state) == (work.plan.target, "listed") else ():
-            own.setdefault(TopicPartition(tail.topic, tail.partition), []).append(tail)
-    last = dict(target.last_records(tps, ends, sight))
-    superseded = old_log.may_be_superseded(work.estate, work.plan.target)
-    while passed := {
-        **{
-            tp: bound
-            for tp in superseded
-            if (seen := last.get(tp)) and (bound := old_log.below_superseding(work.estate, work.plan.target, tp, Offset(seen.offset)))
-        },
-        **{tp: Offset(tail.begin) for tp, seen in last.items() if seen for tail in own.get(tp, ()) if tail.begin <= seen.offset < tail.end},
-    }:
-        last |= target.last_records(list(passed), passed, sight)
-    return last
 
 
 def _ends_recorded(work: Work) -> str:
