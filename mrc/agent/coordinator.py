@@ -123,7 +123,8 @@ class Coordinator:
         if changed:
             self._changed.add(region)
         age_s = now_s - self._proved_at_s.get(region, -PROOF_AGE_MAX_S)
-        if age_s >= (PROOF_AGE_MAX_S if self._moving() else FENCE_PROOF_EVERY_S) or (region in self._changed and not self._moving()):
+        at_rest = not self._moving()
+        if age_s >= PROOF_AGE_MAX_S or (at_rest and (region in self._changed or age_s >= FENCE_PROOF_EVERY_S)):
             self._proved_at_s[region] = now_s
             self._changed.discard(region)
             proof = fencing.prove(self.estate, region, still=False)

@@ -197,11 +197,8 @@ def _list_tail(tail: Tail, tp: TopicPartition, cluster: Cluster, sight: Sight, s
     return msgspec.structs.replace(tail, begin=begin, end=end, records=sum(one.offset >= begin for one in seen))
 
 
-_LOOK_BACK = 4
-"""Offsets looked back for each record of a row: markers and gaps lie between."""
-
-LOOK_BACK = WINDOW * _LOOK_BACK
-"""Offsets looked back for a row."""
+LOOK_BACK = 4 * WINDOW
+"""Offsets looked back for a row: markers and gaps lie between its records."""
 
 
 def _after(tail: Tail, seen: Sequence[Seen], known: Offset) -> int:

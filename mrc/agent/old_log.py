@@ -10,7 +10,7 @@ taken its place as the one who writes (`mrc.agent.renewing.begin_again`).
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from mrc.agent import renewing
 from mrc.agent.estate import Estate
@@ -24,7 +24,7 @@ from mrc.core.failover.ledger import Tail
 from mrc.core.failover.old_log import Held
 from mrc.core.inventory import TopicInfo
 from mrc.core.model import Flow, GroupId, Offset, Record, Region, TopicPartition
-from mrc.ports import Cluster, Emitted
+from mrc.ports import Emitted
 
 if TYPE_CHECKING:
     from mrc.agent.steps import Work
@@ -132,30 +132,38 @@ def _write_in_the_old_log(work: Work) -> None:
     """
     region = work.plan.target
     if renewing.held(work) is None:
-        cluster = work.estate.clusters[region]
         anew = sorted({one.tp.topic for one in tails_held(work.estate, region, ("recreate",))})
-        if not anew and not any(_stale(cluster, one) for one in tails_held(work.estate, region, ("supersede",))):
+        if not anew and not any(_look(work.estate, region, one).stale for one in tails_held(work.estate, region, ("supersede",))):
             return
-        infos = cluster.topics(anew)
+        infos = work.estate.clusters[region].topics(anew)
         renewing.hold(work, {name: renewing.shape(info.topic_id, info) for name, info in infos.items()})
     renewing.wait_for_stop(work)
-    found = renewing.held(work)
-    if found is None:
-        raise MrcError("STALE_TERM", "the flow's start was forgotten meanwhile", where=str(work.forward))
-    _supersede(work, found[0])
-    for name, wanted in found[0].renewing.items():
-        renewing.make_anew(work, name, wanted)
-    renewing.begin_again(work, *found, found[0].renewing)
+    start, version = renewing.require_held(work)
+    _supersede(work, start)
+    renewing.finish(work, start, version)
 
 
-def _stale(cluster: Cluster, one: Held) -> set[bytes]:
-    """Return the keys of whose records the last that the log holds is in a tail: whoever reads it to its end takes that for what stands.
+class _Look(NamedTuple):
+    """What is in a partition's tails and behind them.
+
+    Attributes:
+        stale: the keys of whose records the last that the log holds is in a tail: whoever reads it to its end takes that for what stands.
+        superseding: how many records say behind a tail what stands.
+    """
+
+    stale: set[bytes]
+    superseding: int
+
+
+def _look(estate: Estate, region: Region, one: Held) -> _Look:
+    """Read a partition of a region from its first tail on.
 
     Raises:
         MrcError: ``OLD_LOG_REFUSED`` where a record in a tail has no key, and so speaks of no entity.
     """
-    stale: set[bytes] = set()
+    cluster, stale, superseding = estate.clusters[region], set[bytes](), 0
     for record in read(cluster, one.tp, one.begin, cluster.ends([one.tp], "read_committed")[one.tp]):
+        superseding += old_log.is_superseding(record, region, one.tp)
         if not one.in_a_tail(record.offset):
             stale.discard(record.key or b"")
         elif record.key is None:
@@ -163,7 +171,7 @@ def _stale(cluster: Cluster, one: Held) -> set[bytes]:
             raise MrcError("OLD_LOG_REFUSED", message, where=one.tp.topic)
         else:
             stale.add(record.key)
-    return stale
+    return _Look(stale, superseding)
 
 
 def _supersede(work: Work, start: FlowStart) -> None:
@@ -215,7 +223,7 @@ def _standing(work: Work, one: Held, resumes: Offset) -> list[Emitted]:
         resumes: from where the flow will go on in the open region's log: it brings everything from there on.
     """
     estate, region = work.estate, work.plan.target
-    stale = _stale(estate.clusters[region], one)
+    stale = _look(estate, region, one).stale
     if not stale:
         return []
     source = estate.clusters[work.plan.source]
@@ -254,7 +262,7 @@ def settled(work: Work) -> str:
 def _seen(work: Work) -> Mapping[str, str]:
     """Return, by topic, what was done with its old log, from the logs themselves. Raises ``NOT_VERIFIED`` where something was not."""
     estate, region, recovery = work.estate, work.plan.target, work.estate.unit.recovery
-    cluster, found = estate.clusters[region], dict[str, str]()
+    found: dict[str, str] = {}
     for ledger, _ in estate.store.ledgers():
         if ledger.region == region and ledger.execution:
             for topic in {tail.topic for tail in ledger.tails if tail.records > 0}:
@@ -269,17 +277,12 @@ def _seen(work: Work) -> Mapping[str, str]:
         if policy in ("purge", "recreate"):
             raise MrcError("NOT_VERIFIED", f"{one.tp} still holds a tail up to {one.end}", where=str(region), retryable=True)
         if policy == "supersede":
-            if stale := _stale(cluster, one):
-                message = f"the last record of {len(stale)} keys of {one.tp} is in a tail still"
+            seen = _look(estate, region, one)
+            if seen.stale:
+                message = f"the last record of {len(seen.stale)} keys of {one.tp} is in a tail still"
                 raise MrcError("NOT_VERIFIED", message, where=str(region), retryable=True)
-            written[one.tp.topic] = written.get(one.tp.topic, 0) + _written(cluster, region, one)
+            written[one.tp.topic] = written.get(one.tp.topic, 0) + seen.superseding
     return found | {topic: f"what stands of {count} keys is written behind its tails" for topic, count in written.items()}
-
-
-def _written(cluster: Cluster, region: Region, one: Held) -> int:
-    """Count the superseding records of a partition."""
-    end = cluster.ends([one.tp], "read_committed")[one.tp]
-    return sum(old_log.is_superseding(record, region, one.tp) for record in read(cluster, one.tp, one.begin, end))
 
 
 def finish(work: Work) -> str:
@@ -288,9 +291,7 @@ def finish(work: Work) -> str:
     if found is None:
         return "no flow was held for an old log"
     renewing.wait_for_stop(work)
-    for name, wanted in found[0].renewing.items():
-        renewing.make_anew(work, name, wanted)
-    renewing.begin_again(work, *found, found[0].renewing)
+    renewing.finish(work, *found)
     return f"{work.forward} is let go; made anew to the end: {', '.join(sorted(found[0].renewing)) or 'none'}"
 
 

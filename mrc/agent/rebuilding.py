@@ -160,7 +160,7 @@ def make_topics(work: Work) -> dict[str, str]:
     Raises:
         MrcError: ``TOPIC_NOT_EMPTY`` where records came in since the plan was made, and nobody has said that they may be lost.
     """
-    found, cluster = _held(work), work.estate.clusters[work.plan.target]
+    (found, _), cluster = renewing.require_held(work), work.estate.clusters[work.plan.target]
     filled = [one.name for one in topics(work.estate, work.plan.target) if one.offsets and one.wanted.topic_id in _noted(found)]
     if filled and not work.plan.allow_data_loss:
         raise MrcError("TOPIC_NOT_EMPTY", f"records have come into {', '.join(filled)} meanwhile", where=str(work.plan.target))
@@ -170,13 +170,6 @@ def make_topics(work: Work) -> dict[str, str]:
         work.lead()
         cluster.ensure_topic(name, compacted=True)
     return {}
-
-
-def _held(work: Work) -> FlowStart:
-    found = renewing.held(work)
-    if found is None:
-        raise MrcError("STALE_TERM", "the flow is not held any more", where=str(work.forward))
-    return found[0]
 
 
 def _noted(start: FlowStart) -> set[str]:

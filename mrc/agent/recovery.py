@@ -301,7 +301,7 @@ class Recovery:
         tps = [TopicPartition(recovered_topic(topic), tp.partition) for tp in self._tails if tp.topic == topic]
         starts, ends = self._there.starts(tps), self._there.ends(tps, "read_committed")
         for tp in tps:
-            for record in self._read(tp, starts[tp], ends[tp]):
+            for record in read(self._there, tp, starts[tp], ends[tp]):
                 origin = origin_of(record)
                 if origin is not None and origin.failover == self._ledger.id:
                     yield record, origin
@@ -310,12 +310,8 @@ class Recovery:
         """Yield what a topic has taken in the region since the failover: below the mirror's end nothing is its own."""
         begins = {TopicPartition(tail.topic, tail.partition): tail.mirror_end for tail in self._ledger.tails if tail.topic == topic}
         for tp, begin in begins.items():
-            for record in self._read(tp, begin, upto[tp]):
+            for record in read(self._there, tp, begin, upto[tp]):
                 yield tp, record
-
-    def _read(self, tp: TopicPartition, begin: Offset, end: Offset) -> Iterator[Record]:
-        """Yield the committed records in ``[begin, end)``."""
-        return read(self._there, tp, begin, end)
 
     # -- the sums
 

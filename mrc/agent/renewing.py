@@ -56,6 +56,13 @@ def held(work: Work) -> tuple[FlowStart, int] | None:
     return found if found is not None and found[0].held and found[0].execution == work.plan.id else None
 
 
+def require_held(work: Work) -> tuple[FlowStart, int]:
+    """Return the same. Raises ``STALE_TERM`` where this execution does not hold it, or not any more."""
+    if (found := held(work)) is None:
+        raise MrcError("STALE_TERM", "the flow is not held any more", where=str(work.forward))
+    return found
+
+
 def hold(work: Work, topics: Mapping[str, OldTopic]) -> None:
     """Note that the flow into the target has to stand still, and what is made anew meanwhile."""
     flow, store = work.estate.inbound(work.plan.target), work.estate.store
@@ -139,6 +146,13 @@ def begin_again(work: Work, start: FlowStart, version: int, anew: Container[str]
         found[tp.topic] = (*found.get(tp.topic, ()), Offset(0) if tp.topic in anew else at)
     end_writes(work)
     work.estate.store.put_flow_start(work.lead, work.forward, FlowStart(epoch=start.epoch, positions=found), version)
+
+
+def finish(work: Work, start: FlowStart, version: int) -> None:
+    """Make everything anew that was noted, and let the flow begin again."""
+    for name, wanted in start.renewing.items():
+        make_anew(work, name, wanted)
+    begin_again(work, start, version, start.renewing)
 
 
 def let_go(work: Work, start: FlowStart, version: int) -> set[str]:

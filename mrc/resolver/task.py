@@ -134,7 +134,6 @@ class Task:
         self._topics = topics
         self._number = partition
         self._shelf = shelf
-        self._read: dict[str, Offset] = {}
         written = shelf.get(STATE)
         state = State(kind.rules.hash, partitions, {}, {}) if written is None else _state(written)
         self._kinds = KnownKinds(kind, ready, shelf)
