@@ -296,10 +296,10 @@ class Bench:
         while True:
             try:
                 positions = json.loads(self._mrc("plan", "switchover", target))["positions"]
-                exact = sum(p["translation"]["type"] == "exact" and p["age_s"] < 2 for p in positions)
-                problem = f"{exact} of {wanted} positions are exact and fresh"
-                if exact == len(positions) == wanted:
+                late = [p for p in positions if p["translation"]["type"] != "exact" or p["age_s"] >= 2]
+                if not late and len(positions) == wanted:
                     return
+                problem = f"{len(positions) - len(late)} of {wanted} positions are exact and fresh; others: {json.dumps(late[:3])}"
             except MrcError as error:
                 problem = error.message
             if time.monotonic() > until_s:
