@@ -290,16 +290,16 @@ class Bench:
             admin.alter_consumer_group_offsets([request], request_timeout=REQUEST_S)[group].result(timeout=REQUEST_S)
 
     def _until_ready(self, target: str) -> None:
-        """Wait until every position of every group on every partition is exact and fresh."""
+        """Wait until every position of every group on every partition is fresh, and exact but for records that a producer sent twice."""
         wanted = len(self.groups) * self._asked.partitions
         until_s = time.monotonic() + READY_S
         while True:
             try:
                 positions = json.loads(self._mrc("plan", "switchover", target))["positions"]
-                late = [p for p in positions if p["translation"]["type"] != "exact" or p["age_s"] >= 2]
+                late = [p for p in positions if not (p["age_s"] < 2 and _answered(p["translation"]))]
                 if not late and len(positions) == wanted:
                     return
-                problem = f"{len(positions) - len(late)} of {wanted} positions are exact and fresh; others: {json.dumps(late[:3])}"
+                problem = f"{len(positions) - len(late)} of {wanted} positions are answered and fresh; others: {json.dumps(late[:3])}"
             except MrcError as error:
                 problem = error.message
             if time.monotonic() > until_s:
@@ -380,6 +380,11 @@ class Bench:
             yield Store(tree, REPLICATION_GROUP)
         finally:
             tree.close()
+
+
+def _answered(translation: Mapping[str, Any]) -> bool:
+    """Whether an answer is as good as it gets: what a producer sends again when its region dies are twins, which nothing tells apart."""
+    return translation["type"] == "exact" or translation["reason"] == "identical-records"
 
 
 class Journal:

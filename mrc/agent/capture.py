@@ -8,7 +8,7 @@ source dies, what stands in the target is all there is, and it is enough.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -48,6 +48,10 @@ LASTING = ("before-map", "never-copied", "records-changed")
 
 FORBID_PLANNED = ("MIRROR_LACKS_RECORDS", "COPIES_DELETED", "HEADERS_CHANGED", "TIMESTAMPS_CHANGED", "RECORDS_CHANGED")
 """Findings with which a planned move would lose records, or could not tell: it compares both sides' records."""
+
+
+_Look = Literal["settled", "current", "waits"]
+"""Of a position that was looked at: answered until it changes; answered, and an exact answer may still be found; not answered."""
 
 
 class CaptureView(Value, frozen=True):
@@ -230,28 +234,30 @@ class Capture:
 
     def _write(self, now_ms: int) -> None:
         changed: dict[CheckpointKey, Checkpoint] = {}
-        settled: list[CheckpointKey] = []
         with self._alignment.lock:
-            settled.extend(key for key in self._due if self._capture_one(key, now_ms, changed))
+            looked = {key: self._capture_one(key, now_ms, changed) for key in self._due}
         if changed:
             records = [encode_checkpoint(key, checkpoint) for key, checkpoint in changed.items()]
             self._estate.clusters[self._flow.target].append(self._topic, records)
             self._checkpoints.update(changed)
-        for key in settled:
-            del self._due[key]
+        for key, found in looked.items():
+            if found == "settled":
+                del self._due[key]
+            elif found == "current":
+                self._due[key] = now_ms
 
-    def _capture_one(self, key: CheckpointKey, now_ms: int, changed: dict[CheckpointKey, Checkpoint]) -> bool:
-        """Answer for one position; return whether that was the last word on it until it changes."""
+    def _capture_one(self, key: CheckpointKey, now_ms: int, changed: dict[CheckpointKey, Checkpoint]) -> _Look:
+        """Answer for one position, where enough has been read for that."""
         tp = TopicPartition(key.topic, key.partition)
         position = self._commits.positions.get((key.group, tp))
         pair = self._alignment.pairs.get(tp)
         if position is None or key.topic not in self._names:
-            return True  # gone meanwhile, or on a topic of another replication group
+            return "settled"  # gone meanwhile, or on a topic of another replication group
         if pair is None:
-            return False  # a partition that the target does not have yet
+            return "waits"  # a partition that the target does not have yet
         beyond = position.offset > pair.source_position and pair.wants_source
         if not pair.read_through or (beyond and now_ms - self._due[key] < BEYOND_TOLD_MS):
-            return False  # not read that far yet, or not far enough to know of every twin; what is stored stands
+            return "waits"  # not read that far yet, or not far enough to know of every twin; what is stored stands
         before = self._checkpoints.get(key)
         checkpoint = advance(
             before,
@@ -264,7 +270,7 @@ class Capture:
         )
         if before is None or not _says_the_same(before, checkpoint):
             changed[key] = checkpoint
-        return isinstance(checkpoint.translation, Exact)
+        return "settled" if isinstance(checkpoint.translation, Exact) else "current"
 
     # -- positions that are gone
 

@@ -16,7 +16,7 @@ from mrc.core.views import ExplanationView, GroupOffsetView, OffsetDiffView
 from mrc.ports import Position
 from mrc.sim.cluster import FakeCluster
 from mrc.sim.log import Record
-from mrc.sim.world import CONSUMER, EAST, WEST
+from mrc.sim.world import CONSUMER, EAST, PRODUCER, WEST
 from tests.sim.estate import BILLING, SHIPPING, Estate
 from tests.sim.test_service import known, reason, service
 
@@ -123,6 +123,20 @@ def test_a_captured_position_carries_its_metadata(estate: Estate, answers: Agent
     estate.settle(60)
     row = offset_on(answers.group_offsets("orders", BILLING), TP)
     assert (known(row.source_offset), known(row.safe_offset), row.metadata) == (3, 3, "note")
+
+
+def test_a_bounded_answer_is_as_fresh_as_an_exact_one(estate: Estate, answers: AgentService) -> None:
+    quiet(estate)
+    for _ in range(3):
+        estate.world.clusters[EAST].produce(PRODUCER, TP, b"k", b"same", timestamp_ms=7)
+    estate.settle(60)
+    west = estate.world.clusters[WEST].log(TP)
+    west.append(west.entries[-1].record)  # a fourth, so that nobody can tell which is a copy of which
+    commit(estate, BILLING, TP, estate.world.clusters[EAST].log(TP).end - 1)
+    estate.settle(200)
+    row = offset_on(answers.group_offsets("orders", BILLING), TP)
+    assert (row.translation.type, row.translation.reason) == ("bounded", "identical-records")
+    assert known(row.age_s) < 2
 
 
 def test_an_agent_whose_capture_has_not_begun_says_so(estate: Estate) -> None:
