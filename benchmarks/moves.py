@@ -382,7 +382,7 @@ class Bench:
             tree.close()
 
 
-def _answered(translation: Mapping[str, Any]) -> bool:
+def _answered(translation: Mapping[str, object]) -> bool:
     """Whether an answer is as good as it gets: what a producer sends again when its region dies are twins, which nothing tells apart."""
     return translation["type"] == "exact" or translation["reason"] == "identical-records"
 
