@@ -56,10 +56,16 @@ DECIDED_AHEAD_MS_MAX = 300_000
 
 
 class Given(msgspec.Struct, frozen=True):
-    """A decision whose turn has not come; durable. ``region``: in whose log it stands."""
+    """A decision whose turn has not come; durable.
+
+    Attributes:
+        region: in whose log it stands.
+        unfit: its clock was no place for it when it was heard. It counts nowhere, and is kept up to that clock: it may come again.
+    """
 
     region: Region
     decision: Decision
+    unfit: bool = False
 
 
 class Had(msgspec.Struct):
@@ -203,7 +209,7 @@ class Answered(msgspec.Struct, frozen=True):
     Attributes:
         conflict: as it was closed; None: the decision comes to nothing.
         given: the decision; None: time is over, or later events left nothing to decide.
-        why: it comes to nothing.
+        why: it comes to nothing; None: of one that is unfit it was said before.
         asks: as `Final.asks`.
     """
 
@@ -224,9 +230,8 @@ class Settled(msgspec.Struct, frozen=True):
         steps: per entity, what happened, in order.
         bodies: per entity, the values of its last events and of those that became final.
         raised: late events, and such from beyond the horizon, with the clocks that they were given; to be written down again.
-        given: decisions that have come, to be written down.
+        given: decisions that have come, to be written down; of those that are unfit it is to be said.
         asking: entities about which a person is asked from now on, with the clock up to which; None: not any more.
-        unfit: decisions whose clock is no place for them; they count nowhere.
     """
 
     entities: dict[bytes, Kept]
@@ -235,7 +240,6 @@ class Settled(msgspec.Struct, frozen=True):
     raised: list[Pending]
     given: list[Given]
     asking: dict[bytes, int | None]
-    unfit: list[Given]
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
@@ -409,7 +413,7 @@ class Partition:
         Args:
             load: returns an entity as its final events left it; it is changed.
         """
-        done = Settled({}, {}, {}, [], [], {}, [])
+        done = Settled({}, {}, {}, [], [], {})
         for region in self.streams:
             self._count_marks(region, done)
         for upto_ms, version in self._agreed():
@@ -430,9 +434,9 @@ class Partition:
         """
         entity, bodies, stands = kept.entity, kept.bodies, kept.stands
         pending = [one for one in self._of_entity.get(key, ()) if one.wrong is None and not kept.knows(one.event)]
-        given = self._given.get(key)
-        final = not pending and given is None
-        if given is not None:
+        given = [one for one in self._given.get(key, {}).values() if not one.unfit]
+        final = not pending and not given
+        if given:
             copy = Kept(
                 copied(entity),
                 {**bodies, **{one.event.id: one.body for one in pending}},
@@ -441,7 +445,7 @@ class Partition:
                 kept.open,
                 dict(kept.ahead),
             )
-            steps = _taken(copy, pending, list(given.values()), self._rules)
+            steps = _taken(copy, pending, given, self._rules)
             final = not any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
             entity, bodies, stands, last = copy.entity, copy.bodies, copy.stands, None
         elif pending:
@@ -541,10 +545,8 @@ class Partition:
         if said.clock_ms <= stream.heard_ms:
             return
         if isinstance(said, Decision):
-            given = Given(region, said)
-            if said.clock_ms > stream.heard_ms + DECIDED_AHEAD_MS_MAX or said.region != region:
-                done.unfit.append(given)
-            elif self._accept(given):
+            given = Given(region, said, said.clock_ms > stream.heard_ms + DECIDED_AHEAD_MS_MAX or said.region != region)
+            if self._accept(given):
                 done.given.append(given)
             return
         if not stream.had:
@@ -701,7 +703,7 @@ def _taken(kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules
         if kept.open is not None and Hlc(kept.open.until_ms) < clock:
             steps.append(_answer(kept, kept.open, None))
         if isinstance(item, Given):
-            steps.append(_hear_out(kept, item))
+            steps.append(Answered(None, item) if item.unfit else _hear_out(kept, item))
             continue
         event = item.event
         if kept.knows(event):
@@ -723,11 +725,11 @@ def _taken(kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules
 def _in_order(pending: Sequence[Pending], given: Sequence[Given], rules: Rules) -> list[tuple[Hlc, Pending | Given]]:
     if len(pending) == 1 and not given:
         return [(pending[0].event.hlc, pending[0])]
-    items: list[tuple[tuple[Hlc, int, int, str], Pending | Given]] = []
+    items: list[tuple[tuple[Hlc, int, int, str, str], Pending | Given]] = []
     for one in pending:
         hlc, rank, id = order(one.event, rules.ranks)
-        items.append(((hlc, 0, rank, id), one))
-    items += [((Hlc(one.decision.clock_ms), 1, one.decision.at_ms, one.decision.id), one) for one in given]
+        items.append(((hlc, 0, rank, id, ""), one))
+    items += [((Hlc(one.decision.clock_ms), 1, one.decision.at_ms, one.decision.id, one.region), one) for one in given]
     return [(key[0], item) for key, item in sorted(items, key=lambda one: one[0])]
 
 
