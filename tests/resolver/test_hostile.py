@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from mrc.core.conflict import partition
 from mrc.core.conflict.entity import Decision, Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
@@ -166,6 +168,51 @@ def test_of_decisions_alike_in_clock_time_and_id_the_region_says_which_is_first(
     assert closed is not None
     assert closed.decision is not None
     assert closed.decision.region == EAST
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_stands_by_decisions_that_wait_is_the_same_when_it_is_worked_out_anew(seed: int) -> None:
+    choose, r = random.Random(seed), Region1()
+    conflict = open_conflict(r)
+    last, at = {EAST: "e", WEST: "w"}, {EAST: 100, WEST: 100}
+    for number in range(2, 60):
+        region = choose.choice((EAST, WEST))
+        match choose.randrange(10):
+            case 0:
+                r.say(region, f"d{number}", choose.choice(("e", "w")), at[region] + choose.randrange(1, 40), conflict)
+            case 1 | 2 if region == EAST or number > 40:  # west's marks come late: what is new waits
+                at[region] += choose.randrange(1, 20)
+                r.mark(region, at[region], last[region])
+            case _:
+                ms = choose.randrange(100, 200) if choose.random() < 0.3 else 100 + number * 2
+                seen = {WEST if region == EAST else EAST: choose.randrange(1, number)} if choose.random() < 0.5 else {}
+                last[region] = f"{region}{number}"
+                r.event(last[region], region, number, ms, seen=seen)
+        r.settle()
+        kept = r.load(b"1")
+        quick = r.partition.standing(b"1", kept)
+        held, r.partition._heard = r.partition._heard, {}
+        assert r.partition.standing(b"1", kept) == quick, number
+        r.partition._heard = held
+
+
+def test_an_event_behind_a_decision_that_waits_does_not_cost_what_waits_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    r, taken = Region1(), 0
+    conflict = open_conflict(r)
+    r.say(EAST, "ticket", "e", 150, conflict)
+    r.settle()
+    take = partition._taken
+
+    def counted(kept: Kept, pending: Sequence[Pending], *more: Any) -> Any:
+        nonlocal taken
+        taken += len(pending)
+        return take(kept, pending, *more)
+
+    monkeypatch.setattr(partition, "_taken", counted)
+    for number in range(2, 302):
+        r.event(f"e{number}", EAST, number, 150 + number)
+        assert r.partition.standing(b"1", r.load(b"1")) is not None
+    assert taken < 2 * 300
 
 
 def test_page_headers() -> None:

@@ -282,6 +282,22 @@ class _Ahead(msgspec.Struct, gc=False):
     last: Pending
 
 
+class _Heard(msgspec.Struct, gc=False):
+    """What an entity has come to by all events and all decisions that are known of it.
+
+    Attributes:
+        kept: with its pending events and its decisions taken.
+        last: the place in the order of the latest of the events that were taken; None: of none.
+        clock_ms: the latest clock of the decisions.
+        changed: it is not what was final.
+    """
+
+    kept: Kept
+    last: tuple[Hlc, int, str] | None
+    clock_ms: int
+    changed: bool
+
+
 AHEAD_MAX = 20_000
 """Entities of one partition that are held with their pending events taken; of others they are taken each time."""
 
@@ -328,6 +344,7 @@ class Partition:
         self._unsealed: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._of_entity: dict[bytes, dict[Pending, None]] = {}
         self._ahead: OrderedDict[bytes, _Ahead] = OrderedDict()
+        self._heard: dict[bytes, _Heard] = {}
         # What is sealed waits by the millisecond in which it is due; `_due` is the heap of these.
         self._waiting: dict[int, list[Pending]] = {}
         self._due: list[int] = []
@@ -393,6 +410,12 @@ class Partition:
                 self._advance(ahead, one)
             else:
                 del self._ahead[key]
+        if new and wrong is None and (heard := self._heard.pop(key, None)) is not None:
+            place = self._order(one)
+            if (heard.last is None or place > heard.last) and event.hlc > Hlc(heard.clock_ms):
+                self._heard[key] = heard
+                heard.last = place
+                self._hear_more(heard, one)
         return one
 
     def mark(self, region: Region, offset: Offset, said: Mark | Decision) -> None:
@@ -437,17 +460,9 @@ class Partition:
         given = [one for one in self._given.get(key, {}).values() if not one.unfit]
         final = not pending and not given
         if given:
-            copy = Kept(
-                copied(entity),
-                {**bodies, **{one.event.id: one.body for one in pending}},
-                stands,
-                dict(kept.passed),
-                kept.open,
-                dict(kept.ahead),
-            )
-            steps = _taken(copy, pending, given, self._rules)
-            final = not any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
-            entity, bodies, stands, last = copy.entity, copy.bodies, copy.stands, None
+            heard = self._heard.get(key) or self._hear_all(key, kept, pending, given)
+            final = not heard.changed
+            entity, bodies, stands, last = heard.kept.entity, heard.kept.bodies, heard.kept.stands, None
         elif pending:
             ahead = self._ahead.get(key) or self._look_ahead(key, kept, pending)
             ahead.entity.closed = entity.closed
@@ -465,6 +480,27 @@ class Partition:
         vector = {head.origin: head.number for head in heads}
         hlc = max([head.hlc for head in heads])
         return Standing(winner, stands.fields, stands.conflict, stands.rules, stands.decision, bodies[winner.id], final, vector, hlc)
+
+    def _hear_all(self, key: bytes, kept: Kept, pending: Sequence[Pending], given: Sequence[Given]) -> _Heard:
+        copy = Kept(
+            copied(kept.entity),
+            {**kept.bodies, **{one.event.id: one.body for one in pending}},
+            kept.stands,
+            dict(kept.passed),
+            kept.open,
+            dict(kept.ahead),
+        )
+        steps = _taken(copy, pending, given, self._rules)
+        changed = any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
+        last = max(map(self._order, pending), default=None)
+        self._heard[key] = _Heard(copy, last, max(one.decision.clock_ms for one in given), changed)
+        return self._heard[key]
+
+    def _hear_more(self, heard: _Heard, one: Pending) -> None:
+        heard.kept.bodies[one.event.id] = one.body
+        steps = _taken(heard.kept, [one], [], self._rules)
+        heard.kept.bodies = _bodies_of_heads(heard.kept.entity, heard.kept.bodies)
+        heard.changed |= any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
 
     def _look_ahead(self, key: bytes, kept: Kept, pending: list[Pending]) -> _Ahead:
         pending.sort(key=self._order)
@@ -510,6 +546,7 @@ class Partition:
     def _change(self, version: str) -> None:
         self._rules = self._versions.rules(version)
         self._ahead.clear()
+        self._heard.clear()
         for region, stream in self.streams.items():
             stream.anew = stream.arrived
             for one in self._known[region].values():
@@ -562,6 +599,7 @@ class Partition:
         if id in some:
             return False
         some[id] = given
+        self._heard.pop(key, None)
         heapq.heappush(self._turns, (given.decision.clock_ms, key))
         return True
 
@@ -590,6 +628,7 @@ class Partition:
             one.wrong = Wrong(AHEAD, f"its clock, {event.hlc}, is after {mark.horizon_ms}, up to where its region's resolver believes one")
         if ahead or event.hlc <= Hlc(stream.watermark_ms):
             self._ahead.pop(one.key, None)
+            self._heard.pop(one.key, None)
             # Numbers grow with the log, so late events of one entity keep their order.
             one.event = msgspec.structs.replace(event, hlc=Hlc(stream.watermark_ms, event.number))
             done.raised.append(one)
@@ -605,6 +644,7 @@ class Partition:
         while self._turns and self._turns[0][0] <= final_ms:
             due.setdefault(heapq.heappop(self._turns)[1], [])
         for key, pending in due.items():
+            self._heard.pop(key, None)
             kept = load(key)
             bodies = kept.bodies
             for one in pending:
