@@ -34,7 +34,8 @@ SEEN_TRIES_MAX = 50
 SEEN_EVERY_S = 0.1
 ACTOR_CHARACTERS_MAX = 128
 REASON_CHARACTERS_MAX = 1024
-STRIDE_RECORDS = 100
+LATELY_RECORDS = 5_000
+"""So many of the last marks and decisions are read, some forty minutes' worth, for a decision that is given again."""
 
 Append = Callable[[str, int, bytes, bytes], None]
 """Writes a record to a partition of a topic: topic, partition, key, value."""
@@ -101,7 +102,7 @@ class Desk:
     def give(
         self, names: Topics, partition: int, one: ConflictRecord, winner: str, id: str, actor: str, reason: str, wait_s: float
     ) -> Answer:
-        """Give a decision, and wait for what becomes of it. One that was given under the same id lately is not given again.
+        """Give a decision, and wait for what becomes of it. One given lately (`LATELY_RECORDS`) under the same id is not given again.
 
         Args:
             names: the topics of the conflict's kind in this region.
@@ -147,7 +148,7 @@ class Desk:
     def _last(self, tp: TopicPartition) -> tuple[int, Sequence[Decision]]:
         """Return the latest clock of the last marks, and those decisions among them that no mark has overtaken."""
         span = self._logs.spans([tp.topic])[tp]
-        begin = Offset(max(span.begin, span.end - STRIDE_RECORDS))
+        begin = Offset(max(span.begin, span.end - LATELY_RECORDS))
         last_ms, given = -1, []
         for batch in self._logs.read({tp: Span(begin, span.end)}):
             for record in batch:

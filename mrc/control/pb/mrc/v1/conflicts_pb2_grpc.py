@@ -96,7 +96,8 @@ class ConflictServiceServicer:
     def ResolveConflict(self, request, context):
         """ResolveConflict lets an event of an open conflict stand, in every region. The decision is written among the marks of the agent's region,
         takes its place in the order of events, and is applied when all regions' marks have passed it: seconds later, or when a cut link is
-        back. The same token with the same winner gives the same decision, so that a caller who got no reply may ask again.
+        back. The same token with the same winner gives the same decision, for some forty minutes and once it has decided, so that a caller who got
+        no reply may ask again; later the second decision comes to nothing.
         UNKNOWN_CONFLICT, CONFLICT_CLOSED, TOKEN_REUSED, RESOLVER_SILENT, TOO_MUCH_TO_READ.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -63,7 +63,8 @@ class ConflictServiceStub:
     ResolveConflict: _grpc.UnaryUnaryMultiCallable[_conflicts_pb2.ResolveConflictRequest, _conflicts_pb2.ResolveConflictResponse]
     """ResolveConflict lets an event of an open conflict stand, in every region. The decision is written among the marks of the agent's region,
     takes its place in the order of events, and is applied when all regions' marks have passed it: seconds later, or when a cut link is
-    back. The same token with the same winner gives the same decision, so that a caller who got no reply may ask again.
+    back. The same token with the same winner gives the same decision, for some forty minutes and once it has decided, so that a caller who got
+    no reply may ask again; later the second decision comes to nothing.
     UNKNOWN_CONFLICT, CONFLICT_CLOSED, TOKEN_REUSED, RESOLVER_SILENT, TOO_MUCH_TO_READ.
     """
     CountConflicts: _grpc.UnaryUnaryMultiCallable[_conflicts_pb2.CountConflictsRequest, _conflicts_pb2.CountConflictsResponse]
@@ -91,7 +92,8 @@ class ConflictServiceAsyncStub(ConflictServiceStub):
     ResolveConflict: _aio.UnaryUnaryMultiCallable[_conflicts_pb2.ResolveConflictRequest, _conflicts_pb2.ResolveConflictResponse]  # type: ignore[assignment]
     """ResolveConflict lets an event of an open conflict stand, in every region. The decision is written among the marks of the agent's region,
     takes its place in the order of events, and is applied when all regions' marks have passed it: seconds later, or when a cut link is
-    back. The same token with the same winner gives the same decision, so that a caller who got no reply may ask again.
+    back. The same token with the same winner gives the same decision, for some forty minutes and once it has decided, so that a caller who got
+    no reply may ask again; later the second decision comes to nothing.
     UNKNOWN_CONFLICT, CONFLICT_CLOSED, TOKEN_REUSED, RESOLVER_SILENT, TOO_MUCH_TO_READ.
     """
     CountConflicts: _aio.UnaryUnaryMultiCallable[_conflicts_pb2.CountConflictsRequest, _conflicts_pb2.CountConflictsResponse]  # type: ignore[assignment]
@@ -140,7 +142,8 @@ class ConflictServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_conflicts_pb2.ResolveConflictResponse, _abc.Awaitable[_conflicts_pb2.ResolveConflictResponse]]:
         """ResolveConflict lets an event of an open conflict stand, in every region. The decision is written among the marks of the agent's region,
         takes its place in the order of events, and is applied when all regions' marks have passed it: seconds later, or when a cut link is
-        back. The same token with the same winner gives the same decision, so that a caller who got no reply may ask again.
+        back. The same token with the same winner gives the same decision, for some forty minutes and once it has decided, so that a caller who got
+        no reply may ask again; later the second decision comes to nothing.
         UNKNOWN_CONFLICT, CONFLICT_CLOSED, TOKEN_REUSED, RESOLVER_SILENT, TOO_MUCH_TO_READ.
         """
 
