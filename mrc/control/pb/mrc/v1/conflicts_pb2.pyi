@@ -687,7 +687,7 @@ class GivenDecision(_message.Message):
     winner: _builtins.str
     """Id of the event that shall stand."""
     clock_ms: _builtins.int
-    """Its place in the order of events."""
+    """Its place in the order of events; 0 where it had decided before it was given again."""
     region: _builtins.str
     """Where it was given."""
     actor: _builtins.str
