@@ -454,8 +454,14 @@ class Logs(Protocol):
     def read(self, spans: Mapping[TopicPartition, Span]) -> Iterator[list[Arrived]]:
         """Yield the records of these spans: each partition's in order, those of different partitions as they come."""
 
-    def follow(self, begin: Mapping[TopicPartition, Offset]) -> Iterator[list[Arrived]]:
-        """Yield what stands there and what comes, for ever; an empty list where nothing has come for a moment (half a second)."""
+    def follow(self, begin: Mapping[TopicPartition, Offset], passed: dict[TopicPartition, Offset] | None = None) -> Iterator[list[Arrived]]:
+        """Yield what stands there and what comes, for ever; an empty list where nothing has come for a moment (half a second).
+
+        Args:
+            begin: where to begin.
+            passed: is told, before a list is yielded, up to where there is nothing else than it, where that is known: the markers of
+                transactions, which no record is, may be the last that a log holds.
+        """
 
     def close(self) -> None:
         """Release the connections; harmless when repeated."""

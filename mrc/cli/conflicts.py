@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,11 +18,12 @@ from mrc.core.errors import MrcError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from mrc.control.dockets import AgentsDocket
     from mrc.core.model import Region
     from mrc.resolver.audit import Filter, Stats
     from mrc.resolver.comparing import Comparison, Stands
     from mrc.resolver.deciding import Answer
-    from mrc.resolver.kinds import Kind, Topics
+    from mrc.resolver.docket import Docket
     from mrc.resolver.writing import CandidateRecord, ConflictRecord
 
 LIMIT_MAX = 10_000
@@ -29,6 +31,9 @@ WAIT_S = 10.0
 
 _topic = click.option("--topic", metavar="TOPIC", help="Only events of this topic, by its name in the region that writes there.")
 _region = click.option("--region", metavar="REGION", help="The region that is asked; the replication group's first when left out.")
+_agents = click.option(
+    "--agents", is_flag=True, help="Ask the region's agents instead of its Kafka: for machines that reach no Kafka, and have no rules file."
+)
 
 
 def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,8 +58,8 @@ def _filters(command: Callable[..., Any]) -> Callable[..., Any]:
 def conflicts() -> None:
     """What resolvers have decided where two regions wrote about the same entity.
 
-    They read what resolvers write (mrc.conflicts.TOPIC and its neighbours) from the regions' Kafka: no agent is asked, and nothing is
-    changed but by `resolve`. Every region writes the same conflicts, with the same ids; only when differs.
+    They read what resolvers write (mrc.conflicts.TOPIC and its neighbours) from the regions' Kafka, or with --agents through the region's
+    agents; nothing is changed but by `resolve`. Every region writes the same conflicts, with the same ids; only when differs.
     """
 
 
@@ -63,12 +68,13 @@ def conflicts() -> None:
 @click.option("--open", "waiting", is_flag=True, help="Only those about which a person is asked, with the time up to which.")
 @click.option("--limit", type=click.IntRange(1, LIMIT_MAX), default=20, show_default=True, help="At most so many.")
 @_region
+@_agents
 @click.pass_context
-def list_(ctx: click.Context, /, topic: str | None, region: str | None, limit: int, waiting: bool, **wanted: Any) -> None:
+def list_(ctx: click.Context, /, topic: str | None, region: str | None, agents: bool, limit: int, waiting: bool, **wanted: Any) -> None:
     """List the conflicts that were decided last, newest first.
 
     Each is shown with what its sides compete with and which of them stands; `mrc conflicts show ID` explains one. Topics are read
-    backwards from their ends, so the newest cost little however long the topics are.
+    backwards from their ends, so the newest cost little however long the topics are. Agents list 200 at most.
 
     \b
     Examples:
@@ -80,10 +86,10 @@ def list_(ctx: click.Context, /, topic: str | None, region: str | None, limit: i
     if waiting and wanted["outcome"] not in ("", "open"):
         raise click.UsageError("--open and another --outcome: no conflict is both", ctx)
     wanted["outcome"] = "open" if waiting else wanted["outcome"]
-    asked = _Asked(ctx, topic, [region])
+    asked = _Asked(ctx, topic, [region], agents=agents)
     filters = asked.filter(wanted)
-    with asked.audits() as audits:
-        found = next(iter(audits.values())).newest(filters, limit)
+    with asked.docket() as docket:
+        found = docket.newest(filters, limit)
     emit(ctx, [_row(one) for one in found], table=lambda _: _list_table(found))
     if not found and invocation(ctx).output == "table":
         click.echo("no conflict is like that: every event that was resolved had seen those before it, or nothing is final yet", err=True)
@@ -93,8 +99,9 @@ def list_(ctx: click.Context, /, topic: str | None, region: str | None, limit: i
 @click.argument("id")
 @_topic
 @click.option("--region", metavar="REGION", help="Ask this region alone; all when left out.")
+@_agents
 @click.pass_context
-def show(ctx: click.Context, id: str, topic: str | None, region: str | None) -> int:
+def show(ctx: click.Context, id: str, topic: str | None, region: str | None, agents: bool) -> int:
     """Explain the conflict ID: both sides, how they were found concurrent, each step of the rules, what stands in each region.
 
     Leaves with 3 where regions have decided it differently. A region that has not written it yet, or does not answer, is named.
@@ -108,12 +115,12 @@ def show(ctx: click.Context, id: str, topic: str | None, region: str | None) -> 
 
     call = invocation(ctx)
     regions = [region] if region else list(unit(call.group(call.settings())).regions)
-    asked = _Asked(ctx, topic, regions)
+    asked = _Asked(ctx, topic, regions, agents=agents)
     said: dict[Region, ConflictRecord | MrcError | None] = {}
-    with asked.audits() as audits:
-        for name, audit in audits.items():
+    with asked.dockets() as dockets:
+        for name, docket in dockets.items():
             try:
-                said[name] = audit.find(id)
+                said[name] = docket.find(id)
             except MrcError as error:
                 if error.kind != "world":
                     raise
@@ -143,6 +150,7 @@ def show(ctx: click.Context, id: str, topic: str | None, region: str | None) -> 
 )
 @_topic
 @_region
+@_agents
 @click.pass_context
 def resolve(
     ctx: click.Context,
@@ -154,6 +162,7 @@ def resolve(
     wait_s: float,
     topic: str | None,
     region: str | None,
+    agents: bool,
 ) -> int:
     """Decide the open conflict ID: the event that --winner names stands, in every region.
 
@@ -164,7 +173,7 @@ def resolve(
 
     A decision that comes to nothing is told here: later events have left nothing to decide, somebody was faster, or time is over. That
     is known once all regions' marks have passed it, seconds after it was given, or when a cut link is back; without --wait, or after it,
-    `mrc conflicts show ID` tells.
+    `mrc conflicts show ID` tells. An agent waits 30 s at most, and keeps its caller's name beside --actor.
 
     Leaves with 0 when the decision stands in the region where it was given, with 3 where it came to nothing, and with 4 where that is
     not known yet.
@@ -180,18 +189,21 @@ def resolve(
     from mrc.cli.standby import confirm
     from mrc.core.failover.markup import visible
     from mrc.resolver.deciding import ACTOR_CHARACTERS_MAX, REASON_CHARACTERS_MAX, chosen
+    from mrc.resolver.docket import unknown
 
-    who = actor or getpass.getuser()
+    who = actor or ("" if agents else getpass.getuser())
     if len(who) > ACTOR_CHARACTERS_MAX or len(reason) > REASON_CHARACTERS_MAX:
         raise click.UsageError(f"--actor takes {ACTOR_CHARACTERS_MAX} characters, --reason {REASON_CHARACTERS_MAX}", ctx)
-    asked = _Asked(ctx, topic, [region])
-    here, one, partition, names = asked.place(id)
-    event = chosen(one, winner)
-    if not yes:
-        click.echo(visible("  ".join(_cells(one))), err=True)
-        confirm(ctx, event, f"let it stand for {one.entity}, in every region")
-    with asked.desk(here) as desk:
-        answer = desk.give(names, partition, one, event, uuid.uuid4().hex, who, reason, wait_s)
+    asked = _Asked(ctx, topic, [region], agents=agents)
+    with asked.docket() as docket:
+        here, one = docket.here, docket.find(id)
+        if one is None:
+            raise unknown(id, here)
+        event = chosen(one, winner)
+        if not yes:
+            click.echo(visible("  ".join(_cells(one))), err=True)
+            confirm(ctx, event, f"let it stand for {one.entity}, in every region")
+        answer = docket.decide(id, event, uuid.uuid4().hex, who, reason, wait_s)
     data = {"state": answer.state, "decision": answer.decision.id, "winner": event, "why": answer.why, "region": here}
     emit(ctx, data, table=lambda _: _answer_text(answer, one))
     return {"decided": Exit.OK, "refused": Exit.FINDINGS, "waits": Exit.RUNNING}[answer.state]
@@ -201,8 +213,9 @@ def resolve(
 @_topic
 @click.option("--since", "since_ms", type=Since(), help=f"Count from then on: {SINCE_HELP}")
 @_region
+@_agents
 @click.pass_context
-def stats(ctx: click.Context, topic: str | None, since_ms: int | None, region: str | None) -> None:
+def stats(ctx: click.Context, topic: str | None, since_ms: int | None, region: str | None, agents: bool) -> None:
     """Count conflicts per topic, rule and outcome, compensations per template, and dead letters per reason.
 
     Compensations are those of REGION alone: each is asked for in the region that wrote the losing event. Everything is read once;
@@ -213,20 +226,20 @@ def stats(ctx: click.Context, topic: str | None, since_ms: int | None, region: s
       mrc conflicts stats
       mrc conflicts stats --since 24h --region west --output json
     """
-    asked = _Asked(ctx, topic, [region])
-    with asked.audits() as audits:
-        found = next(iter(audits.values())).stats(since_ms)
+    with _Asked(ctx, topic, [region], agents=agents).docket() as docket:
+        found = docket.stats(since_ms)
     emit(ctx, found, table=_stats_table)
 
 
 @conflicts.command()
 @_filters
 @_region
+@_agents
 @click.pass_context
-def tail(ctx: click.Context, /, topic: str | None, region: str | None, **wanted: Any) -> None:
+def tail(ctx: click.Context, /, topic: str | None, region: str | None, agents: bool, **wanted: Any) -> None:
     """Show conflicts as they are decided, a line each, until Ctrl-C; with --since also those that were decided already.
 
-    With --output json each line is one conflict as a whole.
+    With --output json each line is one conflict as a whole. An agent that goes is replaced by another one, which goes on where it was.
 
     \b
     Examples:
@@ -237,21 +250,23 @@ def tail(ctx: click.Context, /, topic: str | None, region: str | None, **wanted:
 
     from mrc.core.failover.markup import visible
 
-    asked = _Asked(ctx, topic, [region])
+    asked = _Asked(ctx, topic, [region], agents=agents)
     filters = asked.filter(wanted)
     call = invocation(ctx)
-    with asked.audits() as audits:
+    with asked.docket() as docket:
         click.echo("conflicts that are decided from now on; Ctrl-C ends it", err=True)
         try:
-            for batch in next(iter(audits.values())).follow(filters):
-                for one in batch:
-                    if call.output == "table":
-                        click.echo(visible("  ".join(_cells(one))).replace("\n", "\\n"))
-                    elif call.output == "json":
-                        click.echo(msgspec.json.encode(_row(one)).decode())
-                    else:
-                        click.echo("---")
-                        emit(ctx, _row(one), table=lambda _: "")
+            for news in docket.follow(filters):
+                one = news.conflict
+                if one is None:
+                    continue
+                if call.output == "table":
+                    click.echo(visible("  ".join(_cells(one))).replace("\n", "\\n"))
+                elif call.output == "json":
+                    click.echo(msgspec.json.encode(_row(one)).decode())
+                else:
+                    click.echo("---")
+                    emit(ctx, _row(one), table=lambda _: "")
         except KeyboardInterrupt:
             click.echo("", err=True)
 
@@ -321,51 +336,52 @@ def compare(ctx: click.Context, topic: str | None, wait_s: float) -> int:
 
 
 class _Asked:
-    """Which kinds of entities and which regions a call is about."""
+    """Which kinds of entities and which regions a call is about, and who is asked: their Kafka, or their agents."""
 
-    def __init__(self, ctx: click.Context, topic: str | None, regions: Sequence[str | None]) -> None:
+    def __init__(self, ctx: click.Context, topic: str | None, regions: Sequence[str | None], *, agents: bool) -> None:
         from mrc.wiring import conflicts as wiring
 
         call = invocation(ctx)
         self._wiring = wiring
         self._settings = call.settings()
         self._group = call.group(self._settings)
-        self._kinds: list[Kind] = wiring.chosen(self._settings, self._group, topic)
+        self._topic = topic
+        self._kinds = None if agents else wiring.chosen(self._settings, self._group, topic)
         self._regions = [wiring.region_of(self._group, name) for name in regions]
 
     def filter(self, wanted: dict[str, Any]) -> Filter:
-        """Return what is wanted. Raises ``BAD_REQUEST`` for an outcome that there is not; earlier rules may have had any name."""
+        """Return what is wanted; earlier rules may have had any name."""
         from mrc.resolver.audit import Filter
 
-        rule, outcome = wanted["rule"], wanted["outcome"]
-        outcomes = sorted({"open", "superseded", *(region for kind in self._kinds for region in kind.regions)})
-        if outcome and outcome not in outcomes:
-            raise MrcError("BAD_REQUEST", f"--outcome {outcome}: there are {', '.join(outcomes)}")
-        rules = [one.id for kind in self._kinds for one in kind.rules.set.rules]
-        if rule and rule not in rules:
+        rule = wanted["rule"]
+        rules = [one.id for kind in self._kinds or () for one in kind.rules.set.rules]
+        if rule and rules and rule not in rules:
             click.echo(f"the rules of now have no {rule}; they have {', '.join(rules)}", err=True)
         return Filter(**wanted)
 
-    def place(self, id: str) -> tuple[Region, ConflictRecord, int, Topics]:
-        """Return the one region that is asked, a conflict there, its partition, and the topics around it. Raises ``UNKNOWN_CONFLICT``."""
-        from mrc.resolver.kinds import topics
+    @contextmanager
+    def docket(self) -> Iterator[Docket | AgentsDocket]:
+        """Give the docket of the one region that is asked."""
+        with self.dockets() as dockets:
+            (one,) = dockets.values()
+            yield one
 
-        (here,) = self._regions
-        with self.audits() as audits:
-            found = audits[here].place(id)
-        if found is None:
-            raise MrcError("UNKNOWN_CONFLICT", f"no conflict {id} in {here}")
-        tp, one = found
-        kind = next(kind for kind in self._kinds if kind.topic == one.topic)
-        return here, one, tp.partition, topics(kind, here)
+    @contextmanager
+    def dockets(self) -> Iterator[Mapping[Region, Docket | AgentsDocket]]:
+        """Give what each region has decided."""
+        if self._kinds is not None:
+            with self._wiring.dockets(self._settings, self._kinds, self._regions, _say, Spoken()) as found:
+                yield found
+            return
+        from mrc.control.client import Client
+        from mrc.control.dockets import AgentsDocket
 
-    def desk(self, here: Region) -> Any:
-        """Give the region's desk, see `mrc.wiring.conflicts.desk`."""
-        return self._wiring.desk(self._settings, here)
+        with Client(self._settings) as client:
+            yield {region: AgentsDocket(client, region, self._group.name, self._topic or "") for region in self._regions}
 
-    def audits(self) -> Any:
-        """Give what each region has written of conflicts, see `mrc.wiring.conflicts.audits`."""
-        return self._wiring.audits(self._settings, self._kinds, self._regions, lambda words: click.echo(words, err=True), Spoken())
+
+def _say(words: str) -> None:
+    click.echo(words, err=True)
 
 
 # ---------------------------------------------------------------- showing

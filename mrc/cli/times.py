@@ -10,8 +10,8 @@ import click
 
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
-_LAST_MS = 253_402_300_799_999
-"""The end of the year 9999. A clock may be behind it: headers hold 48 bits."""
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+"""The beginning of the year 1 and the end of the year 9999. A clock may be behind it: headers hold 48 bits, what others write 64."""
 
 
 class Since(click.ParamType[int]):
@@ -42,7 +42,7 @@ SINCE_HELP = "15m, 2h or 7d ago, or a time such as 2026-01-31T12:00:00Z."
 
 def moment(at_ms: int) -> str:
     """Return a point in time as people read it, in UTC; one that no calendar here reaches in milliseconds."""
-    if at_ms > _LAST_MS:
+    if not _FIRST_MS <= at_ms <= _LAST_MS:
         return f"{at_ms} ms"
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 

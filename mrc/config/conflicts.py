@@ -19,7 +19,6 @@ from mrc.core.conflict import rules as conflict
 from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.events import Json
 from mrc.core.conflict.rules import By, Condition, Resolution, Rule, RuleSet, When
-from mrc.core.errors import MrcError
 from mrc.core.model import Region
 
 EXPRESSION_MAX = 500
@@ -150,17 +149,17 @@ def load_conflicts(path: Path) -> tuple[EntityRules, ...]:
 def ready(rules: RuleSet) -> Rules:
     """Return rules that were loaded from a file once, and written down since, ready to be applied again.
 
-    Raises:
-        MrcError: ``RULES_INVALID`` where an expression cannot be compiled any more.
+    An expression that cannot be compiled any more cannot be evaluated: its rule does not apply, and every decision says why.
     """
-    conditions: dict[str, Condition] = {}
-    for rule in rules.rules:
-        if rule.when.expr:
-            compiled = _compiled_or_why(rule.when.expr)
-            if isinstance(compiled, str):
-                raise MrcError("RULES_INVALID", f"rule {rule.id} of version {rules.hash}: {compiled}")
-            conditions[rule.id] = compiled
-    return Rules(rules, conditions)
+    compiled = {rule.id: _compiled_or_why(rule.when.expr) for rule in rules.rules if rule.when.expr}
+    return Rules(rules, {id: _never(one) if isinstance(one, str) else one for id, one in compiled.items()})
+
+
+def _never(why: str) -> Condition:
+    def condition(events: Sequence[Mapping[str, Json]]) -> bool:
+        raise ValueError(why)
+
+    return condition
 
 
 def load_resolvable(path: Path, regions: Sequence[Region], topics: Sequence[str]) -> tuple[EntityRules, ...]:

@@ -6,13 +6,15 @@ The server serves from it and the client calls from it, so that both mean the sa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar, get_args
 
 from google.protobuf.message import Message
 
+from mrc.control import conflicts
+from mrc.control.pb.mrc.v1 import conflicts_pb2
 from mrc.control.pb.mrc.v1 import mrc_pb2 as pb
-from mrc.control.service import Service
+from mrc.control.service import Caller, Dockets, Service
 from mrc.core.errors import MrcError
 from mrc.core.failover.runbook import MoveKind
 from mrc.core.inventory import Position
@@ -39,9 +41,12 @@ from mrc.core.views import (
     VerifiedView,
     VersionView,
 )
+from mrc.resolver.audit import Stats
+from mrc.resolver.cursors import CURSOR_CHARACTERS_MAX
 
 SERVICE = pb.DESCRIPTOR.services_by_name["CoordinatorService"].full_name
-"""The service's full name."""
+CONFLICT_SERVICE = conflicts_pb2.DESCRIPTOR.services_by_name["ConflictService"].full_name
+"""The services' full names."""
 
 REQUEST_BYTES_MAX = 64 * 1024
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
@@ -54,31 +59,43 @@ POSITIONS_MAX = 1000
 METADATA_CHARACTERS_MAX = 4096
 """Kafka's default of ``offset.metadata.max.bytes``."""
 
-_CHARACTERS_MAX = {"reason": 1024, "token": 128, "metadata": METADATA_CHARACTERS_MAX}
-_REQUIRED = frozenset({"target", "source", "execution_id", "token", "kind"})
-_FREE = frozenset({"metadata"})
+_CHARACTERS_MAX = {
+    "reason": 1024,
+    "token": 128,
+    "metadata": METADATA_CHARACTERS_MAX,
+    "actor": 128,
+    "entity": 1300,
+    "cursor": CURSOR_CHARACTERS_MAX,
+}
+_REQUIRED = frozenset({"target", "source", "execution_id", "token", "kind", "conflict_id", "winner"})
+_FREE = frozenset({"metadata", "entity"})
 """Fields that hold any character: they are another's, and are kept as they are."""
 
 _KINDS: tuple[MoveKind, ...] = get_args(MoveKind)
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Method(NamedTuple):
+S = TypeVar("S")
+
+
+class Method(NamedTuple, Generic[S]):
     """One method of the API.
 
     Attributes:
         request: its request message.
         response: its response message.
         view: what the response's one field is.
-        answer: asks the service; takes the request and the actor.
+        answer: asks what serves it; takes the request and who asks.
         streams: whether ``answer`` returns an iterator and the response is streamed.
+        at_once: how many calls of it are served at a time; 0: as many as there is room for.
     """
 
     request: type[Message]
     response: type[Message]
     view: Any
-    answer: Callable[[Service, Any, str], Any]
+    answer: Callable[[S, Any, Caller], Any]
     streams: bool = False
+    at_once: int = 0
 
 
 def _wanted(request: pb.CommitOffsetsRequest) -> dict[TopicPartition, Position]:
@@ -89,7 +106,7 @@ def _wanted(request: pb.CommitOffsetsRequest) -> dict[TopicPartition, Position]:
     return found
 
 
-METHODS: dict[str, Method] = {
+COORDINATOR: Mapping[str, Method[Service]] = {
     "Version": Method(pb.VersionRequest, pb.VersionResponse, VersionView, lambda s, _r, _a: s.version()),
     "Status": Method(pb.StatusRequest, pb.StatusResponse, StatusView, lambda s, r, _a: s.status(r.replication_group)),
     "Lag": Method(pb.LagRequest, pb.LagResponse, tuple[FlowView, ...], lambda s, r, _a: s.lag(r.replication_group)),
@@ -165,7 +182,7 @@ METHODS: dict[str, Method] = {
         pb.StartMoveResponse,
         ExecutionView,
         lambda s, r, a: s.start(
-            r.replication_group, r.kind, r.target, r.token, a, r.reason, r.attested, r.allow_data_loss, r.producers_restarted
+            r.replication_group, r.kind, r.target, r.token, a.actor, r.reason, r.attested, r.allow_data_loss, r.producers_restarted
         ),
     ),
     "GetExecution": Method(pb.GetExecutionRequest, pb.GetExecutionResponse, ExecutionView, lambda s, r, _a: s.execution(r.execution_id)),
@@ -180,9 +197,9 @@ METHODS: dict[str, Method] = {
     "WatchExecution": Method(
         pb.WatchExecutionRequest, pb.WatchExecutionResponse, ExecutionView, lambda s, r, _a: s.watch(r.execution_id), streams=True
     ),
-    "Approve": Method(pb.ApproveRequest, pb.ApproveResponse, ExecutionView, lambda s, r, a: s.approve(r.execution_id, a, r.reason)),
-    "Abort": Method(pb.AbortRequest, pb.AbortResponse, ExecutionView, lambda s, r, a: s.abort(r.execution_id, a, r.reason)),
-    "Skip": Method(pb.SkipRequest, pb.SkipResponse, ExecutionView, lambda s, r, a: s.skip(r.execution_id, a, r.reason)),
+    "Approve": Method(pb.ApproveRequest, pb.ApproveResponse, ExecutionView, lambda s, r, a: s.approve(r.execution_id, a.actor, r.reason)),
+    "Abort": Method(pb.AbortRequest, pb.AbortResponse, ExecutionView, lambda s, r, a: s.abort(r.execution_id, a.actor, r.reason)),
+    "Skip": Method(pb.SkipRequest, pb.SkipResponse, ExecutionView, lambda s, r, a: s.skip(r.execution_id, a.actor, r.reason)),
     "ListDivergence": Method(
         pb.ListDivergenceRequest,
         pb.ListDivergenceResponse,
@@ -203,7 +220,40 @@ METHODS: dict[str, Method] = {
         lambda s, r, _a: s.recoveries(r.replication_group),
     ),
 }
-"""Name -> method."""
+"""Name -> method, of what an agent does for its replication groups."""
+
+CONFLICTS: Mapping[str, Method[Dockets]] = {
+    "ListConflicts": Method(
+        conflicts_pb2.ListConflictsRequest,
+        conflicts_pb2.ListConflictsResponse,
+        dict[str, Any],
+        conflicts.newest,
+        streams=True,
+        at_once=2,
+    ),
+    "GetConflict": Method(conflicts_pb2.GetConflictRequest, conflicts_pb2.GetConflictResponse, dict[str, Any], conflicts.find, at_once=2),
+    "TailConflicts": Method(
+        conflicts_pb2.TailConflictsRequest,
+        conflicts_pb2.TailConflictsResponse,
+        dict[str, Any],
+        conflicts.tail,
+        streams=True,
+        at_once=8,
+    ),
+    "ResolveConflict": Method(
+        conflicts_pb2.ResolveConflictRequest, conflicts_pb2.ResolveConflictResponse, dict[str, Any], conflicts.decide, at_once=2
+    ),
+    "CountConflicts": Method(conflicts_pb2.CountConflictsRequest, conflicts_pb2.CountConflictsResponse, Stats, conflicts.count, at_once=1),
+}
+"""Name -> method, of what is decided between regions that both write. Each reads logs, so that few of them are served at a time."""
+
+METHODS: Mapping[str, Method[Any]] = {**COORDINATOR, **CONFLICTS}
+"""Name -> method, of both services."""
+
+
+def path(name: str) -> str:
+    """Return what a method is called by."""
+    return f"/{CONFLICT_SERVICE if name in CONFLICTS else SERVICE}/{name}"
 
 
 def check(request: Message) -> None:

@@ -1,4 +1,4 @@
-"""Asks agents: all of them at once, or the one that leads in a region. Returns views.
+"""Asks agents: all of them at once, the one that leads in a region, or any of it. Returns views.
 
 Owns the channels and which agent is asked next. Invariant: every call has a deadline, and a dead agent costs at most the time
 in which it would have had to say its version.
@@ -18,7 +18,7 @@ import grpc
 
 import mrc
 from mrc.config import Settings, TlsSettings
-from mrc.control.api import ANSWER_BYTES_MAX, METHODS, SERVICE
+from mrc.control.api import ANSWER_BYTES_MAX, METHODS, path
 from mrc.control.mapping import error_of, read
 from mrc.core.errors import MrcError
 from mrc.core.views import ExecutionView, VersionView
@@ -168,6 +168,45 @@ class Client:
                 raise worst(failed)
             time.sleep(ELECTION_EVERY_S)
 
+    # -- any agent of a region
+
+    def ask_region(self, region: str, method: str, *, deadline_s: float = CALL_S, **fields: Any) -> Any:
+        """Ask the agents of ``region``, in the order of the configuration, until one is there and has room. Asking again must be harmless.
+
+        Raises:
+            MrcError: ``UNKNOWN_REGION``; what an agent refused the request with; ``AGENT_BUSY``; ``AGENT_UNREACHABLE``.
+        """
+        failed: list[Answer] = []
+        for one in self._of(region):
+            try:
+                return self._ask(one.address, method, deadline_s, fields)
+            except MrcError as error:
+                if error.code not in ("AGENT_UNREACHABLE", "AGENT_BUSY"):
+                    raise
+                failed.append(Answer(one, None, error))
+        raise worst(failed)
+
+    def stream_region(self, region: str, method: str, *, deadline_s: float, **fields: Any) -> Iterator[Any]:
+        """Yield what the first agent of ``region`` that is there and has room streams.
+
+        Raises as `ask_region`; a stream that breaks is not begun again.
+        """
+        failed: list[Answer] = []
+        for one in self._of(region):
+            begun = False
+            try:
+                for view in self._stream(one.address, method, deadline_s, fields):
+                    begun = True
+                    yield view
+                return
+            except MrcError as error:
+                if begun or error.code not in ("AGENT_UNREACHABLE", "AGENT_BUSY"):
+                    raise
+                failed.append(Answer(one, None, error))
+        raise worst(failed)
+
+    # -- one agent
+
     def _ask(self, address: str, method: str, deadline_s: float, fields: Mapping[str, Any]) -> Any:
         self._greet(address)
         described = METHODS[method]
@@ -270,7 +309,7 @@ class Client:
         channel = self._channel(address)
         make = channel.unary_stream if described.streams else channel.unary_unary
         return make(
-            f"/{SERVICE}/{method}",
+            path(method),
             request_serializer=described.request.SerializeToString,
             response_deserializer=described.response.FromString,
         )

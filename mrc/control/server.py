@@ -1,15 +1,16 @@
 """An agent's gRPC server: checks requests, names the actor, bounds what is in hand, and turns errors into rich statuses.
 
-Refuses to listen beyond loopback without mutual TLS. Invariant: a stream never holds the last worker, so that a call that
-answers at once is answered however many people watch.
+Refuses to listen beyond loopback without mutual TLS. Invariant: neither a stream nor a call that reads logs holds the last worker, so that
+a call that answers at once is answered however many people watch and look things up.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
+from contextlib import ExitStack, contextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -19,9 +20,19 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mrc.config import TlsSettings
-from mrc.control.api import ANSWER_BYTES_MAX, METHODS, REQUEST_BYTES_MAX, SERVICE, Method, check
+from mrc.control.api import (
+    ANSWER_BYTES_MAX,
+    CONFLICT_SERVICE,
+    CONFLICTS,
+    COORDINATOR,
+    METHODS,
+    REQUEST_BYTES_MAX,
+    SERVICE,
+    Method,
+    check,
+)
 from mrc.control.mapping import respond, status_of
-from mrc.control.service import Service
+from mrc.control.service import Caller, Dockets, Service
 from mrc.core.errors import InvariantViolation, MrcError
 
 _CALLS_MAX = 8
@@ -39,24 +50,24 @@ class Server:
     ``start`` once, ``stop`` as often as you like.
     """
 
-    def __init__(self, service: Service, address: str, tls: TlsSettings | None = None) -> None:
-        """Prepare a server of ``service`` at ``address`` (host:port; port 0: a free one).
+    def __init__(self, service: Service, dockets: Dockets, address: str, tls: TlsSettings | None = None) -> None:
+        """Prepare a server of ``service`` and ``dockets`` at ``address`` (host:port; port 0: a free one).
 
         Raises:
             MrcError: ``CONFIG_INVALID`` where the address is beyond loopback and there is no TLS, or a file of it cannot be read.
         """
         if tls is None and not _loopback(address):
             raise MrcError("CONFIG_INVALID", f"{address} is reachable from other machines; that needs grpc.tls", where="grpc.tls")
-        self._service = service
         self._address = address
         self._tls = tls
         self._streams = threading.BoundedSemaphore(_STREAMS_MAX)
+        self._at_once = {name: threading.BoundedSemaphore(method.at_once) for name, method in METHODS.items() if method.at_once}
         self._stopping = threading.Event()
         self._workers = futures.ThreadPoolExecutor(_CALLS_MAX + _STREAMS_MAX, thread_name_prefix="grpc")
         self._health = health.HealthServicer()
         self._server = grpc.server(
             self._workers,
-            handlers=[grpc.method_handlers_generic_handler(SERVICE, {name: self._handler(method) for name, method in METHODS.items()})],
+            handlers=[self._handlers(SERVICE, COORDINATOR, service), self._handlers(CONFLICT_SERVICE, CONFLICTS, dockets)],
             maximum_concurrent_rpcs=_CALLS_MAX + _STREAMS_MAX + _WAITING_MAX,
             options=[
                 ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
@@ -66,7 +77,7 @@ class Server:
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection((SERVICE, CONFLICT_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
     def start(self) -> str:
         """Listen and serve; return the address with its real port. Raises ``CONFIG_INVALID`` where it is taken."""
@@ -78,7 +89,7 @@ class Server:
         except RuntimeError as error:
             raise MrcError("CONFIG_INVALID", f"cannot listen on {self._address}: {error}", where=self._address) from None
         self._server.start()
-        for name in ("", SERVICE):
+        for name in ("", SERVICE, CONFLICT_SERVICE):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return f"{self._address.rpartition(':')[0]}:{port}"
 
@@ -91,41 +102,70 @@ class Server:
 
     # -- one call
 
-    def _handler(self, method: Method) -> grpc.RpcMethodHandler[Any, Any]:
+    def _handlers(self, service: str, methods: Mapping[str, Method[Any]], served: object) -> grpc.GenericRpcHandler:
+        return grpc.method_handlers_generic_handler(
+            service, {name: self._handler(name, method, served) for name, method in methods.items()}
+        )
+
+    def _handler(self, name: str, method: Method[Any], served: object) -> grpc.RpcMethodHandler[Any, Any]:
         make = grpc.unary_stream_rpc_method_handler if method.streams else grpc.unary_unary_rpc_method_handler
-        behaviour: Callable[..., Any] = self._stream(method) if method.streams else self._unary(method)
+        behaviour: Callable[..., Any] = (self._stream if method.streams else self._unary)(name, method, served)
         return make(behaviour, request_deserializer=method.request.FromString, response_serializer=method.response.SerializeToString)
 
-    def _unary(self, method: Method) -> Callable[[Message, grpc.ServicerContext], Message]:
+    def _unary(self, name: str, method: Method[Any], served: object) -> Callable[[Message, grpc.ServicerContext], Message]:
         def call(request: Message, context: grpc.ServicerContext) -> Message:
             try:
                 check(request)
-                return respond(method.response, method.answer(self._service, request, self._actor(context)))
+                with self._room(name):
+                    return respond(method.response, method.answer(served, request, self._caller(context)))
             except Exception as error:  # noqa: BLE001 - the funnel of one call
                 self._refuse(error, context, method)
 
         return call
 
-    def _stream(self, method: Method) -> Callable[[Message, grpc.ServicerContext], Iterator[Message]]:
+    def _stream(self, name: str, method: Method[Any], served: object) -> Callable[[Message, grpc.ServicerContext], Iterator[Message]]:
         def call(request: Message, context: grpc.ServicerContext) -> Iterator[Message]:
-            if not self._streams.acquire(blocking=False):
-                self._refuse(MrcError("AGENT_BUSY", f"{_STREAMS_MAX} streams are open", retryable=True), context, method)
             try:
                 check(request)
-                for view in method.answer(self._service, request, self._actor(context)):
-                    if not context.is_active():
-                        return
-                    yield respond(method.response, view)
-                    if self._stopping.is_set():
-                        raise MrcError("AGENT_UNREACHABLE", "the agent is stopping", retryable=True)  # noqa: TRY301 - to the funnel
+                with self._room(name):
+                    for view in method.answer(served, request, self._caller(context)):
+                        if not context.is_active():
+                            return
+                        yield respond(method.response, view)
+                        self._require_running()
             except Exception as error:  # noqa: BLE001 - the funnel of one call
                 self._refuse(error, context, method)
-            finally:
-                self._streams.release()
 
         return call
 
-    def _refuse(self, error: Exception, context: grpc.ServicerContext, method: Method) -> NoReturn:
+    @contextmanager
+    def _room(self, name: str) -> Iterator[None]:
+        """Take a place among the streams, and among the calls of a method that are served at a time. Raises ``AGENT_BUSY``."""
+        method = METHODS[name]
+        with ExitStack() as taken:
+            for semaphore, words in (
+                (self._streams if method.streams else None, f"{_STREAMS_MAX} streams are open"),
+                (self._at_once.get(name), f"{method.at_once} calls of {name} are served"),
+            ):
+                if semaphore is not None:
+                    if not semaphore.acquire(blocking=False):
+                        raise MrcError("AGENT_BUSY", words, retryable=True)
+                    taken.callback(semaphore.release)
+            yield
+
+    def _caller(self, context: grpc.ServicerContext) -> Caller:
+        def check() -> None:
+            self._require_running()
+            if not context.is_active():
+                raise MrcError("AGENT_UNREACHABLE", "the caller is gone")
+
+        return Caller(self._actor(context), check)
+
+    def _require_running(self) -> None:
+        if self._stopping.is_set():
+            raise MrcError("AGENT_UNREACHABLE", "the agent is stopping", retryable=True)
+
+    def _refuse(self, error: Exception, context: grpc.ServicerContext, method: Method[Any]) -> NoReturn:
         """End the call; grpc does so by an exception of its own."""
         if not isinstance(error, MrcError) or isinstance(error, InvariantViolation):
             _log.error("call failed", method=method.request.DESCRIPTOR.name, exc_info=error)

@@ -1,4 +1,4 @@
-"""What the server needs from an agent. Structural: an agent's service fits by having these methods.
+"""What the server needs from an agent. Structural: an agent's service, and its dockets, fit by having these methods.
 
 Every method may be called from many threads at once, answers from what the agent has at hand, and raises `MrcError`. A
 request that only the leading agent answers is refused with ``NOT_LEADER`` and the leader's ``host:port`` in ``where``,
@@ -7,8 +7,9 @@ empty where there is no leader now. ``rg`` is a replication group's name; empty 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
 
 from mrc.core.inventory import Position
 from mrc.core.model import TopicPartition
@@ -34,6 +35,19 @@ from mrc.core.views import (
     VerifiedView,
     VersionView,
 )
+from mrc.resolver.docket import Docket
+
+
+class Caller(NamedTuple):
+    """Who asks.
+
+    Attributes:
+        actor: its name.
+        check: raises where nobody waits for the answer any more, or the agent is stopping; for whoever takes long.
+    """
+
+    actor: str
+    check: Callable[[], None]
 
 
 class Service(Protocol):
@@ -154,3 +168,20 @@ class Service(Protocol):
 
     def recoveries(self, rg: str) -> tuple[RecoveryView, ...]:
         """Return what has become of divergent records so far, oldest failover first."""
+
+
+class Dockets(Protocol):
+    """The dockets of one agent's region."""
+
+    def docket(self, rg: str, topic: str, check: Callable[[], None]) -> AbstractContextManager[Docket]:
+        """Open the docket of a replication group, for one call: nobody has used it before, and its connections are closed in the end.
+
+        Args:
+            rg: the replication group; empty: the only one.
+            topic: whose conflicts; empty: those of all topics of the rules.
+            check: is called between two pieces of work, see `Caller.check`.
+
+        Raises:
+            MrcError: ``UNKNOWN_REPLICATION_GROUP``, ``UNKNOWN_REGION``, ``UNKNOWN_TOPIC``, ``CONFIG_INVALID`` where it names no rules,
+                ``RULES_INVALID``.
+        """

@@ -74,6 +74,11 @@ CODES: dict[str, Code] = {
         "Nobody is asked about that conflict: a rule or a person has decided it, time is over, or later events left nothing to decide.",
         "`mrc conflicts list --open` shows those that wait for a person, `mrc conflicts show` how one was closed.",
     ),
+    "TOO_MUCH_TO_READ": Code(
+        "usage",
+        "An answer would take more reading than an agent does for one call.",
+        "Ask for less: one topic, a later time, fewer conflicts; `mrc conflicts` without --agents reads Kafka itself, without a bound.",
+    ),
     "RESOLVER_SILENT": Code(
         "world",
         "A region's resolver has written no mark beside which a decision could be given.",

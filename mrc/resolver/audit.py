@@ -16,6 +16,7 @@ import msgspec
 
 from mrc.core.model import Offset, Region, TopicPartition, Value, decode
 from mrc.ports import Arrived, Logs, Span
+from mrc.resolver.cursors import cursor_of, positions_of
 from mrc.resolver.kinds import Kind, topics
 from mrc.resolver.writing import REASON, ConflictRecord
 
@@ -110,6 +111,13 @@ class Stats(Value, frozen=True):
     dead_letters: tuple[Count, ...]
 
 
+class News(Value, frozen=True):
+    """A conflict that has become final, and where to go on behind it; None: nothing has, this far."""
+
+    conflict: ConflictRecord | None
+    cursor: str
+
+
 class Audit:
     """One region's conflicts.
 
@@ -153,12 +161,35 @@ class Audit:
             found.extend((tp, one) for tp, some in chunk.items() for one in some.values())
         return found[0] if found else None
 
-    def follow(self, wanted: Filter) -> Iterator[list[ConflictRecord]]:
-        """Yield what is wanted of all that comes from now on, or since the time that the filter names, for ever; empty lists meanwhile."""
-        spans = self._spans([one.conflicts for one in self._names], wanted.since_ms)
-        begin = {tp: span.end if wanted.since_ms is None else span.begin for tp, span in spans.items()}
-        for batch in self._logs.follow(begin):
-            yield [one for record in batch if (one := self._read(record)) is not None and wanted.takes(one)]
+    def follow(self, wanted: Filter, cursor: str = "") -> Iterator[News]:
+        """Yield what is wanted of all that comes, for ever: first where it begins, and half a second after the last one how far that is.
+
+        Args:
+            wanted: with a time: also what was decided already since then.
+            cursor: where to go on; empty: at that time, or now.
+
+        Raises:
+            MrcError: world errors; ``BAD_REQUEST`` and ``OFFSET_OUT_OF_RANGE`` for a cursor, see `positions_of`.
+        """
+        names = [one.conflicts for one in self._names]
+        if cursor:
+            at = positions_of(cursor, self._here, self._spans(names, None))
+        else:
+            spans = self._spans(names, wanted.since_ms)
+            at = {tp: span.end if wanted.since_ms is None else span.begin for tp, span in spans.items()}
+        yield News(None, cursor_of(self._here, at))
+        passed: dict[TopicPartition, Offset] = {}
+        for batch in self._logs.follow(dict(at), passed):
+            for record in batch:
+                at[TopicPartition(record.topic, record.partition)] = Offset(record.offset + 1)
+                one = self._read(record)
+                if one is not None and wanted.takes(one):
+                    yield News(one, cursor_of(self._here, at))
+            for tp, offset in passed.items():  # a cursor before a marker would be one of what was deleted, once only the marker was
+                at[tp] = max(at[tp], offset)
+            passed.clear()
+            if not batch:
+                yield News(None, cursor_of(self._here, at))
 
     def stats(self, since_ms: int | None) -> Stats:
         """Count everything, by ids; conflicts by the clock of the latest event in them, the rest by when it was written."""

@@ -7,7 +7,8 @@ is seen in the log and given again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -33,7 +34,8 @@ SEEN_TRIES_MAX = 50
 SEEN_EVERY_S = 0.1
 ACTOR_CHARACTERS_MAX = 128
 REASON_CHARACTERS_MAX = 1024
-STRIDE_RECORDS = 100
+LATELY_RECORDS = 5_000
+"""So many of the last marks and decisions are read, some forty minutes' worth, for a decision that is given again."""
 
 Append = Callable[[str, int, bytes, bytes], None]
 """Writes a record to a partition of a topic: topic, partition, key, value."""
@@ -100,7 +102,7 @@ class Desk:
     def give(
         self, names: Topics, partition: int, one: ConflictRecord, winner: str, id: str, actor: str, reason: str, wait_s: float
     ) -> Answer:
-        """Give a decision, and wait for what becomes of it.
+        """Give a decision, and wait for what becomes of it. One given lately (`LATELY_RECORDS`) under the same id is not given again.
 
         Args:
             names: the topics of the conflict's kind in this region.
@@ -112,7 +114,8 @@ class Desk:
             wait_s: how long to wait; 0: not at all.
 
         Raises:
-            MrcError: ``RESOLVER_SILENT`` where marks overtake the decision again and again, or there is none; world errors.
+            MrcError: ``RESOLVER_SILENT`` where marks overtake the decision again and again, or there is none; ``TOKEN_REUSED`` where the id
+                is that of another decision; world errors.
         """
         results = self._logs.spans([names.conflicts, names.dead_letters])
         begin = {tp: span.end for tp, span in results.items() if tp.partition == partition}
@@ -120,12 +123,18 @@ class Desk:
         for number in range(TRIES_MAX):
             # Before the last mark is looked for: none may come unseen between the two.
             end = self._logs.spans([tp.topic])[tp].end
+            last_ms, given = self._last(tp)
+            before = next((said for said in given if is_of(said.id, id)), None)
+            if before is not None:
+                if (before.conflict, before.winner) != (one.id, winner):
+                    raise MrcError("TOKEN_REUSED", f"{id} has decided conflict {before.conflict} for {before.winner} before", where=str(tp))
+                return self._wait(begin, before, wait_s)
             said = Decision(
                 f"{id}.{number}" if number else id,
                 one.key,
                 one.id,
                 winner,
-                self._last_ms(tp) + LEAD_MS,
+                last_ms + LEAD_MS,
                 self._here,
                 actor,
                 reason,
@@ -136,14 +145,21 @@ class Desk:
                 return self._wait(begin, said, wait_s)
         raise MrcError("RESOLVER_SILENT", f"marks came before the decision {TRIES_MAX} times; nothing was decided", where=str(tp))
 
-    def _last_ms(self, tp: TopicPartition) -> int:
-        """Return the latest clock of the last marks."""
+    def _last(self, tp: TopicPartition) -> tuple[int, Sequence[Decision]]:
+        """Return the latest clock of the last marks, and those decisions among them that no mark has overtaken."""
         span = self._logs.spans([tp.topic])[tp]
-        begin = Offset(max(span.begin, span.end - STRIDE_RECORDS))
-        marks = [mark for batch in self._logs.read({tp: Span(begin, span.end)}) for record in batch if (mark := mark_of(record))]
-        if not marks:
+        begin = Offset(max(span.begin, span.end - LATELY_RECORDS))
+        last_ms, given = -1, []
+        for batch in self._logs.read({tp: Span(begin, span.end)}):
+            for record in batch:
+                mark, said = mark_of(record), decision_of(record)
+                if mark is not None:
+                    last_ms = max(last_ms, mark.clock_ms)
+                elif said is not None and said.clock_ms > last_ms:
+                    given.append(said)
+        if last_ms < 0:
             raise MrcError("RESOLVER_SILENT", "there is no mark of this region's resolver; nothing was decided", where=str(tp))
-        return max(mark.clock_ms for mark in marks)
+        return last_ms, given
 
     def _in_time(self, tp: TopicPartition, begin: Offset, said: Decision) -> bool:
         """Whether no mark of the decision's clock came before it."""
@@ -177,6 +193,27 @@ def mark_of(record: Arrived) -> Mark | None:
         return None if record.key == DECISION_KEY else decode(record.value or b"", Mark)
     except msgspec.MsgspecError:
         return None
+
+
+def decision_of(record: Arrived) -> Decision | None:
+    """Return the decision that a record among the marks is; None for what is none."""
+    try:
+        return decode(record.value or b"", Decision) if record.key == DECISION_KEY else None
+    except msgspec.MsgspecError:
+        return None
+
+
+def decided_by(one: ConflictRecord, id: str) -> Decision | None:
+    """Return the decision of this id, where the conflict was closed by it; its clock is not kept, and is 0."""
+    said = one.decision
+    if said is None or not is_of(said.id, id):
+        return None
+    return Decision(said.id, one.key, one.id, one.winner, 0, said.region, said.actor, said.reason, said.at_ms)
+
+
+def is_of(given: str, id: str) -> bool:
+    """Whether ``given`` is the id of a decision, or what it has where it had to be given again."""
+    return given == id or re.fullmatch(re.escape(id) + r"\.[1-9]", given) is not None
 
 
 def _answer(record: Arrived, said: Decision) -> Answer | None:

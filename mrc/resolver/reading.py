@@ -8,6 +8,7 @@ Invariant: the answer depends on the record, the kind and the region it came fro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -23,6 +24,9 @@ from mrc.resolver.kinds import Kind, Place
 KEY_BYTES_MAX = 1024
 VALUE_BYTES_MAX = 256 * 1024
 TYPE_CHARACTERS_MAX = 200
+NESTED_MAX = 500
+"""Of a whole value. The decoder takes nearly a thousand, but the fewer, the deeper in the program it is called."""
+
 DEPTH_MAX = 32
 FIELD_BYTES_MAX = 16 * 1024
 """Of what rules look at: an entity's state keeps every field's last value of every region."""
@@ -55,8 +59,15 @@ def read_event(record: Arrived, kind: Kind, origin: Region) -> tuple[EntityEvent
 
 
 def read_again(one: Pending, kind: Kind) -> None:
-    """Read an event's type and fields as ``kind`` says; whatever they were read by before."""
-    data = {} if one.body is None else _object(one.body)
+    """Read an event's type and fields as ``kind`` says; whatever they were read by before.
+
+    It was read when it came, so it is an object; one that was written down by an earlier version may be nested too deep for that here.
+    """
+    try:
+        data = {} if one.body is None else _object(one.body)
+    except Unreadable as error:
+        one.wrong = Wrong(error.reason, error.detail)
+        return
     type, fields, one.wrong = _looked_at(_Looked(one.key.decode(), one.headers, data, one.body is None), kind)
     one.event = msgspec.structs.replace(one.event, type=type, fields=fields)
 
@@ -104,7 +115,25 @@ def _key(record: Arrived) -> str:
 _decode = msgspec.json.Decoder().decode
 
 
+_CLOSED_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def _nested(value: bytes) -> int:
+    """Return how deep JSON is nested."""
+    depth = deepest = 0
+    for byte in _CLOSED_STRING.sub(b"", value):
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
 def _object(value: bytes) -> dict[str, Json]:
+    # Counting is quick, and what has few brackets is not nested deep.
+    if value.count(b"[") + value.count(b"{") > NESTED_MAX and _nested(value) > NESTED_MAX:
+        raise Unreadable("not-json", f"its value is nested deeper than {NESTED_MAX}, which is not read")
     try:
         data = _decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:

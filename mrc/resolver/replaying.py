@@ -156,10 +156,13 @@ class _Told:
             sides = tuple((side.origin, side.unseen_since) for side in one.candidates)
             self.decisions[one.id] = _Decided(one.key, Decision(one.rule, one.winner, one.outcome), sides)
 
-    def resolved(self, key: bytes | None, headers: Sequence[tuple[str, bytes | None]], only: Mapping[bytes, bytes] | None) -> None:
+    def resolved(self, one: Arrived | Outgoing, only: Mapping[bytes, bytes] | None) -> None:
         """Note a final result; with ``only``, one with the vector that is wanted of its entity."""
-        said = dict(headers)
+        key, said = one.key, dict(one.headers)
         vector = said.get(VECTOR) or b""
+        if key is not None and one.value is None and ID not in said:  # nothing stands any more: every event was refused
+            self.unsettled.discard(key)
+            return
         if only is None and key is not None and key not in self.standings:
             self.unsettled.add(key)
         if key is None or said.get(FINAL) != b"true" or (only is not None and only.get(key) != vector):
@@ -248,7 +251,7 @@ class _Replay:
         if one.topic == self._names.conflicts:
             self.told.decided(one.value)
         elif one.topic == self._names.resolved:
-            self.told.resolved(one.key, one.headers, self._wanted)
+            self.told.resolved(one, self._wanted)
         elif one.topic == self._names.compensations:
             self.asked[msgspec.json.decode(one.value or b"{}")["template"]] += 1
         elif one.topic == self._names.dead_letters:
@@ -338,7 +341,7 @@ def _resolved(logs: Logs, names: Topics, spans: Mapping[TopicPartition, Span], s
         if record.topic == names.conflicts:
             was.decided(record.value, since_ms)
         else:
-            was.resolved(record.key, record.headers, None)
+            was.resolved(record, None)
     return was
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from mrc.core.conflict.entity import Conflict, Decision, Outcome, Rules
 from mrc.core.conflict.headers import Unreadable
-from mrc.core.conflict.partition import Answered, Final, Given, Kept, Mark, Partition, Pending, Settled, Stream, Wrong, is_final
+from mrc.core.conflict.partition import AHEAD, Answered, Final, Given, Kept, Mark, Partition, Pending, Settled, Stream, Wrong, is_final
 from mrc.core.conflict.rules import RuleSet
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.model import Offset, Region, TopicPartition, decode, encode
@@ -158,6 +158,7 @@ class Task:
         self._writes: dict[bytes, bytes | None] = {}
         self._out: list[Outgoing] = []
         self._touched: dict[bytes, Outcome | None] = {}
+        self._withdrawn: set[bytes] = set()
         self._news = {one.key: None for one in self._pages if one.new and one.place >= state.shown.get(one.event.origin, 0)}
         self._cache: OrderedDict[bytes, Kept] = OrderedDict()
         self._cached_max = cached_max
@@ -330,9 +331,12 @@ class Task:
             self._pages.change(one)
         for given in done.given:
             self._writes[_given_key(given)] = _encode(given)
-            self._touched[given.decision.key.encode()] = None
-        for given in done.unfit:
-            self._declined(given, Wrong("bad-clock", f"its clock, {given.decision.clock_ms}, is far ahead of {given.region}'s last mark"))
+            if given.unfit:
+                self._declined(
+                    given, Wrong("bad-clock", f"its clock, {given.decision.clock_ms}, is far ahead of {given.region}'s last mark")
+                )
+            else:
+                self._touched[given.decision.key.encode()] = None
         for key, until_ms in done.asking.items():
             self._writes[ASKED + key] = None if until_ms is None else str(until_ms).encode()
         for key, kept in done.entities.items():
@@ -348,6 +352,8 @@ class Task:
         self._pages.drop(final.pending)
         if final.refused and final.pending.wrong is not None:
             self._touched[key] = None
+            if self._was_shown(final.pending, final.pending.wrong):
+                self._withdrawn.add(key)
             self._refused(final.pending, final.pending.wrong)
         elif final.outcome is None:
             self._passed_over(final.pending, kept)
@@ -356,10 +362,16 @@ class Task:
             if final.outcome.conflict is not None:
                 self._decided(key, done, final.outcome.conflict, final.asks)
 
+    def _was_shown(self, one: Pending, why: Wrong) -> bool:
+        """Whether what stands may have been shown with an event before it could not be read, or was found to be far ahead."""
+        origin = one.event.origin
+        return one.place < self._shown.get(origin, 0) and (why.reason == AHEAD or one.place < self.streams[origin].anew)
+
     def _answered(self, key: bytes, step: Answered, done: Settled) -> None:
         if step.given is not None:
             self._writes[_given_key(step.given)] = None
-            self._touched[key] = None
+            if not step.given.unfit:
+                self._touched[key] = None
             if step.why is not None:
                 self._declined(step.given, step.why)
         if step.conflict is not None:
@@ -408,6 +420,9 @@ class Task:
             if standing is not None:
                 kind = self._kinds.kind(standing.rules)
                 self._out.append(writing.resolved(kind, self._topics, self._number, key, standing))
+            elif key in self._withdrawn:
+                self._out.append(writing.nothing_stands(self._topics, self._number, key))
+        self._withdrawn.clear()
 
     # ---------------------------------------------------------------- state
 

@@ -121,6 +121,11 @@ def resolved(kind: Kind, topics: Topics, partition: int, key: bytes, standing: S
     return Outgoing(topics.resolved, partition, key, body, made)
 
 
+def nothing_stands(topics: Topics, partition: int, key: bytes) -> Outgoing:
+    """Return a tombstone in place of what was shown for an entity of which every event was refused."""
+    return Outgoing(topics.resolved, partition, key, None, [(FINAL, b"true")])
+
+
 def conflict_record(topics: Topics, partition: int, key: bytes, conflict: Conflict, bodies: Mapping[str, bytes | None]) -> Outgoing:
     """Return a final conflict, with everything that was decided and the values of all who took part."""
     said = conflict.decision

@@ -286,7 +286,7 @@ class FakeLogs:
                 records, at = self._cluster.visible(tp, at, REPLAY_RECORDS_MAX)
                 yield [one for one in records if one.offset < span.end]
 
-    def follow(self, begin: Mapping[TopicPartition, Offset]) -> Iterator[list[Arrived]]:
+    def follow(self, begin: Mapping[TopicPartition, Offset], passed: dict[TopicPartition, Offset] | None = None) -> Iterator[list[Arrived]]:
         """See `Logs.follow`."""
         positions = dict(begin)
         while True:
@@ -294,6 +294,8 @@ class FakeLogs:
             for tp, at in positions.items():
                 records, positions[tp] = self._cluster.visible(tp, at, REPLAY_RECORDS_MAX)
                 found += records
+            if passed is not None:
+                passed |= positions
             yield found
 
     def close(self) -> None:

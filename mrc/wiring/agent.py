@@ -29,6 +29,7 @@ from mrc.core.model import Region
 from mrc.ports import RENEW_EVERY_S
 from mrc.telemetry.logs import configure_logs
 from mrc.telemetry.metrics import serve_metrics
+from mrc.wiring.conflicts import AgentDockets
 from mrc.wiring.estates import Reach, reach, runbook
 
 OBSERVE_EVERY_S = 2.0
@@ -219,7 +220,7 @@ def run(settings: Settings, region: str, agent_id: str | None) -> int:
     log = structlog.get_logger().bind(region=region, agent=found[0].id)
     me = found[0]
     agent = Agent(settings, Region(region), me)
-    server = Server(agent.service, me.grpc, settings.grpc.tls)
+    server = Server(agent.service, AgentDockets(settings, Region(region)), me.grpc, settings.grpc.tls)
     metrics = serve_metrics(me.metrics, lambda: [agent.service.status(name) for name in agent.coordinators], me.id)
     ended = threading.Event()
 

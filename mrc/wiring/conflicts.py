@@ -1,4 +1,4 @@
-"""What operators ask about conflicts: logs of the regions, the kinds of entities, and a clock; no agent and no ZooKeeper."""
+"""What is asked about conflicts, by operators or through agents: logs of the regions, the kinds of entities, and a clock; no ZooKeeper."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+
+import structlog
 
 from mrc.adapters.clock import SystemClock
 from mrc.adapters.kafka.appending import Appender
@@ -16,9 +18,10 @@ from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition
 from mrc.ports import Logs
 from mrc.resolver import comparing, replaying
-from mrc.resolver.audit import Audit, Progress
+from mrc.resolver.audit import Progress
 from mrc.resolver.comparing import Comparison
-from mrc.resolver.deciding import Desk
+from mrc.resolver.deciding import Append
+from mrc.resolver.docket import Docket, SparingLogs
 from mrc.resolver.kinds import Kind
 from mrc.resolver.replaying import DryRun
 from mrc.resolver.versions import TopicRules, versions
@@ -55,30 +58,62 @@ def logs_of(settings: Settings, regions: Sequence[Region]) -> Iterator[dict[Regi
 
 
 @contextmanager
-def audits(
+def dockets(
     settings: Settings, kinds: Sequence[Kind], regions: Sequence[Region], warn: Callable[[str], None], progress: Progress
-) -> Iterator[dict[Region, Audit]]:
-    """Give what each of these regions has written of conflicts."""
-    with logs_of(settings, regions) as logs:
-        yield {region: Audit(one, region, kinds, warn, progress) for region, one in logs.items()}
+) -> Iterator[dict[Region, Docket]]:
+    """Give these regions' dockets, as reached from outside of all, and close their connections in the end."""
+    clock = SystemClock()
+    with logs_of(settings, regions) as logs, ExitStack() as stack:
+        yield {
+            region: Docket(one, stack.enter_context(_append(settings, region, remote=True)), region, kinds, clock, warn, progress)
+            for region, one in logs.items()
+        }
+
+
+@contextmanager
+def _append(settings: Settings, here: Region, *, remote: bool) -> Iterator[Append]:
+    """Give what writes in a region; it connects when it does."""
+    appender = Appender(access(settings.region(here).kafka, remote=remote), here, CALL_S)
+
+    def append(topic: str, partition: int, key: bytes, value: bytes) -> None:
+        appender.append(topic, [(key, value)], partition)
+
+    with closing(appender):
+        yield append
+
+
+class AgentDockets:
+    """The dockets that an agent opens for whoever asks it: those of its own region. May be called from many threads at once."""
+
+    def __init__(self, settings: Settings, region: Region) -> None:
+        self._settings = settings
+        self._region = region
+
+    @contextmanager
+    def docket(self, rg: str, topic: str, check: Callable[[], None]) -> Iterator[Docket]:
+        """See `mrc.control.service.Dockets.docket`. The rules file is read as it is now."""
+        group = self._settings.replication_group(rg or None)
+        kinds, here, clock = chosen(self._settings, group, topic or None), region_of(group, self._region), SystemClock()
+        way = access(self._settings.region(here).kafka, remote=False)
+        with closing(KafkaLogs(here, way, CALL_S)) as logs, _append(self._settings, here, remote=False) as append:
+            yield Docket(SparingLogs(logs, clock, check), append, here, kinds, clock, _said_once())
+
+
+def _said_once() -> Callable[[str], None]:
+    """Return what logs the first record of a call that cannot be read: whoever writes such, writes many."""
+    first = iter((True,))
+
+    def warn(words: str) -> None:
+        if next(first, False):
+            structlog.get_logger("mrc.conflicts").warning("left out", why=words)
+
+    return warn
 
 
 def compare(settings: Settings, group: ReplicationGroup, kinds: Sequence[Kind], wait_s: float, progress: Progress) -> Comparison:
     """See `mrc.resolver.comparing.compare`, of all regions of the group."""
     with logs_of(settings, unit(group).regions) as logs:
         return comparing.compare(logs, kinds, SystemClock(), wait_s, progress)
-
-
-@contextmanager
-def desk(settings: Settings, here: Region) -> Iterator[Desk]:
-    """Give a region's desk for decisions."""
-    appender = Appender(access(settings.region(here).kafka, remote=True), here, CALL_S)
-
-    def append(topic: str, partition: int, key: bytes, value: bytes) -> None:
-        appender.append(topic, [(key, value)], partition)
-
-    with logs_of(settings, [here]) as logs, closing(appender):
-        yield Desk(logs[here], append, here, SystemClock())
 
 
 def rules_status(settings: Settings, group: ReplicationGroup) -> list[TopicRules]:

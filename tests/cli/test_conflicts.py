@@ -12,15 +12,20 @@ import pytest
 
 from mrc.cli.main import run
 from mrc.config import load
+from mrc.control.dockets import AgentsDocket
+from mrc.control.server import Server
 from mrc.core.conflict.headers import WALL_MS_MAX
 from mrc.core.conflict.story import Told
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition
 from mrc.ports import Arrived, Span
+from mrc.resolver.audit import Filter, News
 from mrc.sim.streams import FakeLogs
 from mrc.wiring import conflicts as wiring
+from mrc.wiring.conflicts import AgentDockets
 from mrc.wiring.resolver import kinds_of
 from tests.config.example import write_example
+from tests.control.estate import Agent, World
 from tests.resolver.pair import Pair
 
 RULES = (Path(__file__).parents[2] / "docs" / "examples" / "conflicts.yaml").read_text()
@@ -120,7 +125,7 @@ def test_a_key_is_shown_as_it_is_whatever_it_looks_like(estate: Estate, capsys: 
     assert f"order/{key} in orders" in capsys.readouterr().out
 
 
-def test_a_clock_behind_the_last_year_of_the_calendar_is_shown(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clocks_that_no_calendar_has_are_shown(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
     east = estate.pair.sites[Region("east")]
     record = east.records(east.topics.conflicts)[0]
     told = json.loads(record.value or b"")
@@ -128,6 +133,11 @@ def test_a_clock_behind_the_last_year_of_the_calendar_is_shown(estate: Estate, c
     east.cluster.write(record.topic, record.partition, record.key, json.dumps(told).encode(), [])
     assert estate.run("conflicts", "list") == 0
     assert f"{WALL_MS_MAX} ms" in capsys.readouterr().out
+    for at_ms, said in ((-(2**63), f"{-(2**63)} ms"), (2**63 - 1, f"{2**63 - 1} ms"), (-1, "1969-12-31 23:59:59.999")):
+        told["decision"] = {"id": "d", "region": "east", "actor": "ann", "reason": "", "at_ms": at_ms}
+        east.cluster.write(record.topic, record.partition, record.key, json.dumps(told).encode(), [])
+        assert estate.run("conflicts", "show", told["id"], "--region", "east") == 0
+        assert said in capsys.readouterr().out
 
 
 def test_a_region_that_has_decided_otherwise_is_a_finding_and_one_that_has_not_is_said(
@@ -196,8 +206,8 @@ def test_stats_count_conflicts_compensations_and_dead_letters(estate: Estate, ca
 class Interrupted(FakeLogs):
     """Logs whose reader presses Ctrl-C when everything that was there has been read."""
 
-    def follow(self, begin: Mapping[TopicPartition, Offset]) -> Iterator[list[Arrived]]:
-        for batch in super().follow(begin):
+    def follow(self, begin: Mapping[TopicPartition, Offset], passed: dict[TopicPartition, Offset] | None = None) -> Iterator[list[Arrived]]:
+        for batch in super().follow(begin, passed):
             if not batch:
                 raise KeyboardInterrupt
             yield batch
@@ -210,6 +220,70 @@ def test_tail_shows_what_is_decided_until_ctrl_c(
     assert estate.run("-o", "json", "conflicts", "tail", "--since", "1970-01-01", "--entity", "order/17") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["winner"] for one in lines] == ["w1"]
+
+
+@pytest.fixture
+def agents(estate: Estate) -> Iterator[None]:
+    """One agent per region, at the addresses that the configuration names; the second one of east is not there."""
+    settings, servers = load(estate.path), []
+    try:
+        for region, written in settings.regions.items():
+            agent = written.agents[0]
+            servers.append(Server(Agent(World(), region, agent.id), AgentDockets(settings, Region(region)), "127.0.0.1:0"))
+            estate.path.write_text(estate.path.read_text().replace(agent.grpc, servers[-1].start()))
+        yield
+    finally:
+        for server in servers:
+            server.stop(0.1)
+
+
+@pytest.mark.usefixtures("agents")
+def test_agents_say_what_their_kafka_says(estate: Estate, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [conflict_of(estate, capsys, key)["id"] for key in ("17", "18")]
+    questions = [
+        ("list", "--outcome", "west", "--region", "west"),
+        ("list", "--limit", "1"),
+        ("list", "--entity", "nobody"),
+        ("show", ids[0]),
+        ("show", ids[1], "--region", "east"),
+        ("stats", "--region", "west"),
+    ]
+    said = []
+    for words in questions:
+        assert estate.run("-o", "json", "conflicts", *words) == 0
+        said.append(answer(capsys))
+    with monkeypatch.context() as patch:
+        patch.setattr("mrc.cli.conflicts.Spoken", None)  # who reads Kafka itself says how far that is
+        for words, wanted in zip(questions, said, strict=True):
+            assert estate.run("-o", "json", "conflicts", *words, "--agents") == 0
+            assert answer(capsys) == wanted
+        for words, code, told in (
+            (("show", "nothing"), 2, "UNKNOWN_CONFLICT"),
+            (("list", "--outcome", "north"), 2, "there are east, open, superseded, west"),
+            (("list", "--topic", "payments"), 2, "no rules are about payments"),
+            (("list", "--limit", "1000"), 2, "at most 200"),
+            (("resolve", "nothing", "--winner", "east", "--yes"), 2, "no conflict nothing in east"),
+        ):
+            assert estate.run("conflicts", *words, "--agents") == code
+            assert told in capsys.readouterr().err
+        words = ("conflicts", "resolve", ids[1], "--winner", "west", "--actor", "ann", "--yes", "--agents", "--wait", "3600")
+        assert estate.run("-o", "json", *words) == 0
+        assert answer(capsys)["state"] == "decided"
+    follow = AgentsDocket.follow
+
+    def until_nothing_comes(docket: AgentsDocket, wanted: Filter, cursor: str = "") -> Iterator[News]:
+        for number, news in enumerate(follow(docket, wanted, cursor)):
+            if number and news.conflict is None:
+                raise KeyboardInterrupt
+            yield news
+
+    monkeypatch.setattr(AgentsDocket, "follow", until_nothing_comes)
+    monkeypatch.setattr("mrc.control.conflicts.HEARTBEAT_S", 0.1)
+    assert estate.run("-o", "json", "conflicts", "tail", "--since", "1970-01-01", "--entity", "order/17", "--agents") == 0
+    assert [json.loads(line)["winner"] for line in capsys.readouterr().out.splitlines()] == ["w1"]
+    decided = conflict_of(estate, capsys, "18")
+    assert decided["outcome"] == "west"
+    assert decided["decision"]["actor"].startswith("ann, says ")
 
 
 def test_compare_says_whether_the_regions_agree(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:

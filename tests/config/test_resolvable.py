@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from mrc.config import check
-from mrc.config.conflicts import load_resolvable
+from mrc.config.conflicts import load_resolvable, ready
+from mrc.core.conflict.rules import Rule, RuleSet, Simple, When
+from mrc.core.conflict.story import Told, ending
 from mrc.core.errors import MrcError
 from mrc.core.model import Region
 from tests.config.example import write_example
@@ -75,3 +77,14 @@ def test_rules_belong_to_active_active_groups_and_must_be_there(tmp_path: Path) 
     assert problems == ()
     assert settings is not None
     assert settings.replication_group().rules == tmp_path / "conflicts.yaml"
+
+
+def test_an_expression_that_compiles_no_more_lets_its_rule_pass_and_every_decision_says_so() -> None:
+    regions = (Region("east"), Region("west"))
+    rules = (Rule("by-hand", Simple("first_update_wins"), When(expr="events.nonsense(")), Rule("default", Simple("last_update_wins")))
+    told = (Told("e", "east", "Placed"), Told("w", "west", "Shipped"))
+    (conflict,) = ending(told, "order/1", ready(RuleSet("order", rules, regions, "json:$.event"))).conflicts
+    assert (conflict.rule, conflict.winner) == ("default", "w")
+    assert any(
+        step.startswith("rule by-hand does not apply: its expression cannot be evaluated: not an expression") for step in conflict.steps
+    )

@@ -255,6 +255,11 @@ def test_logs_pass_over_the_markers_of_transactions_and_a_missing_topic_is_named
     logs = streams.logs()
     span = {tp: span for tp, span in logs.spans([streams.written_to]).items() if tp.partition == 0}
     assert [one.value for batch in logs.read(span) for one in batch] == [b"done"]
+    (tp,), passed = span, dict[TopicPartition, Offset]()
+    for _, _batch in zip(range(100), logs.follow({tp: Offset(0)}, passed)):
+        if passed.get(tp) == span[tp].end:
+            break
+    assert passed == {tp: span[tp].end}
     with pytest.raises(MrcError) as caught:
         logs.spans(["mrc.nowhere"])
     assert caught.value.code == "TOPICS_MISSING"

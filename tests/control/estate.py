@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -55,6 +56,7 @@ from mrc.core.views import (
     VerifiedView,
     VersionView,
 )
+from mrc.resolver.docket import Docket
 
 NOW_MS = 1_790_000_000_000
 REPORT = Path(__file__).parents[1] / "core" / "first_report.json"
@@ -429,6 +431,13 @@ class Agent:
         return (RecoveryView("0000-abc", "east", "listed", self.world.accounted, (first,)),)
 
 
+class NoDockets:
+    """Agents of regions in which nothing is resolved."""
+
+    def docket(self, rg: str, topic: str, check: Callable[[], None]) -> AbstractContextManager[Docket]:
+        raise MrcError("CONFIG_INVALID", f"replication group {rg} names no conflict rules")
+
+
 class Estate:
     """Two regions with two agents each, as a configuration file and as servers that can be stopped."""
 
@@ -439,7 +448,7 @@ class Estate:
         for region in ("east", "west"):
             for name in (f"{region}-a", f"{region}-b"):
                 self.agents[name] = Agent(self.world, region, name)
-                self.servers[name] = Server(self.agents[name], "127.0.0.1:0")
+                self.servers[name] = Server(self.agents[name], NoDockets(), "127.0.0.1:0")
                 self.world.addresses[name] = self.servers[name].start()
             self.world.leaders[region] = f"{region}-b"
         self.path = folder / "mrc.yaml"

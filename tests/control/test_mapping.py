@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from google.protobuf.message import Message
 
-from mrc.control.api import METHODS
+from mrc.control.api import CONFLICT_SERVICE, METHODS, SERVICE, path
 from mrc.control.mapping import read, respond
+from mrc.control.pb.mrc.v1 import conflicts_pb2
 from mrc.control.pb.mrc.v1 import mrc_pb2 as pb
 from mrc.core import model, views
 from mrc.core.errors import MrcError
@@ -31,9 +32,16 @@ def test_the_active_record_and_readings_have_the_fields_of_their_messages() -> N
     assert {field.name for field in pb.Reading.DESCRIPTOR.fields} == fields
 
 
+SERVICES = {
+    service.full_name: service
+    for service in (pb.DESCRIPTOR.services_by_name["CoordinatorService"], conflicts_pb2.DESCRIPTOR.services_by_name["ConflictService"])
+}
+
+
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_is_in_the_api_with_its_messages(name: str) -> None:
-    described = pb.DESCRIPTOR.services_by_name["CoordinatorService"].methods_by_name[name]
+    _, service, called = path(name).split("/")
+    described = SERVICES[service].methods_by_name[called]
     method = METHODS[name]
     assert (described.input_type, described.output_type) == (method.request.DESCRIPTOR, method.response.DESCRIPTOR)
     assert described.server_streaming == method.streams
@@ -41,7 +49,8 @@ def test_every_method_is_in_the_api_with_its_messages(name: str) -> None:
 
 
 def test_the_api_has_no_other_methods() -> None:
-    assert set(pb.DESCRIPTOR.services_by_name["CoordinatorService"].methods_by_name) == set(METHODS)
+    assert set(SERVICES) == {SERVICE, CONFLICT_SERVICE}
+    assert sorted(name for service in SERVICES.values() for name in service.methods_by_name) == sorted(METHODS)
 
 
 def _answers() -> list[tuple[str, Any]]:

@@ -18,13 +18,13 @@ from grpc_status import rpc_status
 
 from mrc.config import TlsSettings
 from mrc.control import server as server_module
-from mrc.control.api import METHODS, SERVICE
+from mrc.control.api import CONFLICT_SERVICE, METHODS, SERVICE
 from mrc.control.pb.mrc.v1 import mrc_pb2 as pb
 from mrc.control.pb.mrc.v1.mrc_pb2_grpc import CoordinatorServiceStub
 from mrc.control.server import Server
 from mrc.core.errors import CODES, MrcError
 from mrc.core.views import StatusView
-from tests.control.estate import Agent, Estate, World
+from tests.control.estate import Agent, Estate, NoDockets, World
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def world() -> World:
 
 @pytest.fixture
 def address(world: World) -> Iterator[str]:
-    server = Server(Agent(world, "west", "west-a"), "127.0.0.1:0")
+    server = Server(Agent(world, "west", "west-a"), NoDockets(), "127.0.0.1:0")
     yield server.start()
     server.stop(0.1)
 
@@ -188,29 +188,29 @@ def test_without_tls_the_actor_is_what_the_client_says_and_is_marked(
 
 def test_health_and_reflection_answer(channel: grpc.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
-    for name in ("", SERVICE):
+    for name in ("", SERVICE, CONFLICT_SERVICE):
         assert health.Check(health_pb2.HealthCheckRequest(service=name)).status == health_pb2.HealthCheckResponse.SERVING
     reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
     answer = next(iter(reflection.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))))
-    assert SERVICE in {service.name for service in answer.list_services_response.service}
+    assert {SERVICE, CONFLICT_SERVICE} <= {service.name for service in answer.list_services_response.service}
 
 
 @pytest.mark.parametrize("beyond", ["0.0.0.0:0", "192.168.1.4:7001", "[::]:0", "kafka.example.org:7001"])
 def test_without_tls_nothing_listens_beyond_loopback(world: World, beyond: str) -> None:
     with pytest.raises(MrcError) as caught:
-        Server(Agent(world, "west", "west-a"), beyond)
+        Server(Agent(world, "west", "west-a"), NoDockets(), beyond)
     assert caught.value.code == "CONFIG_INVALID"
 
 
 def test_an_address_that_is_taken_is_an_error(world: World, address: str) -> None:
     with pytest.raises(MrcError, match="cannot listen"):
-        Server(Agent(world, "west", "west-a"), address).start()
+        Server(Agent(world, "west", "west-a"), NoDockets(), address).start()
 
 
 def test_tls_files_that_are_not_there_are_an_error(world: World, tmp_path: Path) -> None:
     tls = TlsSettings(tmp_path / "cert", tmp_path / "key", tmp_path / "ca")
     with pytest.raises(MrcError) as caught:
-        Server(Agent(world, "west", "west-a"), "127.0.0.1:0", tls).start()
+        Server(Agent(world, "west", "west-a"), NoDockets(), "127.0.0.1:0", tls).start()
     assert (caught.value.code, caught.value.where) == ("CONFIG_INVALID", "grpc.tls")
 
 

@@ -24,9 +24,14 @@ from mrc.adapters.kafka.access import Access
 from mrc.adapters.kafka.cluster import KafkaCluster
 from mrc.adapters.mirrormaker.connect import ConnectReplicator
 from mrc.client import Seen, Stamper
+from mrc.config import load
+from mrc.control.client import Client
+from mrc.control.dockets import AgentsDocket
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import read_stamp
+from mrc.core.model import Region
 from mrc.core.model import TopicPartition as Tp
+from mrc.resolver.audit import Filter, News
 from mrc.sandbox.connect import flow_connector
 from mrc.sandbox.layout import REGIONS, TOPICS, Options, other
 from mrc.sandbox.world import Sandbox
@@ -158,10 +163,25 @@ class Process:
             self._process.wait(IN_TIME_S)
 
 
+class AgentProcess(Process):
+    """An agent of a region that is written, as operators run it."""
+
+    def __init__(self, sandbox: Sandbox, config: Path, region: str) -> None:
+        super().__init__(sandbox, config, region)
+        self._log = sandbox.log_path(f"agent-of-{region}")
+        words = ["--config", str(config), "agent", "run", "--region", region, "--agent", f"{region}-a"]
+        self._command = [sys.executable, "-m", "mrc", *words]
+
+    def until_it_answers(self, client: Client) -> None:
+        (me,) = [one for one in client.agents if one.agent == f"{self.region}-a"]
+        eventually(lambda: client.ask_all("Version", agents=[me])[0].error is None, self.said)
+
+
 def configured(sandbox: Sandbox) -> Path:
     """Write a configuration in which both regions are written."""
     settings = yaml.safe_load(sandbox.config_path.read_text())
     settings["replication_groups"][0] |= {"mode": "active-active", "rules": "conflicts.yaml"}
+    settings["zookeeper"]["root"] = "/mrc-active-active"  # no record there names one region, so agents touch neither
     (sandbox.state.folder / "conflicts.yaml").write_text(RULES)
     path = sandbox.state.folder / "active-active.yaml"
     path.write_text(yaml.safe_dump(settings))
@@ -416,19 +436,23 @@ def test_rules_change_region_by_region_and_a_person_decides(sandbox: Sandbox) ->
     config = configured(sandbox)
     clusters: dict[str, KafkaCluster] = {region: cluster(sandbox, region) for region in REGIONS}
     processes: dict[str, Process] = {region: Process(sandbox, config, region) for region in REGIONS}
+    agent, client = AgentProcess(sandbox, config, "west"), Client(load(config), "order-desk")
     began_s = time.monotonic()
     try:
-        for process in processes.values():
+        for process in (agent, *processes.values()):
             process.start()
         copying_marks(sandbox, clusters)
         eventually(lambda: status(config) == "agreed")
+        agent.until_it_answers(client)
+        following = docket_of(client).follow(Filter(rule="by-hand"))
+        assert next(following).conflict is None
         asking = "      - {id: by-hand, when: {any_of: [Disputed]}, resolve: {manual: {ttl_s: 3600}}, on_loss: apology}\n"
         config.with_name("conflicts.yaml").write_text(RULES.replace("    rules:\n", f"    rules:\n{asking}"))
         east, west = processes.values()
         east.kill()
         east.start()
         eventually(lambda: status(config) == "suspended")
-        events: dict[str, str] = {region: write_disputed(sandbox, region) for region in REGIONS}
+        events: dict[str, str] = {region: write_disputed(sandbox, region, "disputed") for region in REGIONS}
         time.sleep(2.0)
         assert open_ones(config, "east") == []
         assert said(standing(sandbox, "east")["disputed"])["mrc-final"] == b"false"
@@ -450,13 +474,63 @@ def test_rules_change_region_by_region_and_a_person_decides(sandbox: Sandbox) ->
         lost = [json.loads(m.value()) for region in REGIONS for _, _, m in records(sandbox, region, "mrc.compensations.orders")]
         assert [one["lost"]["id"] for one in lost if one["template"] == "apology"] == [events["west"]]
         assert asked(config, "conflicts", "compare")["agrees"]
-        assert [process.end() for process in processes.values()] == [0, 0]
+        agents_do_the_same(sandbox, config, client, following, agent)
+        assert [process.end() for process in (agent, *processes.values())] == [0, 0, 0]
     finally:
-        for process in processes.values():
+        client.close()
+        for process in (agent, *processes.values()):
             process.clean_up()
         for one_cluster in clusters.values():
             one_cluster.close()
     print(f"rules changed and a conflict decided in {time.monotonic() - began_s:.1f} s")
+
+
+def agents_do_the_same(sandbox: Sandbox, config: Path, client: Client, following: Iterator[News], agent: AgentProcess) -> None:
+    """List, show, stream and resolve through an agent, which is killed in between, against what commands read from Kafka itself."""
+    began_s, docket = time.monotonic(), docket_of(client)
+    opened, closed = coming(following), coming(following)
+    assert opened.conflict is not None
+    assert closed.conflict is not None
+    assert (opened.conflict.key, opened.conflict.open, opened.conflict.id) == ("disputed", True, closed.conflict.id)
+    assert (closed.conflict.open, closed.conflict.closed) == (False, "decision")
+    events: dict[str, str] = {region: write_disputed(sandbox, region, "again") for region in REGIONS}
+    one = coming(following).conflict
+    assert one is not None
+    assert (one.key, one.open) == ("again", True)
+    assert (
+        [row["id"] for row in open_ones(config, "west")] == [found.id for found in docket.newest(Filter(outcome="open"), 200)] == [one.id]
+    )
+    for words in (("list",), ("show", one.id), ("stats",)):
+        direct, through = (asked(config, "conflicts", *words, "--region", "west", *more) for more in ((), ("--agents",)))
+        assert through == direct
+    agent.kill()
+    agent.start()
+    agent.until_it_answers(client)
+    answers = [docket.decide(one.id, "west", "ticket-1", "ann", "seen again", 30.0) for _ in range(2)]
+    assert {(answer.state, answer.decision.id, answer.decision.winner) for answer in answers} == {("decided", "ticket-1", events["west"])}
+    ended = coming(following).conflict
+    assert ended is not None
+    assert ended.decision is not None
+    assert (ended.id, ended.decision.actor, ended.decision.region) == (one.id, "ann, says order-desk (unauthenticated)", "west")
+    again = docket.follow(Filter(rule="by-hand"), opened.cursor)
+    assert [coming(again).conflict for _ in range(3)] == [closed.conflict, one, ended]
+    eventually(lambda: not open_ones(config, "east"))
+    assert asked(config, "conflicts", "show", one.id)["regions"]["east"]["state"] == "the same"
+    print(f"the same through an agent in {time.monotonic() - began_s:.1f} s")
+
+
+def docket_of(client: Client) -> AgentsDocket:
+    return AgentsDocket(client, Region("west"), "orders", "")
+
+
+def coming(following: Iterator[News]) -> News:
+    """The next conflict of a stream."""
+    until_s = time.monotonic() + IN_TIME_S
+    for news in following:
+        if news.conflict is not None:
+            return news
+        assert time.monotonic() < until_s
+    raise AssertionError("the stream has ended")
 
 
 def status(config: Path) -> str:
@@ -480,10 +554,10 @@ def open_ones(config: Path, region: str) -> list[dict[str, Any]]:
     return found
 
 
-def write_disputed(sandbox: Sandbox, region: str) -> str:
+def write_disputed(sandbox: Sandbox, region: str, key: str) -> str:
     """Write an event that has seen nothing of the other region; return its id."""
     headers: Any = Stamper(region).stamp(Seen())
     producer = Producer({**sandbox.client_config(region, "producer"), "enable.idempotence": True})
-    producer.produce("orders", json.dumps({"event": "Disputed"}).encode(), b"disputed", headers=headers)
+    producer.produce("orders", json.dumps({"event": "Disputed"}).encode(), key.encode(), headers=headers)
     assert producer.flush(IN_TIME_S) == 0
     return read_stamp(headers).id

@@ -85,9 +85,9 @@ class PairLogs(FakeLogs):
         super().__init__(pair.sites[Region(region)].cluster)
         self._pair = pair
 
-    def follow(self, begin: Mapping[TopicPartition, Offset]) -> Iterator[list[Arrived]]:
+    def follow(self, begin: Mapping[TopicPartition, Offset], passed: dict[TopicPartition, Offset] | None = None) -> Iterator[list[Arrived]]:
         """See `Logs.follow`."""
-        for batch in super().follow(begin):
+        for batch in super().follow(begin, passed):
             yield batch
             self._pair.settle()
 

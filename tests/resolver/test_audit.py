@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 from collections import Counter
+from typing import Any
 
+import msgspec
 import pytest
 
-from mrc.core.model import Region
+from mrc.core.errors import MrcError
+from mrc.core.model import Offset, Region, TopicPartition
+from mrc.ports import Span
 from mrc.resolver import audit
-from mrc.resolver.audit import Audit, Filter
+from mrc.resolver.audit import Audit, Filter, News
+from mrc.resolver.cursors import cursor_of, positions_of
 from mrc.resolver.writing import ConflictRecord
 from mrc.sim.streams import FakeLogs
 from tests.resolver.test_convergence import lived
@@ -72,14 +78,65 @@ def test_a_conflict_is_found_by_its_id_in_every_region_and_is_the_same_there(wor
 
 def test_what_comes_is_followed(world: World) -> None:
     site = next(iter(world.sites.values()))
-    record = site.cluster.read(site.topics.conflicts, 0)[0]
-    coming = audit_of(world, site).follow(Filter())
-    assert next(coming) == []
+    record, other = site.cluster.read(site.topics.conflicts, 0)[0], site.cluster.read(site.topics.conflicts, 1)[0]
+    wanted = Filter(entity=json.loads(record.value or b"")["key"])
+    coming = audit_of(world, site).follow(wanted)
+    begun = next(coming)
+    assert (begun.conflict, next(coming)) == (None, begun)
     site.cluster.write(record.topic, 0, record.key, record.value, record.headers)
-    assert [one.id for one in next(coming)] == [(record.key or b"").decode()]
-    assert next(coming) == []
-    whole = next(audit_of(world, site).follow(Filter(since_ms=0)))
-    assert len(whole) == len(site.records(site.topics.conflicts))
+    came = next(coming)
+    assert came.conflict is not None
+    assert came.conflict.id == (record.key or b"").decode()
+    assert next(coming) == News(None, came.cursor)
+    site.cluster.write(other.topic, 1, other.key, other.value, other.headers)
+    beyond = next(coming)
+    assert beyond.conflict is None
+    assert beyond.cursor != came.cursor
+    for cursor, comes in ((begun.cursor, [came.conflict]), (came.cursor, []), (beyond.cursor, [])):
+        again = audit_of(world, site).follow(wanted, cursor)
+        assert next(again) == News(None, cursor)
+        assert [next(again).conflict for _ in comes] == comes
+        assert next(again) == News(None, beyond.cursor)
+    whole = audit_of(world, site).follow(Filter(since_ms=0))
+    assert next(whole).conflict is None
+    found = [news.conflict for news in itertools.takewhile(lambda news: news.conflict is not None, whole)]
+    assert len(found) == len(site.records(site.topics.conflicts))
+
+
+def test_a_cursor_at_the_end_holds_also_when_everything_before_it_was_deleted() -> None:
+    world = lived(MANY)
+    site = next(iter(world.sites.values()))
+    coming = audit_of(world, site).follow(Filter(since_ms=0))
+    begun = next(coming).cursor
+    end = next(itertools.dropwhile(lambda news: news.conflict is not None, coming)).cursor
+    for tp, span in FakeLogs(site.cluster).spans([site.topics.conflicts]).items():
+        site.cluster.trim(tp, span.end)
+    assert next(audit_of(world, site).follow(Filter(), end)) == News(None, end)
+    with pytest.raises(MrcError, match="were deleted") as caught:
+        next(audit_of(world, site).follow(Filter(), begun))
+    assert caught.value.code == "OFFSET_OUT_OF_RANGE"
+
+
+def test_a_cursor_that_is_none_or_of_elsewhere_is_refused(world: World) -> None:
+    here, spans = Region("east"), {TopicPartition("t", number): Span(Offset(5), Offset(9)) for number in range(3)}
+    good = cursor_of(here, dict(zip(spans, map(Offset, (5, 7, 9)), strict=True)))
+    assert list(positions_of(good, here, spans).values()) == [5, 7, 9]
+    more = {**spans, TopicPartition("t", 3): Span(Offset(2), Offset(9)), TopicPartition("u", 0): Span(Offset(1), Offset(4))}
+    assert list(positions_of(good, here, more).values()) == [5, 7, 9, 2, 1]
+    assert positions_of(good, here, {}) == {}
+    for bad in ("", "x", good[:-1], good + "A", good + "!", good + "\u00fc", cursor_of(Region("west"), {})):
+        with pytest.raises(MrcError) as caught:
+            positions_of(bad, here, spans)
+        assert (caught.value.code, caught.value.where) == ("BAD_REQUEST", "cursor")
+    for at, retryable in ((4, False), (10, True)):
+        with pytest.raises(MrcError) as caught:
+            positions_of(cursor_of(here, dict.fromkeys(spans, Offset(at))), here, spans)
+        assert (caught.value.code, caught.value.where, caught.value.retryable) == ("OFFSET_OUT_OF_RANGE", "east t-0", retryable)
+    told: Any
+    for told in ([1, here, {"t": [-1]}], [2, here, {}], [1, here, {"t": ["5"]}], [1, here, {"t": [2**63]}], [1, here], {}, None):
+        raw = base64.urlsafe_b64encode(msgspec.msgpack.encode(told)).decode().rstrip("=")
+        with pytest.raises(MrcError, match="cursor is none"):
+            positions_of(raw, here, spans)
 
 
 def test_stats_count_everything_once(world: World) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from mrc.core.conflict import partition
 from mrc.core.conflict.entity import Decision, Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
-from mrc.core.conflict.partition import Given, Kept, Mark, Partition, Pending
+from mrc.core.conflict.partition import DECIDED_AHEAD_MS_MAX, Answered, Given, Kept, Mark, Partition, Pending
 from mrc.core.conflict.rules import Manual, Rule, RuleSet
 from mrc.core.model import Offset, Region, encode
 from mrc.resolver.kinds import kind_of
@@ -20,7 +22,7 @@ from mrc.sim.clock import FakeClock
 from tests.resolver.world import TOPIC, Site
 
 EAST, WEST = Region("east"), Region("west")
-RULES = Rules(RuleSet("order", (Rule("ask", Manual(10)),), (EAST, WEST), "json:$.event"))
+RULES = Rules(RuleSet("order", (Rule("ask", Manual(1_000)),), (EAST, WEST), "json:$.event"))
 KIND = kind_of(TOPIC, RULES)
 
 
@@ -109,6 +111,108 @@ def test_same_decision_id(between: bool) -> None:
     r.mark(WEST, 300, "w")
     r.settle()
     assert r.kept[b"1"].entity.closed is not None, between
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_decision_whose_clock_was_far_ahead_counts_nowhere_also_when_it_comes_again_nearer_to_it(again: bool, restarted: bool) -> None:
+    r = Region1()
+    conflict = open_conflict(r)
+    r.say(EAST, "far", "e", 100 + DECIDED_AHEAD_MS_MAX + 1, conflict)
+    (said,) = r.settle().given
+    assert said.unfit
+    for region, last in ((EAST, "e"), (WEST, "w")):
+        r.mark(region, 200, last)
+    assert r.settle().given == []
+    if restarted:
+        streams, asking = r.partition.streams, {b"1": r.kept[b"1"].open.until_ms}  # type: ignore[union-attr]
+        r.partition = Partition(RULES.hash, Versions(), streams, [], [said], asking, r.partition.final_ms)
+    if again:
+        r.say(EAST, "far", "e", 100 + DECIDED_AHEAD_MS_MAX + 1, conflict)
+        assert r.settle().given == []
+    standing = r.partition.standing(b"1", r.kept[b"1"])
+    assert standing is not None
+    assert standing.final
+    for region, last in ((EAST, "e"), (WEST, "w")):
+        r.mark(region, 2 * DECIDED_AHEAD_MS_MAX, last)
+    assert r.settle().steps == {b"1": [Answered(None, said)]}
+    assert r.kept[b"1"].open is not None
+    assert not r.partition._given
+
+
+def test_a_decision_far_ahead_is_dead_lettered_once_where_it_was_given() -> None:
+    site = Site("east", KIND, FakeClock(10_000))
+    site.start()
+    for _ in range(3):
+        site.cluster.write(site.topics.own_marks, 0, b"decision", encode(Decision("x", "k", "c", "w", 10**9, EAST, "a")), ())
+        site.cluster.write(site.topics.marks[WEST], 0, b"decision", encode(Decision("y", "k", "c", "w", 10**9, WEST, "a")), ())
+        site.cluster.write(site.topics.own_marks, 0, b"mark", encode(Mark(0, "", 9_000, 10**9, RULES.hash)), ())
+        site.tick()
+        site.tick()
+    letters = [dict(one.headers) for one in site.records(site.topics.dead_letters)]
+    assert [(one["mrc-event-id"], one["mrc-reason"]) for one in letters] == [(b"x", b"bad-clock")]
+    assert site.records(site.topics.resolved) == []
+
+
+@pytest.mark.parametrize("first", [EAST, WEST])
+def test_of_decisions_alike_in_clock_time_and_id_the_region_says_which_is_first(first: Region) -> None:
+    r = Region1()
+    conflict = open_conflict(r)
+    for region in (first, WEST if first == EAST else EAST):
+        r.say(region, "ticket", {EAST: "e", WEST: "w"}[region], 150, conflict)
+        r.settle()
+    for region, last in ((EAST, "e"), (WEST, "w")):
+        r.mark(region, 200, last)
+    r.settle()
+    closed = r.kept[b"1"].entity.closed
+    assert closed is not None
+    assert closed.decision is not None
+    assert closed.decision.region == EAST
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_stands_by_decisions_that_wait_is_the_same_when_it_is_worked_out_anew(seed: int) -> None:
+    choose, r = random.Random(seed), Region1()
+    conflict = open_conflict(r)
+    last, at = {EAST: "e", WEST: "w"}, {EAST: 100, WEST: 100}
+    for number in range(2, 60):
+        region = choose.choice((EAST, WEST))
+        match choose.randrange(10):
+            case 0:
+                r.say(region, f"d{number}", choose.choice(("e", "w")), at[region] + choose.randrange(1, 40), conflict)
+            case 1 | 2 if region == EAST or number > 40:  # west's marks come late: what is new waits
+                at[region] += choose.randrange(1, 20)
+                r.mark(region, at[region], last[region])
+            case _:
+                ms = choose.randrange(100, 200) if choose.random() < 0.3 else 100 + number * 2
+                seen = {WEST if region == EAST else EAST: choose.randrange(1, number)} if choose.random() < 0.5 else {}
+                last[region] = f"{region}{number}"
+                r.event(last[region], region, number, ms, seen=seen)
+        r.settle()
+        kept = r.load(b"1")
+        quick = r.partition.standing(b"1", kept)
+        held, r.partition._heard = r.partition._heard, {}
+        assert r.partition.standing(b"1", kept) == quick, number
+        r.partition._heard = held
+
+
+def test_an_event_behind_a_decision_that_waits_does_not_cost_what_waits_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    r, taken = Region1(), 0
+    conflict = open_conflict(r)
+    r.say(EAST, "ticket", "e", 150, conflict)
+    r.settle()
+    take = partition._taken
+
+    def counted(kept: Kept, pending: Sequence[Pending], *more: Any) -> Any:
+        nonlocal taken
+        taken += len(pending)
+        return take(kept, pending, *more)
+
+    monkeypatch.setattr(partition, "_taken", counted)
+    for number in range(2, 302):
+        r.event(f"e{number}", EAST, number, 150 + number)
+        assert r.partition.standing(b"1", r.load(b"1")) is not None
+    assert taken < 2 * 300
 
 
 def test_page_headers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,14 +12,17 @@ import pytest
 from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, Unreadable, headers, read_seen
-from mrc.core.conflict.partition import Wrong
+from mrc.core.conflict.partition import Pending, Wrong
 from mrc.core.conflict.rules import Delta, Rule, RuleSet
 from mrc.core.model import Region
 from mrc.ports import Arrived
+from mrc.resolver.comparing import compare
 from mrc.resolver.kinds import kind_of
-from mrc.resolver.reading import DEPTH_MAX, FIELD_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, read_event
+from mrc.resolver.reading import DEPTH_MAX, FIELD_BYTES_MAX, KEY_BYTES_MAX, NESTED_MAX, VALUE_BYTES_MAX, read_again, read_event
+from mrc.resolver.replaying import dry_run
 from mrc.resolver.writing import LETTER_BYTES_MAX
 from mrc.sim.clock import FakeClock
+from mrc.sim.streams import FakeLogs, FakeShelves
 from tests.resolver.pair import Pair
 from tests.resolver.world import TOPIC, Site, headers_of, mark_of, value_of
 
@@ -38,6 +42,36 @@ def record(value: bytes | None, key: bytes | None = b"17", stamp: Any = STAMP) -
 
 def nested(depth: int) -> bytes:
     return b'{"event": "Placed", "more": {"note": ' + b"[" * depth + b"]" * depth + b"}}"
+
+
+def deeper(frames: int, ask: Callable[[], str]) -> str:
+    """What is answered so much deeper in the program."""
+    return ask() if frames == 0 else deeper(frames - 1, ask)
+
+
+def reason_of(one: Arrived) -> str:
+    try:
+        _, wrong = read_event(one, KIND, EAST)
+    except Unreadable as error:
+        return error.reason
+    return "" if wrong is None else wrong.reason
+
+
+@pytest.mark.parametrize(("open_", "close"), [(b"[", b"]"), (b'{"[":', b"}")])
+def test_how_deep_a_value_may_be_nested_does_not_depend_on_where_in_the_program_it_is_read(open_: bytes, close: bytes) -> None:
+    for depth in (NESTED_MAX - 2, NESTED_MAX - 1, NESTED_MAX, 700, *range(850, 1000, 7), 5_000):
+        inner = b'"]}\\"[{"'
+        one = record(b'{"event": "Placed", "deep": ' + open_ * depth + inner + close * depth + b"}")
+        wanted = "" if depth < NESTED_MAX else "not-json"
+        assert [deeper(frames, lambda one=one: reason_of(one)) for frames in (0, 10, 30, 200)] == [wanted] * 4  # type: ignore[misc]
+
+
+def test_an_event_that_was_written_down_and_is_nested_too_deep_is_refused_when_it_is_read_again() -> None:
+    event, _ = read_event(record(b'{"event": "Placed"}'), KIND, EAST)
+    one = Pending(b"17", event, b'{"event": "Placed", "deep": ' + b"[" * 900 + b"]" * 900 + b"}", 0, True)
+    read_again(one, KIND)
+    assert one.wrong is not None
+    assert one.wrong.reason == "not-json"
 
 
 WRONG: dict[str, tuple[str, Arrived]] = {
@@ -215,3 +249,35 @@ def test_what_is_made_of_a_late_event_with_a_large_number_has_a_clock_that_its_r
         vector, clock = read_seen(record.headers)
         assert (vector, dict(record.headers)["mrc-final"]) == ({east.region: number}, b"true")
         assert clock.wall_ms - 1 in marks
+
+
+def test_what_was_shown_with_an_event_that_was_then_refused_is_withdrawn_in_every_region() -> None:
+    pair = Pair(KIND)
+    east = pair.sites[EAST]
+    far = Stamp(EAST, "far", {EAST: 1}, Hlc(10_000_000))
+    east.cluster.write(TOPIC, 0, b"17", b'{"event": "Placed"}', headers(far))
+    for _ in range(3):
+        pair.settle()
+    shown = [(record.value, dict(record.headers)["mrc-final"]) for record in east.records(east.topics.resolved)]
+    assert shown == [(b'{"event": "Placed"}', b"false"), (None, b"true")]
+    logs = {region: FakeLogs(site.cluster) for region, site in pair.sites.items()}
+    compared = compare(logs, [KIND], pair.clock, 0)
+    assert (compared.agrees, compared.entities, compared.provisional) == (True, 1, 0)
+    found = dry_run(logs[EAST], FakeShelves(east.cluster), [(KIND, KIND)], EAST, None, {})
+    assert (found.entities, found.unjudged_entities) == (0, 0)
+    east.cluster.write(TOPIC, 0, b"17", b'{"event": "Placed"}', headers(Stamp(EAST, "right", {EAST: 2}, Hlc(pair.clock.now_ms()))))
+    for _ in range(3):
+        pair.settle()
+    for site in pair.sites.values():
+        stands = site.resolved()["17"]
+        assert (stands.value, dict(stands.headers)["mrc-event-id"]) == (b'{"event": "Placed"}', b"right")
+
+
+def test_of_what_was_never_shown_nothing_is_withdrawn() -> None:
+    pair = Pair(KIND)
+    pair.sites[EAST].cluster.write(TOPIC, 0, b"17", b'{"kind": "Placed"}', STAMP)
+    for _ in range(3):
+        pair.settle()
+    for site in pair.sites.values():
+        assert site.records(site.topics.resolved) == []
+    assert [dict(one.headers)["mrc-reason"] for one in pair.sites[EAST].records(pair.sites[EAST].topics.dead_letters)] == [b"no-type"]

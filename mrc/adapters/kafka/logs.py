@@ -65,7 +65,7 @@ class KafkaLogs:
         for messages in committed(self._access, self._region, starts, self._deadline_s, {tp: span.end for tp, span in wanted.items()}):
             yield [arrived(message, self._region, stamped=True) for message in messages]
 
-    def follow(self, begin: Mapping[TopicPartition, Offset]) -> Iterator[list[Arrived]]:
+    def follow(self, begin: Mapping[TopicPartition, Offset], passed: dict[TopicPartition, Offset] | None = None) -> Iterator[list[Arrived]]:
         """See `Logs.follow`."""
         complaints = Complaints()
         consumer = open_consumer(self._access, begin, complaints, COMMITTED)
@@ -74,7 +74,13 @@ class KafkaLogs:
                 messages = _some(consumer, QUIET_S)
                 if complaints.take_down():
                     self._require_cluster(consumer, complaints)
-                yield [arrived(message, self._region, stamped=True) for message in messages if not is_end(message.error())]
+                found = []
+                for message in messages:
+                    if not is_end(message.error()):
+                        found.append(arrived(message, self._region, stamped=True))
+                    elif passed is not None:
+                        passed[TopicPartition(message.topic() or "", message.partition() or 0)] = Offset(message.offset() or 0)
+                yield found
         finally:
             consumer.close()
 

@@ -56,10 +56,16 @@ DECIDED_AHEAD_MS_MAX = 300_000
 
 
 class Given(msgspec.Struct, frozen=True):
-    """A decision whose turn has not come; durable. ``region``: in whose log it stands."""
+    """A decision whose turn has not come; durable.
+
+    Attributes:
+        region: in whose log it stands.
+        unfit: its clock was no place for it when it was heard. It counts nowhere, and is kept up to that clock: it may come again.
+    """
 
     region: Region
     decision: Decision
+    unfit: bool = False
 
 
 class Had(msgspec.Struct):
@@ -203,7 +209,7 @@ class Answered(msgspec.Struct, frozen=True):
     Attributes:
         conflict: as it was closed; None: the decision comes to nothing.
         given: the decision; None: time is over, or later events left nothing to decide.
-        why: it comes to nothing.
+        why: it comes to nothing; None: of one that is unfit it was said before.
         asks: as `Final.asks`.
     """
 
@@ -224,9 +230,8 @@ class Settled(msgspec.Struct, frozen=True):
         steps: per entity, what happened, in order.
         bodies: per entity, the values of its last events and of those that became final.
         raised: late events, and such from beyond the horizon, with the clocks that they were given; to be written down again.
-        given: decisions that have come, to be written down.
+        given: decisions that have come, to be written down; of those that are unfit it is to be said.
         asking: entities about which a person is asked from now on, with the clock up to which; None: not any more.
-        unfit: decisions whose clock is no place for them; they count nowhere.
     """
 
     entities: dict[bytes, Kept]
@@ -235,7 +240,6 @@ class Settled(msgspec.Struct, frozen=True):
     raised: list[Pending]
     given: list[Given]
     asking: dict[bytes, int | None]
-    unfit: list[Given]
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
@@ -276,6 +280,22 @@ class _Ahead(msgspec.Struct, gc=False):
     entity: Entity
     bodies: dict[str, bytes | None]
     last: Pending
+
+
+class _Heard(msgspec.Struct, gc=False):
+    """What an entity has come to by all events and all decisions that are known of it.
+
+    Attributes:
+        kept: with its pending events and its decisions taken.
+        last: the place in the order of the latest of the events that were taken; None: of none.
+        clock_ms: the latest clock of the decisions.
+        changed: it is not what was final.
+    """
+
+    kept: Kept
+    last: tuple[Hlc, int, str] | None
+    clock_ms: int
+    changed: bool
 
 
 AHEAD_MAX = 20_000
@@ -324,6 +344,7 @@ class Partition:
         self._unsealed: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         self._of_entity: dict[bytes, dict[Pending, None]] = {}
         self._ahead: OrderedDict[bytes, _Ahead] = OrderedDict()
+        self._heard: dict[bytes, _Heard] = {}
         # What is sealed waits by the millisecond in which it is due; `_due` is the heap of these.
         self._waiting: dict[int, list[Pending]] = {}
         self._due: list[int] = []
@@ -389,6 +410,12 @@ class Partition:
                 self._advance(ahead, one)
             else:
                 del self._ahead[key]
+        if new and wrong is None and (heard := self._heard.pop(key, None)) is not None:
+            place = self._order(one)
+            if (heard.last is None or place > heard.last) and event.hlc > Hlc(heard.clock_ms):
+                self._heard[key] = heard
+                heard.last = place
+                self._hear_more(heard, one)
         return one
 
     def mark(self, region: Region, offset: Offset, said: Mark | Decision) -> None:
@@ -409,7 +436,7 @@ class Partition:
         Args:
             load: returns an entity as its final events left it; it is changed.
         """
-        done = Settled({}, {}, {}, [], [], {}, [])
+        done = Settled({}, {}, {}, [], [], {})
         for region in self.streams:
             self._count_marks(region, done)
         for upto_ms, version in self._agreed():
@@ -430,20 +457,12 @@ class Partition:
         """
         entity, bodies, stands = kept.entity, kept.bodies, kept.stands
         pending = [one for one in self._of_entity.get(key, ()) if one.wrong is None and not kept.knows(one.event)]
-        given = self._given.get(key)
-        final = not pending and given is None
-        if given is not None:
-            copy = Kept(
-                copied(entity),
-                {**bodies, **{one.event.id: one.body for one in pending}},
-                stands,
-                dict(kept.passed),
-                kept.open,
-                dict(kept.ahead),
-            )
-            steps = _taken(copy, pending, list(given.values()), self._rules)
-            final = not any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
-            entity, bodies, stands, last = copy.entity, copy.bodies, copy.stands, None
+        given = [one for one in self._given.get(key, {}).values() if not one.unfit]
+        final = not pending and not given
+        if given:
+            heard = self._heard.get(key) or self._hear_all(key, kept, pending, given)
+            final = not heard.changed
+            entity, bodies, stands, last = heard.kept.entity, heard.kept.bodies, heard.kept.stands, None
         elif pending:
             ahead = self._ahead.get(key) or self._look_ahead(key, kept, pending)
             ahead.entity.closed = entity.closed
@@ -461,6 +480,27 @@ class Partition:
         vector = {head.origin: head.number for head in heads}
         hlc = max([head.hlc for head in heads])
         return Standing(winner, stands.fields, stands.conflict, stands.rules, stands.decision, bodies[winner.id], final, vector, hlc)
+
+    def _hear_all(self, key: bytes, kept: Kept, pending: Sequence[Pending], given: Sequence[Given]) -> _Heard:
+        copy = Kept(
+            copied(kept.entity),
+            {**kept.bodies, **{one.event.id: one.body for one in pending}},
+            kept.stands,
+            dict(kept.passed),
+            kept.open,
+            dict(kept.ahead),
+        )
+        steps = _taken(copy, pending, given, self._rules)
+        changed = any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
+        last = max(map(self._order, pending), default=None)
+        self._heard[key] = _Heard(copy, last, max(one.decision.clock_ms for one in given), changed)
+        return self._heard[key]
+
+    def _hear_more(self, heard: _Heard, one: Pending) -> None:
+        heard.kept.bodies[one.event.id] = one.body
+        steps = _taken(heard.kept, [one], [], self._rules)
+        heard.kept.bodies = _bodies_of_heads(heard.kept.entity, heard.kept.bodies)
+        heard.changed |= any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
 
     def _look_ahead(self, key: bytes, kept: Kept, pending: list[Pending]) -> _Ahead:
         pending.sort(key=self._order)
@@ -506,6 +546,7 @@ class Partition:
     def _change(self, version: str) -> None:
         self._rules = self._versions.rules(version)
         self._ahead.clear()
+        self._heard.clear()
         for region, stream in self.streams.items():
             stream.anew = stream.arrived
             for one in self._known[region].values():
@@ -541,10 +582,8 @@ class Partition:
         if said.clock_ms <= stream.heard_ms:
             return
         if isinstance(said, Decision):
-            given = Given(region, said)
-            if said.clock_ms > stream.heard_ms + DECIDED_AHEAD_MS_MAX or said.region != region:
-                done.unfit.append(given)
-            elif self._accept(given):
+            given = Given(region, said, said.clock_ms > stream.heard_ms + DECIDED_AHEAD_MS_MAX or said.region != region)
+            if self._accept(given):
                 done.given.append(given)
             return
         if not stream.had:
@@ -560,6 +599,7 @@ class Partition:
         if id in some:
             return False
         some[id] = given
+        self._heard.pop(key, None)
         heapq.heappush(self._turns, (given.decision.clock_ms, key))
         return True
 
@@ -588,6 +628,7 @@ class Partition:
             one.wrong = Wrong(AHEAD, f"its clock, {event.hlc}, is after {mark.horizon_ms}, up to where its region's resolver believes one")
         if ahead or event.hlc <= Hlc(stream.watermark_ms):
             self._ahead.pop(one.key, None)
+            self._heard.pop(one.key, None)
             # Numbers grow with the log, so late events of one entity keep their order.
             one.event = msgspec.structs.replace(event, hlc=Hlc(stream.watermark_ms, event.number))
             done.raised.append(one)
@@ -603,6 +644,7 @@ class Partition:
         while self._turns and self._turns[0][0] <= final_ms:
             due.setdefault(heapq.heappop(self._turns)[1], [])
         for key, pending in due.items():
+            self._heard.pop(key, None)
             kept = load(key)
             bodies = kept.bodies
             for one in pending:
@@ -701,7 +743,7 @@ def _taken(kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules
         if kept.open is not None and Hlc(kept.open.until_ms) < clock:
             steps.append(_answer(kept, kept.open, None))
         if isinstance(item, Given):
-            steps.append(_hear_out(kept, item))
+            steps.append(Answered(None, item) if item.unfit else _hear_out(kept, item))
             continue
         event = item.event
         if kept.knows(event):
@@ -723,11 +765,11 @@ def _taken(kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules
 def _in_order(pending: Sequence[Pending], given: Sequence[Given], rules: Rules) -> list[tuple[Hlc, Pending | Given]]:
     if len(pending) == 1 and not given:
         return [(pending[0].event.hlc, pending[0])]
-    items: list[tuple[tuple[Hlc, int, int, str], Pending | Given]] = []
+    items: list[tuple[tuple[Hlc, int, int, str, str], Pending | Given]] = []
     for one in pending:
         hlc, rank, id = order(one.event, rules.ranks)
-        items.append(((hlc, 0, rank, id), one))
-    items += [((Hlc(one.decision.clock_ms), 1, one.decision.at_ms, one.decision.id), one) for one in given]
+        items.append(((hlc, 0, rank, id, ""), one))
+    items += [((Hlc(one.decision.clock_ms), 1, one.decision.at_ms, one.decision.id, one.region), one) for one in given]
     return [(key[0], item) for key, item in sorted(items, key=lambda one: one[0])]
 
 

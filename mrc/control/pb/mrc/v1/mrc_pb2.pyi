@@ -21,7 +21,7 @@ on loopback only, and the actor is what the request metadata `mrc-user` says, ma
 
 Bounds. Names are at most 255 characters, reasons 1024, tokens 128; a request is at most 64 KiB.
 
-Service names for grpc.health.v1: "" and "mrc.v1.CoordinatorService". Server reflection is on.
+Service names for grpc.health.v1: "", "mrc.v1.CoordinatorService" and "mrc.v1.ConflictService" (conflicts.proto). Server reflection is on.
 """
 
 from collections import abc as _abc
