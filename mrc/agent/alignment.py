@@ -31,6 +31,8 @@ _SAMPLE = 200
 ANEW_TOLD_MS = 24 * 3_600_000
 """How long it is told that a map was begun anew."""
 
+BYTES = "org.apache.kafka.connect.converters.ByteArrayConverter"
+
 POLL_RECORDS = 5_000
 POLL_S = 0.02
 
@@ -120,7 +122,7 @@ class Alignment:
             # Whether aborted records were copied decides what stands for what: a guess would let groups skip records.
             message = "Connect has not said yet how this connector reads its source, so nothing is compared"
             raise MrcError("CONNECT_UNREACHABLE", message, where=self.estate.connector(self.flow), retryable=True)
-        self._shape = _shape(here, there), self.sights, self._transforms
+        self._shape = _shape(here, there), self.sights, self._transforms, self._faithful(self.flow)
         self._refreshed_at_s = self.estate.clock.monotonic_s()
         pairs: dict[TopicPartition, Pair] = {}
         for topic, name in names.items():
@@ -132,6 +134,8 @@ class Alignment:
                 if pair is not None:
                     pair.compacted = any(_compacts(info) for info in (there[name], here.get(topic)))
                     pair.known.complete = not pair.compacted and not self._transforms and not pair.came_back
+                    pair.known.torn = pair.compacted or pair.known.begin_source > 0 or pair.known.begin_target > 0
+                    pair.known.faithful = self._faithful(self.flow.reversed if pair.came_back else self.flow)
                     pairs[pair.source] = pair
         with self.lock:
             self.pairs.update(pairs)
@@ -195,6 +199,11 @@ class Alignment:
         """Whether the flow may leave records out, or change them, on purpose."""
         return bool(self.estate.settings.get(self.flow, {}).get("transforms"))
 
+    def _faithful(self, flow: Flow) -> bool:
+        """Whether a flow is known to copy byte for byte. What a connector takes over from its worker's settings is not known."""
+        settings = self.estate.settings.get(flow, {})
+        return not settings.get("transforms") and all(settings.get(f"{part}.converter") == BYTES for part in ("key", "value", "header"))
+
     def refresh(self) -> None:
         """Begin anew, from what is stored, where topics were made anew, have grown or are looked at otherwise by now.
 
@@ -209,7 +218,7 @@ class Alignment:
         try:
             here = self.estate.clusters[self.flow.source].topics(tuple(self._names))
             sights = self.estate.sights_of(self.flow, here, there)
-            if (_shape(here, there), sights, self._transforms) != self._shape:
+            if (_shape(here, there), sights, self._transforms, self._faithful(self.flow)) != self._shape:
                 self.store(now=True)
                 self.close()
                 return

@@ -51,6 +51,10 @@ class Entry(msgspec.Struct):
     info: _Info
 
 
+BYTES_AS_THEY_ARE = {f"{part}.converter": "org.apache.kafka.connect.converters.ByteArrayConverter" for part in ("key", "value", "header")}
+"""All three: the default header converter turns MirrorMaker's header bytes into base64 text."""
+
+
 def flow_connector(source: str, target: str) -> str:
     """Return the name of the flow's source connector; the others add a suffix."""
     return f"mrc.{places.REPLICATION_GROUP}.{source}-{target}"
@@ -59,17 +63,13 @@ def flow_connector(source: str, target: str) -> str:
 def worker_properties(layout: Layout, state: State, region: str) -> str:
     """Return the worker's configuration."""
     copies = layout.options.brokers
-    bytes_as_they_are = "org.apache.kafka.connect.converters.ByteArrayConverter"
     settings: dict[str, object] = {
         "bootstrap.servers": layout.bootstrap(region),
         "group.id": f"connect-{region}",
         "client.id": f"connect-{region}",
         "listeners": layout.connect_url(region),
         "rest.advertised.host.name": places.HOST,
-        # All three: the default header converter turns MM2's header bytes into base64 text.
-        "key.converter": bytes_as_they_are,
-        "value.converter": bytes_as_they_are,
-        "header.converter": bytes_as_they_are,
+        **BYTES_AS_THEY_ARE,
         "plugin.discovery": "service_load",
         "config.storage.topic": "connect-configs.internal",
         "config.storage.replication.factor": copies,
@@ -128,6 +128,8 @@ def connectors(layout: Layout, state: State, target: str) -> dict[str, dict[str,
             # Both regions may be written under the default policy, and then their resolvers' marks must get across.
             "topics": common["topics"] + ("" if layout.options.policy == "identity" else ",mrc[.]watermarks[.].*"),
             "connector.class": "org.apache.kafka.connect.mirror.MirrorSourceConnector",
+            # Here too: mrc sees what is set here, and nothing of the worker's settings.
+            **BYTES_AS_THEY_ARE,
             "tasks.max": "2",
             "replication.factor": copies,
             # Nobody reads heartbeats here, and the flow's positions speak of the application topics alone.

@@ -136,6 +136,23 @@ def test_what_a_transformation_may_have_dropped_forbids_nothing() -> None:
     assert not [f for f in estate.leader(WEST).coordinator.noticed() if f.code == "MIRROR_LACKS_RECORDS"]
 
 
+def test_what_a_connector_says_of_its_converters_and_what_logs_may_lack_is_known_to_the_maps() -> None:
+    estate = settled()
+    west = estate.leader(WEST).coordinator.capture._alignment
+    config = estate.world.replicators[WEST].connectors["mrc.orders.east-west"].config
+    assert {(pair.known.torn, pair.known.faithful) for pair in west.pairs.values()} == {(False, False)}
+    config |= {f"{part}.converter": "org.apache.kafka.connect.converters.ByteArrayConverter" for part in ("key", "value", "header")}
+    estate.world.clusters[EAST].contents["orders"].config["cleanup.policy"] = "compact"
+    estate.settle(LOOKS)
+    assert {(tp.topic, pair.known.torn, pair.known.faithful) for tp, pair in west.pairs.items()} == {
+        ("orders", True, True),
+        ("payments", False, True),
+    }
+    config["header.converter"] = "org.apache.kafka.connect.storage.SimpleHeaderConverter"
+    estate.settle(LOOKS)
+    assert {pair.known.faithful for pair in west.pairs.values()} == {False}
+
+
 def test_what_was_noticed_of_a_topic_made_anew_is_still_told_by_the_next_leader() -> None:
     estate = settled()
     estate.producing, estate.consuming = False, {}

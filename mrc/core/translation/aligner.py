@@ -20,6 +20,11 @@ A record whose fingerprint occurs more than once in the window has *twins*: it i
 by rule 2 not at all; a pair whose twin is seen only later is not sure from then on. Answers that would rest on such a pair
 fall back to the last sure one. Nothing is guessed forward.
 
+Where records of either log may be gone (`OffsetMap.torn`), order proves less: the copies that stand need not be the first ones, so what
+MM2 sent again cannot be told by what stands before it. A record that is paired while it has an earlier twin may be that one's, sent
+again. And a record that equals none may be the changed copy of any source record of its time that is not paired, later ones too; where
+copies are made byte for byte (`OffsetMap.faithful`) only of one without a timestamp, for its copy gets one.
+
 Memory: about 150 bytes for each source record in the window, which holds `HISTORY` paired and at most `AHEAD` unpaired source
 records (`AHEAD_STUCK` while rules 3 and 4 wait; beyond it the window slides), and 8 bytes for each of `FORGOTTEN` older ones,
 however long the logs are.
@@ -31,7 +36,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from mrc.core.model import Seen
@@ -41,6 +46,8 @@ HISTORY = 20_000
 AHEAD = 50_000
 AHEAD_STUCK = 500_000
 FORGOTTEN = 20 * HISTORY
+ORIGINALS_MAX = 100
+"""So many source records that a target record may be a changed copy of are noted one by one; of more, the last one for all."""
 
 
 class _Past(NamedTuple):
@@ -84,6 +91,8 @@ class Aligner:
         self._first: dict[int, int] = {}
         self._twins: dict[int, int] = {}
         self._forgotten = 0
+        # Timestamp -> numbers of its first and its last record in the window; kept where `_note_stray` needs it.
+        self._of_time: dict[int, tuple[int, int]] = {}
         self._targets: deque[Seen] = deque()
         # How many of the pending target records were read before the last known source end was asked for.
         self._decidable = 0
@@ -128,8 +137,11 @@ class Aligner:
     def feed_source(self, records: Iterable[Seen], position: int) -> None:
         """Take source records; everything below ``position`` has been seen."""
         number = self._forgotten + len(self._offsets)
+        timed = self.map.torn and self._stamped
         for record in records:
             fingerprint = record.fingerprint
+            if timed and (record.timestamp_ms < 0 or not self.map.faithful):
+                self._of_time[record.timestamp_ms] = (self._of_time.get(record.timestamp_ms, (number,))[0], number)
             if self._first.setdefault(fingerprint, number) != number:
                 twins = self._twins.get(fingerprint, 1)
                 if twins == 1:
@@ -236,6 +248,8 @@ class Aligner:
             self.map.note_hole(Hole(self._offsets[begin], self._offsets[end - 1] + 1, alone - own, gone))
 
     def _pair_at(self, at: int, record: Seen, *, sure: bool) -> None:
+        if self.map.torn and record.fingerprint in self._twins and (first := self._find(record.fingerprint)) < at:
+            self.map.resend(self._offsets[first], record.offset)
         # Where records without a counterpart are left on both sides, one may be the changed copy of the other.
         alike = not (self.map.own and (at > self._cursor or self.map.passed))
         self.map.pair(self._offsets[at], record.offset, sure=sure, gap_sure=self.map.tail_sure and alike)
@@ -312,11 +326,35 @@ class Aligner:
                 return
         self.map.unrecognised += 1
         self.map.own += 1
+        if self.map.torn:
+            self._note_stray(record)
         if self._sending_again:
             # Amid copies that are sent again: it may be one, of a record whose copies are changed.
             self.map.resend(self.map.resent[-1].source, record.offset)
         if self._lost_ms >= 0 and (record.timestamp_ms <= self._lost_ms or not self._stamped):
             self.map.resend(self.map.begin_source, record.offset)
+
+    def _note_stray(self, record: Seen) -> None:
+        """Note which unpaired source records a record may be the changed copy of: those of its time, where copies keep it."""
+        begin = self._cursor if self._jump is None else self._jump.passed
+        unpaired: Sequence[int] = range(begin, len(self._offsets))
+        if self._stamped:
+            times = {-1} if self.map.faithful else {-1, record.timestamp_ms}
+            unpaired = sorted(at for time_ms in times for at in self._of(time_ms, begin))
+        elif self.map.faithful:
+            return
+        if len(unpaired) > ORIGINALS_MAX:
+            self.map.stray(self._offsets[unpaired[-1]], record.offset)
+            return
+        for at in unpaired:
+            self.map.suspect(self._offsets[at], record.offset)
+
+    def _of(self, time_ms: int, begin: int) -> Iterator[int]:
+        """Yield the places of the records of a time, from ``begin`` on."""
+        first, last = self._of_time.get(time_ms, (0, -1))
+        for at in range(max(begin, first - self._forgotten), last - self._forgotten + 1):
+            if self._timestamps[at] == time_ms:
+                yield at
 
     def _slide(self) -> None:
         """The next target record is not among the next `AHEAD_STUCK` source records: pass the older half of them.
@@ -343,6 +381,9 @@ class Aligner:
             self._past.popleft()
             self._lost_ms = max(self._lost_ms, self._timestamps[0])
         gone = self._fingerprints[:HISTORY]
+        for timestamp_ms in self._timestamps[:HISTORY] if self._of_time else ():
+            if self._of_time.get(timestamp_ms, (0, self._forgotten + HISTORY))[1] < self._forgotten + HISTORY:
+                del self._of_time[timestamp_ms]
         del self._offsets[:HISTORY], self._fingerprints[:HISTORY], self._timestamps[:HISTORY]
         self._cursor -= HISTORY
         self._forgotten += HISTORY

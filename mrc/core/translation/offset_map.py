@@ -121,6 +121,9 @@ class OffsetMap:
         anchors: pairs of positions at which a move left a tail behind: whoever is at or past one side is past the other.
         holes: what the flow should have copied and did not.
         complete: every visible source record is copied: no transformation, no compaction. Not stored; holes count only then.
+        torn: records of either log may be gone: it is compacted, or had lost its head before the logs were compared. Not stored.
+        faithful: copies are known to be made byte for byte. Not stored.
+        strays: pairs (source, target): the target record may be a changed copy of any source record up to there.
         own: target records behind the last pair that have no counterpart, or none that could be told.
         passed: source records behind the last pair that are known never to have a counterpart.
         unrecognised: target records that were found to be equal to no source record.
@@ -141,7 +144,9 @@ class OffsetMap:
         self.possible: list[tuple[int, int]] = []
         self.anchors: tuple[tuple[int, int], ...] = ()
         self.holes: list[Hole] = []
-        self.complete = False
+        self.complete = self.torn = False
+        self.faithful = True
+        self.strays: list[tuple[int, int]] = []
         self.own = self.passed = 0
         self.unrecognised = 0
         self.newest_ms = -1
@@ -204,10 +209,11 @@ class OffsetMap:
 
     def suspect(self, source: int, target: int) -> None:
         """Note that the target record may be a copy of the source record: no answer may lie between them."""
-        self.possible.append((source, target))
-        if len(self.possible) > RESENT_MAX:
-            (s, t), (source, target) = self.possible[:2]
-            self.possible[:2] = [(max(s, source), min(t, target))]
+        _note(self.possible, source, target)
+
+    def stray(self, source: int, target: int) -> None:
+        """Note that the target record may be a changed copy of any source record up to ``source``."""
+        _note(self.strays, source, target)
 
     def doubt(self, source: int) -> None:
         """Say that the pair of this source record, if it has one, is not sure: a twin of the record was seen later."""
@@ -326,7 +332,7 @@ class OffsetMap:
                 if hole.begin <= committed < hole.end:
                     return Unanswerable("before-map" if hole.gone else "never-copied")
         answer = self._answer(committed, self._sources, self._targets, self.begin_target, self.target_read, 0)
-        answer = _no_later(answer, min((t for s, t in self.possible if s >= committed), default=None), "identical-records")
+        answer = _no_later(answer, min((t for s, t in (*self.possible, *self.strays) if s >= committed), default=None), "identical-records")
         return self._seen_again(committed, answer)
 
     def _seen_again(self, committed: int, answer: Translation) -> Translation:
@@ -395,7 +401,17 @@ class OffsetMap:
         if isinstance(behind, Exact) and self.target_read > self.resolved_target and committed > self.source_read:
             # The target holds copies of records that were never read in the source: some may lie below the position.
             return Bounded(behind.offset, max(0, self.target_read - behind.offset), "source-not-read-to-the-position")
+        if self.own and not isinstance(behind, Unanswerable):
+            # They may be changed copies of records between what was copied and the position.
+            return Bounded(behind.offset, self.own + (behind.repeats_max if isinstance(behind, Bounded) else 0), "identical-records")
         return behind
+
+
+def _note(pairs: list[tuple[int, int]], source: int, target: int) -> None:
+    pairs.append((source, target))
+    if len(pairs) > RESENT_MAX:
+        (s, t), (source, target) = pairs[:2]
+        pairs[:2] = [(max(s, source), min(t, target))]
 
 
 def _bounded(offset: int, repeats_max: int) -> Translation:

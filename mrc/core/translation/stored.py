@@ -47,6 +47,7 @@ class Head(Written, frozen=True):
     resent: tuple[Resent, ...]
     anchors: tuple[tuple[int, int], ...]
     possible: tuple[tuple[int, int], ...] = ()
+    strays: tuple[tuple[int, int], ...] = ()
     newest_ms: int = -1
     first: int = 0
     holes: tuple[Hole, ...] = ()
@@ -90,6 +91,7 @@ def encode_map(
         resent=tuple(known.resent),
         anchors=known.anchors,
         possible=tuple(known.possible),
+        strays=tuple(known.strays),
         newest_ms=known.newest_ms,
         first=known.first,
         holes=tuple(known.holes),
@@ -144,7 +146,7 @@ def decode_map(entries: dict[bytes, bytes], topic: str, partition: int, ids: tup
         known.tail_sure = head.tail_sure
     known.resent = list(head.resent)
     known.anchors = head.anchors
-    known.possible = list(head.possible)
+    known.possible, known.strays = list(head.possible), list(head.strays)
     known.newest_ms = head.newest_ms
     known.holes = list(head.holes)
     known.unrecognised = head.unrecognised

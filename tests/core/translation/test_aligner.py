@@ -17,9 +17,10 @@ def records(first: int, count: int, begin: int = 0) -> list[Seen]:
     return [Seen(begin + n, first + n, 1_000_000_007 * (first + n)) for n in range(count)]
 
 
-def run(source: Sequence[Seen], target: Sequence[Seen]) -> Aligner:
+def run(source: Sequence[Seen], target: Sequence[Seen], *, torn: bool = False, faithful: bool = True, stamped: bool = True) -> Aligner:
     """Feed both logs as the readers would: whichever side is wanted, to their ends."""
-    aligner = Aligner(OffsetMap(0, 0))
+    aligner = Aligner(OffsetMap(0, 0), stamped=stamped)
+    aligner.map.torn, aligner.map.faithful = torn, faithful
     s = t = 0
     for _ in range(10_000):
         if s < len(source) and aligner.wants_source:
@@ -80,3 +81,43 @@ def test_what_is_sent_again_from_before_all_that_is_remembered_is_bounded_by_its
     assert isinstance(answer, Bounded)
     assert answer.offset == 200
     assert answer.repeats_max >= 100
+
+
+def stray(time: int) -> list[Seen]:
+    """A target in which nobody's record stands before copies of the source's first fifty."""
+    return [Seen(0, time, 42), *records(0, 50, begin=1)]
+
+
+def test_in_a_torn_log_a_stray_record_may_be_the_changed_copy_of_a_later_one_of_its_time() -> None:
+    known = run(records(0, 300), stray(200), torn=True, faithful=False).map
+    assert known.to_target(0) == Bounded(Offset(0), 1, "identical-records")
+    assert known.to_target(40) == Bounded(Offset(0), 41, "identical-records")
+    assert run(records(0, 300), stray(7), torn=True, faithful=False).map.to_target(0) == Exact(Offset(1), FOUND), (
+        "7 has a copy that is alike"
+    )
+    for otherwise in (run(records(0, 300), stray(200)), run(records(0, 300), stray(200), torn=True)):
+        assert otherwise.map.to_target(40) == Exact(Offset(41), FOUND)
+
+
+def test_a_stray_record_is_nobodys_copy_once_all_of_its_time_have_theirs() -> None:
+    target = [*stray(200), *records(50, 250, begin=51)]
+    assert run(records(0, 300), target, torn=True, faithful=False).map.to_target(0) == Exact(Offset(1), FOUND)
+
+
+def test_where_timestamps_tell_nothing_a_stray_record_may_be_anybodys_copy() -> None:
+    known = run(records(0, 300), stray(5_000), torn=True, faithful=False, stamped=False).map
+    assert known.strays == [(299, 0)]
+    assert known.to_target(40) == Bounded(Offset(0), 41, "identical-records")
+
+
+def test_a_record_without_a_timestamp_is_changed_by_every_copy() -> None:
+    source = [seen if seen.offset != 200 else Seen(200, -1, seen.fingerprint) for seen in records(0, 300)]
+    known = run(source, stray(5_000), torn=True).map
+    assert known.to_target(40) == Bounded(Offset(0), 41, "identical-records")
+
+
+def test_in_a_torn_log_a_twin_may_be_an_earlier_one_sent_again() -> None:
+    source = [Seen(0, 0, 7), *records(1, 5, begin=1), Seen(6, 0, 7)]
+    target = [*records(1, 5), Seen(5, 0, 7)]
+    assert run(source, target).map.to_target(3) == Exact(Offset(2), FOUND)
+    assert run(source, target, torn=True).map.to_target(3) == Bounded(Offset(2), 1, "sent-again")

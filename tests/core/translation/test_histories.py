@@ -18,8 +18,9 @@ HISTORIES = int(os.environ.get("MRC_HISTORIES", "20000"))
 KEPT = [int(line) for line in (Path(__file__).parent / "seeds.txt").read_text().split() if line.isdigit()]
 
 
-def read(log: Log, begin: int, end: int) -> list[Seen]:
-    return [Seen(r.offset, 0, r.face) for r in log.records if begin <= r.offset < end]
+def read(log: Log, begin: int, end: int, times: int) -> list[Seen]:
+    """What is seen of a log; with ``times`` so many records share a timestamp, which copies keep; 0: all do."""
+    return [Seen(r.offset, r.identity // times if times else 0, r.face) for r in log.records if begin <= r.offset < end]
 
 
 def align(past: History, rng: random.Random, *, whole: bool, complete: bool | None = None) -> Aligner:
@@ -28,21 +29,23 @@ def align(past: History, rng: random.Random, *, whole: bool, complete: bool | No
     Pieces of what is compacted by now were sometimes read before it was.
     """
     s, t = past.starts
+    times = 0 if past.twins else past.source.end % 3  # records that look the same have the same timestamp
     aligner = Aligner(OffsetMap(s, t))
     aligner.map.anchors = tuple(past.anchors)
     aligner.note_flow_begin(past.begin)
     aligner.map.complete = not past.filtered and not past.gone if complete is None else complete
+    aligner.map.torn, aligner.map.faithful = past.gone, not past.changed
     source_end = past.source.end if whole else rng.randrange(s, past.source.end + 1)
     target_end = past.target.end if whole else rng.randrange(t, past.target.end + 1)
     while s < source_end or t < target_end:
         early = rng.random() < 0.5
         if t < target_end and rng.random() < 0.5:
             upto = rng.randrange(t, target_end) + 1
-            aligner.feed_target(read(past.early[1] if early else past.target, t, upto), upto)
+            aligner.feed_target(read(past.early[1] if early else past.target, t, upto, times), upto)
             t = upto
         elif s < source_end:
             upto = rng.randrange(s, source_end) + 1
-            aligner.feed_source(read(past.early[0] if early else past.source, s, upto), upto)
+            aligner.feed_source(read(past.early[0] if early else past.source, s, upto, times), upto)
             s = upto
         if rng.random() < 0.3:
             aligner.note_source_end(past.source.end)
