@@ -10,7 +10,8 @@ import pytest
 from mrc.core.conflict.entity import Decision, Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
-from mrc.core.conflict.partition import Given, Kept, Mark, Partition, Pending
+from mrc.core.conflict.marks import Mark
+from mrc.core.conflict.partition import Given, Kept, Partition, Pending
 from mrc.core.conflict.rules import Manual, Rule, RuleSet
 from mrc.core.model import Offset, Region, encode
 from mrc.resolver.kinds import kind_of

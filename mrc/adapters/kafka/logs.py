@@ -63,7 +63,7 @@ class KafkaLogs:
             return
         starts = {tp: span.begin for tp, span in wanted.items()}
         for messages in committed(self._access, self._region, starts, self._deadline_s, {tp: span.end for tp, span in wanted.items()}):
-            yield [arrived(message, self._region, stamped=True) for message in messages]
+            yield [arrived(message, self._region) for message in messages]
 
     def follow(self, begin: Mapping[TopicPartition, Offset]) -> Iterator[list[Arrived]]:
         """See `Logs.follow`."""
@@ -74,7 +74,7 @@ class KafkaLogs:
                 messages = _some(consumer, QUIET_S)
                 if complaints.take_down():
                     self._require_cluster(consumer, complaints)
-                yield [arrived(message, self._region, stamped=True) for message in messages if not is_end(message.error())]
+                yield [arrived(message, self._region) for message in messages if not is_end(message.error())]
         finally:
             consumer.close()
 
@@ -154,8 +154,8 @@ def _some(consumer: Consumer, timeout_s: float) -> list[Message]:
     return messages
 
 
-def arrived(message: Message, region: str, *, stamped: bool = False) -> Arrived:
-    """Return a record, with its timestamp where it is ``stamped``. Raises what the message says instead."""
+def arrived(message: Message, region: str) -> Arrived:
+    """Return a record. Raises what the message says instead."""
     error = message.error()
     topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
     if error is not None:
@@ -164,5 +164,4 @@ def arrived(message: Message, region: str, *, stamped: bool = False) -> Arrived:
         headers: Any = message.headers()  # The stub tells of the forms that one may send; what comes back is a list of pairs.
     except UnicodeDecodeError:
         headers = ()
-    timestamp_ms = message.timestamp()[1] if stamped else -1
-    return Arrived(topic, partition, offset, message.key(), message.value(), tuple(headers or ()), timestamp_ms)
+    return Arrived(topic, partition, offset, message.key(), message.value(), tuple(headers or ()), message.timestamp()[1])

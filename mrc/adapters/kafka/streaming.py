@@ -97,6 +97,10 @@ class KafkaStreamLog:
         """See `StreamLog.at_end`."""
         return tp in self._ended and not self._more
 
+    def ends(self, tps: Sequence[TopicPartition]) -> Mapping[TopicPartition, Offset]:
+        """See `StreamLog.ends`."""
+        return self._cluster.ends(tps, "read_uncommitted")
+
     def commit(self, records: Sequence[Outgoing], positions: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Offset]:
         """See `StreamLog.commit`."""
         last = {TopicPartition(one.topic, one.partition): number for number, one in enumerate(records)}
