@@ -408,6 +408,8 @@ class Task:
                 found = self._claimed(region, self._claims[region].hear(Offset(record.offset), said, said.listing))
             except ValueError as error:
                 raise Unreadable("bad-mark", str(error)) from None
+            if region == self._topics.here:
+                self._lister.heard(self._claims[region].heard)
         self._partition.mark(region, Offset(record.offset), said)
         return found
 

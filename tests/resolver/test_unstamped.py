@@ -13,6 +13,7 @@ from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.events import EntityEvent
 from mrc.core.conflict.headers import Stamp
 from mrc.core.conflict.listing import Claimed, Claims, Passed
+from mrc.core.conflict.marks import Entry, pack
 from mrc.core.conflict.partition import Wrong
 from mrc.core.conflict.rules import Rule, RuleSet, StatePrecedence
 from mrc.core.errors import MrcError
@@ -20,10 +21,11 @@ from mrc.core.model import Offset, Region, TopicPartition
 from mrc.ports import Arrived
 from mrc.resolver import reading
 from mrc.resolver import task as tasks
-from mrc.resolver.kinds import Kind, kind_of
+from mrc.resolver.kinds import Kind, check_timestamps, kind_of, topics
 from mrc.resolver.task import Counts, Task
 from mrc.sim.streams import FakeShelves, FakeStreamLog
 from tests.resolver import test_convergence as lives
+from tests.resolver import world as worlds
 from tests.resolver.pair import Pair
 from tests.resolver.test_convergence import SEEDS, caught
 from tests.resolver.unstamped import Unstamped
@@ -41,12 +43,12 @@ def test_all_regions_decide_alike_and_as_the_oracle_does() -> None:
 
 
 def test_all_regions_change_their_rules_at_the_same_place() -> None:
-    for seed in range(SEEDS // 2):
+    for seed in range(SEEDS // 4):
         assert lives.lived_with_changes(seed, Unstamped).wrong() == "", seed
 
 
 def test_people_decide_alike_in_all_regions() -> None:
-    for seed in range(SEEDS // 2):
+    for seed in range(SEEDS // 4):
         assert lives.lived_with_decisions(seed, Unstamped).wrong() == "", seed
 
 
@@ -108,7 +110,8 @@ def test_a_look_at_the_logs_end_before_the_copies_were_read_is_caught(monkeypatc
 
 
 def test_a_state_that_forgets_what_was_claimed_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Claims, "state", property(lambda claims: claims._state))
+    monkeypatch.setattr(worlds, "ENOUGH", 30)
+    monkeypatch.setattr(Claims, "state", Claims.heard)
     caught(judge)
 
 
@@ -225,6 +228,46 @@ def test_detection_is_not_changed_under_a_state() -> None:
     with pytest.raises(MrcError) as caught_error:
         both.sites[EAST].tick()
     assert caught_error.value.code == "RULES_CHANGED"
+
+
+def test_copies_that_a_broker_stamps_are_refused_where_marks_list_them() -> None:
+    stamped = Rules(msgspec.structs.replace(RULES.set, detection="causal"))
+    types = {TOPIC: "LogAppendTime", f"west.{TOPIC}": "LogAppendTime"}
+    check_timestamps(kind_of(TOPIC, stamped), topics(kind_of(TOPIC, stamped), EAST), types)
+    kind = kind_of(TOPIC, RULES)
+    check_timestamps(kind, topics(kind, EAST), {**types, f"west.{TOPIC}": "CreateTime"})
+    with pytest.raises(MrcError, match=f"the records of west.{TOPIC} itself") as caught_error:
+        check_timestamps(kind, topics(kind, EAST), types)
+    assert caught_error.value.code == "TIMESTAMPS_DIFFER"
+
+
+def test_a_mark_that_lists_nonsense_is_a_dead_letter_and_those_behind_it_count() -> None:
+    both = pair()
+    both.settle()
+    east = both.sites[EAST]
+    mark = msgspec.json.decode(east.records(east.topics.own_marks)[-1].value or b"")
+    for events in (b"!", b"AAAA", msgspec.json.encode(pack([Entry(10**9, 0, 0)]))[1:-1]):
+        said = {**mark, "listing": {**mark["listing"], "events": events.decode()}}
+        east.cluster.write(east.topics.own_marks, 0, b"mark", msgspec.json.encode(said), ())
+    write(both, EAST, "Placed")
+    both.settle()
+    assert standing(both) == [("east-0-0", b"true")] * 2
+    for site in both.sites.values():
+        assert [dict(one.headers)["mrc-reason"] for one in site.records(site.topics.dead_letters)] == [b"bad-mark"] * 3
+
+
+def test_what_cannot_be_read_is_told_once_though_it_is_read_again() -> None:
+    both = pair()
+    east = both.sites[EAST]
+    write(both, EAST, "Placed")
+    east.cluster.write(TOPIC, 0, b"17", b"{", ())
+    for _ in range(2):  # a share, and what stands there
+        east.tick()
+    assert len(east.records(east.topics.dead_letters)) == 1
+    east.start()
+    both.settle()
+    assert standing(both) == [("east-0-0", b"true")] * 2
+    assert [len(site.records(site.topics.dead_letters)) for site in both.sites.values()] == [1, 1]
 
 
 def test_marks_that_are_missing_are_not_passed_over() -> None:

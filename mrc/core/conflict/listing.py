@@ -160,6 +160,11 @@ class Claims(Generic[T]):
         return msgspec.structs.replace(self._held[0][1], settled=now.settled, known_ms=now.known_ms, knew=now.knew)
 
     @property
+    def heard(self) -> Listed:
+        """How far its marks have been heard, whatever is still due of it."""
+        return self._state
+
+    @property
     def settled(self) -> int:
         """The number of the last event that was found or given up; 0: none."""
         return self._state.settled
@@ -262,17 +267,27 @@ class Claims(Generic[T]):
 
 
 class Lister:
-    """What a region's marks say of its own events. What it has said is never taken back: whoever goes on from before says it again.
+    """What a region's marks say of its own events. What was said is never taken back: whoever goes on from before says it again.
 
     Args:
-        own: how far its own marks had been read.
+        own: how far its own marks had been heard.
     """
 
     def __init__(self, own: Listed) -> None:
-        self._upto = max(own.offset, own.settled)
-        self._last = max(own.last, own.settled - 1)
-        self._knew = [] if own.knew is None else [own.knew]
+        self._upto = 0
+        self._last = -1
+        self._knew: list[Knew] = []
         self._waiting: deque[Entry] = deque()
+        self.heard(own)
+
+    def heard(self, own: Listed) -> None:
+        """Note what the region's own marks have said, whoever wrote them."""
+        self._upto = max(self._upto, own.offset, own.settled)
+        self._last = max(self._last, own.last, own.settled - 1)
+        if own.knew is not None and (not self._knew or own.knew.offset > self._knew[-1].offset):
+            self._knew.append(own.knew)
+        while self._waiting and self._waiting[0].offset < self._upto:
+            self._waiting.popleft()
 
     def read(self, entry: Entry) -> None:
         """Take the next event of the region's log."""

@@ -53,7 +53,7 @@ class Listing(Written, frozen=True):
     knew: tuple[Knew, ...] = ()
 
 
-class Mark(Written, frozen=True):
+class Mark(Written, frozen=True, omit_defaults=True):
     """A region's word about one partition of its own log.
 
     Attributes:

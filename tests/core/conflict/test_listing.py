@@ -189,6 +189,15 @@ def test_looks_are_bounded_and_what_is_left_out_leaves_more_in_doubt() -> None:
     assert looks[-2] < 10 * KNEW_MAX
 
 
+def test_what_others_have_said_in_its_place_is_not_said_again() -> None:
+    lister = Lister(Listed())
+    for offset in range(4):
+        lister.read(Entry(offset, 0, offset))
+    lister.look(Offset(1), {WEST: 1}, 0)
+    lister.heard(Listed(offset=2, last=1, knew=Knew(2, {WEST: 3}, 0)))
+    assert listed(lister, 4) == [(4, 3, [2, 3], [2])]
+
+
 def test_whoever_goes_on_lists_what_may_have_been_listed_already_and_nothing_is_left_out() -> None:
     lister = Lister(Listed(offset=3, last=2, settled=3, knew=Knew(2, {WEST: 4}, 0)))
     for offset in range(2, 6):
