@@ -12,7 +12,7 @@ import pytest
 from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.events import EntityEvent
 from mrc.core.conflict.headers import Stamp
-from mrc.core.conflict.listing import Claimed, Claims, Passed
+from mrc.core.conflict.listing import FOLLOWED_MS_MAX, Claimed, Claims, Passed
 from mrc.core.conflict.marks import Entry, pack
 from mrc.core.conflict.partition import Wrong
 from mrc.core.conflict.rules import Rule, RuleSet, StatePrecedence
@@ -23,6 +23,7 @@ from mrc.resolver import reading
 from mrc.resolver import task as tasks
 from mrc.resolver.kinds import Kind, check_timestamps, kind_of, topics
 from mrc.resolver.task import Counts, Task
+from mrc.sim.clock import FakeClock
 from mrc.sim.streams import FakeShelves, FakeStreamLog
 from tests.resolver import test_convergence as lives
 from tests.resolver import world as worlds
@@ -40,6 +41,29 @@ def judge(seed: int) -> str:
 
 def test_all_regions_decide_alike_and_as_the_oracle_does() -> None:
     assert [words for seed in range(SEEDS) if (words := judge(seed))][:3] == []
+
+
+def test_no_event_is_taken_to_have_seen_one_whose_copy_was_not_there_when_it_was_written() -> None:
+    seen = 0
+    for seed in range(2_000, 2_000 + SEEDS // 4):
+        world = lives.lived(seed, Unstamped)
+        assert isinstance(world, Unstamped)
+        assert world.seen_too_much() == "", seed
+        # What regions have written says the same as the marks: of each side of a conflict, what it is taken to have seen.
+        by_marks = {one["id"]: one["seen"] for key in world.made for one in world.judged(key)}
+        for site in world.sites.values():
+            for one in (side for some in site.conflicts().values() for each in some for side in each["candidates"]):
+                behind = [by_marks[id] for id in by_marks if _before(id, one["id"])]
+                most = {other: max(each.get(other, 0) for each in behind) for other in one["seen"]}
+                assert one["seen"] == most, (seed, one["id"])
+                seen += bool(most)
+    assert seen > SEEDS // 10
+
+
+def _before(id: str, other: str) -> bool:
+    """Whether two ids are of one log, and the first is not behind the other."""
+    (log, _, at), (other_log, _, other_at) = id.rpartition("-"), other.rpartition("-")
+    return log == other_log and int(at) <= int(other_at)
 
 
 def test_all_regions_change_their_rules_at_the_same_place() -> None:
@@ -217,6 +241,26 @@ def test_a_region_whose_resolver_was_away_lists_what_came_meanwhile_as_seen_by_n
     assert one == same
     assert standing(both) == [("west-0-1", b"true")] * 2
     assert [site.resolvers["a"].tasks[TOPIC, 0].unlisted for site in both.sites.values()] == [0, 0]
+
+
+def test_a_region_whose_clock_is_far_ahead_takes_no_other_along() -> None:
+    both = pair()
+    ahead = FakeClock(both.clock.now_ms() + 600_000)
+    both.clock.meanwhile = lambda: ahead.sleep(100)
+    both.sites[WEST].clock = ahead
+    both.restart(WEST, both.kind)
+    both.sites[WEST].cluster.write(TOPIC, 0, b"17", b'{"event": "Placed"}', (), ahead.now_ms())
+    both.settle()
+    write(both, EAST, "Cancelled")
+    for _ in range(4):
+        both.settle()
+    assert conflicts(both) == [[], []]
+    assert standing(both) == [("east-0-0", b"true")] * 2
+    assert all(site.records(site.topics.dead_letters) == [] for site in both.sites.values())
+    said = [msgspec.json.decode(record.value or b"")["listing"] for record in both.sites[EAST].records(both.sites[EAST].topics.own_marks)]
+    followed = [look["clock_ms"] - listing["read_ms"] for listing in said for look in listing["knew"]]
+    assert followed
+    assert max(followed) <= FOLLOWED_MS_MAX
 
 
 def test_detection_is_not_changed_under_a_state() -> None:

@@ -178,12 +178,16 @@ class Unstamped(World):
 
     def wrong(self) -> str:
         """See `World.wrong`."""
+        return self.seen_too_much() or super().wrong() or self._wrong_letters()
+
+    def seen_too_much(self) -> str:
+        """Which event is taken to have seen one whose copy was not in its region's log when it was written; empty: none."""
         for region in self.regions:
             for partition in range(PARTITIONS):
                 for noted, one in self._by_marks(region, partition):
                     if beyond := {other: at for other, at in one["seen"].items() if at > noted.copied[other]}:
                         return f"{one['id']} is taken to have seen {beyond}, and {noted.copied} had been copied when it was written"
-        return super().wrong() or self._wrong_letters()
+        return ""
 
     def _wrong_letters(self) -> str:
         """What is wrong with the dead letters of any region: each is told once, and what came again not at all."""
