@@ -31,7 +31,7 @@ class Streams(Protocol):
     read_from: str
     written_to: str
 
-    def join(self, name: str, topic: str = "") -> StreamLog: ...
+    def join(self, name: str) -> StreamLog: ...
 
     def write(self, partition: int, value: bytes, timestamp_ms: int = BEGAN_MS) -> None: ...
 
@@ -46,8 +46,8 @@ class FakeStreams:
         for topic in (self.read_from, self.written_to):
             self._cluster.make(topic, PARTITIONS)
 
-    def join(self, name: str, topic: str = "") -> StreamLog:
-        return self._cluster.join(name, [topic or self.read_from])
+    def join(self, name: str) -> StreamLog:
+        return self._cluster.join(name, [self.read_from])
 
     def write(self, partition: int, value: bytes, timestamp_ms: int = BEGAN_MS) -> None:
         self._cluster.write(self.read_from, partition, b"k", value, [("h", b"1")], timestamp_ms)
@@ -76,8 +76,8 @@ class RealStreams:
             assert time.monotonic() < until_s
         cluster.close()
 
-    def join(self, name: str, topic: str = "") -> StreamLog:
-        made = KafkaStreamLog(self._access, "east", self._group, name, [topic or self.read_from], 20.0)
+    def join(self, name: str) -> StreamLog:
+        made = KafkaStreamLog(self._access, "east", self._group, name, [self.read_from], 20.0)
         self._open.append(made)
         return made
 
@@ -195,15 +195,6 @@ def test_one_that_takes_a_name_fences_its_earlier_holder(streams: Streams) -> No
     assert caught.value.code == "RESOLVER_FENCED"
     later.log.commit([Outgoing(streams.written_to, 0, b"k", b"right")], {TopicPartition(streams.read_from, 0): Offset(1)})
     assert out(streams, later.log) == [b"right"]
-
-
-def test_one_that_asks_for_other_topics_than_a_moment_before_gets_those(streams: Streams) -> None:
-    before = Worker(streams.join("a"))
-    until(lambda: bool(before.share), before)
-    before.log.close()
-    now = Worker(streams.join("a", streams.written_to))
-    until(lambda: bool(now.share), now)
-    assert now.share == {TopicPartition(streams.written_to, number) for number in range(PARTITIONS)}
 
 
 def test_processes_share_and_what_one_has_is_nobody_else_s(streams: Streams) -> None:
