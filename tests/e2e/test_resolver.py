@@ -501,6 +501,7 @@ def test_without_headers_both_regions_decide_alike_by_what_marks_list(sandbox: S
         # The group still knows them when they ask for other topics.
         for process in processes.values():
             process.start()
+        copying_marks(sandbox, clusters)
         for process in processes.values():
             eventually(process.works, process.said)
             process.kill()
