@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import msgspec
 
 from mrc.core.conflict.entity import Conflict, Decision, Outcome, Rules
 from mrc.core.conflict.events import EntityEvent
 from mrc.core.conflict.headers import Unreadable
-from mrc.core.conflict.listing import FOLLOWED_MS_MAX, Claimed, Claims, Listed, Lister, Passed, event_id
-from mrc.core.conflict.marks import Entry, Listing, Mark
+from mrc.core.conflict.listing import Claimed, Listed
+from mrc.core.conflict.marks import Listing, Mark
 from mrc.core.conflict.partition import AHEAD, Answered, Final, Given, Kept, Partition, Pending, Settled, Stream, Wrong, is_final
 from mrc.core.conflict.rules import RuleSet
 from mrc.core.errors import InvariantViolation, MrcError
@@ -26,9 +25,9 @@ from mrc.ports import Arrived, Outgoing, Shelf
 from mrc.resolver import writing
 from mrc.resolver.deciding import DECISION_KEY
 from mrc.resolver.kinds import Kind, Topics, kind_of
-from mrc.resolver.lately import Lately, prefix
+from mrc.resolver.listings import Found, Listings
 from mrc.resolver.pages import PENDING, Pages
-from mrc.resolver.reading import check, fingerprint, others, read_again, read_event, stamped
+from mrc.resolver.reading import others, read_again, read_event, stamped
 
 GRACE_MS = 500
 """How late an event may reach its region's log and still keep its clock."""
@@ -65,13 +64,6 @@ class State(msgspec.Struct):
     shown: dict[Region, int] = {}
     told: dict[str, Offset] = {}
     listed: dict[Region, Listed] = {}
-
-
-class _Found(NamedTuple):
-    """A record without headers that has been read."""
-
-    record: Arrived
-    fingerprint: int
 
 
 class Counts(msgspec.Struct):
@@ -172,12 +164,8 @@ class Task:
         )
         self._origins = {name: region for region, name in topics.events.items()}
         self._markers = {name: region for region, name in topics.marks.items()}
-        listed = {region: state.listed.get(region) or Listed() for region in kind.regions} if self.lists else {}
-        self._lister = Lister(listed.get(topics.here) or Listed())
-        self._claims: dict[Region, Claims[_Found]] = {
-            region: Claims(region, partition, one, own=region == topics.here) for region, one in listed.items()
-        }
-        self._lately = {region: Lately(region, shelf.items(prefix(region))) for region in listed if region != topics.here}
+        listed = kind.rules.set.detection == "watermark"
+        self._listings = Listings(kind.regions, topics.here, partition, state.listed, shelf) if listed else None
         self._writes: dict[bytes, bytes | None] = {}
         self._out: list[Outgoing] = []
         self._touched: dict[bytes, Outcome | None] = {}
@@ -206,13 +194,13 @@ class Task:
 
     @property
     def unlisted(self) -> int:
-        """How many records of other regions no mark has listed yet, or any more."""
-        return sum(one.unlisted for region, one in self._claims.items() if region != self._topics.here)
+        """See `Listings.unlisted`."""
+        return 0 if self._listings is None else self._listings.unlisted
 
     @property
     def lists(self) -> bool:
         """Whether events have no headers, and marks list them."""
-        return self._kind.rules.set.detection == "watermark"
+        return self._listings is not None
 
     @property
     def asking(self) -> int:
@@ -247,13 +235,13 @@ class Task:
         """Return where each topic is read on; what does not count yet, a mark or a record that no mark has listed, is read again."""
         found = {TopicPartition(name, self._number): self._read.get(name, Offset(0)) for name in self._topics.inputs}
         for region, name in self._topics.marks.items():
-            claims = self._claims.get(region)
-            waits = (self._partition.first_held(region), None if claims is None else claims.first_held)
-            if held := [at for at in waits if at is not None]:
-                found[TopicPartition(name, self._number)] = min(held)
-            if claims is not None and claims.first_record is not None:
-                first = claims.first_record.record
-                found[TopicPartition(first.topic, self._number)] = Offset(first.offset)
+            held = self._partition.first_held(region)
+            if self._listings is not None:
+                held = min((at for at in (held, self._listings.first_held(region)) if at is not None), default=None)
+                if (first := self._listings.first_record(region)) is not None:
+                    found[TopicPartition(self._topics.events[region], self._number)] = first
+            if held is not None:
+                found[TopicPartition(name, self._number)] = held
         return found
 
     def take(self, record: Arrived) -> Sequence[EntityEvent]:
@@ -264,10 +252,12 @@ class Task:
         try:
             if region is None:
                 found = self._mark(record)
-            elif self._claims:
-                found = self._unstamped(region, record)
-            else:
+            elif self._listings is None:
                 found = self._stamped(region, record)
+            else:
+                found = self._listed(region, self._listings.come(region, record))
+                if region == self._topics.here:
+                    self._read_ms = record.timestamp_ms
         except Unreadable as error:
             if record.offset >= self._told.get(record.topic, 0):
                 self._dead(record, error.reason, error.detail)
@@ -287,8 +277,8 @@ class Task:
         self._settled(done)
         self._show(news=show_news)
         self._writes |= self._pages.writes()
-        for lately in self._lately.values():
-            self._writes |= lately.writes()
+        if self._listings is not None:
+            self._writes |= self._listings.writes()
         self._writes[STATE] = _encode(self._as_read())
         changes = [Outgoing(self._topics.changelog, self._number, key, value) for key, value in self._writes.items()]
         return [*self._out, *changes]
@@ -325,19 +315,16 @@ class Task:
             return []
         before_ms, self._marked_ms = self._marked_ms, max(self._marked_ms, read_ms - GRACE_MS)
         position = self._read.get(self._topics.topic, Offset(0))
-        if not self._claims:
+        if self._listings is None:
             return [self._as_mark(position, self._partition.streams[self._topics.here].last, self._marked_ms, now_ms)]
-        if end is not None:
-            known = {region: one for region, one in self._claims.items() if region != self._topics.here and one.settled}
-            known_ms = max((one.known_ms for one in known.values()), default=-1)
-            self._lister.look(end, {region: one.settled for region, one in known.items()}, min(known_ms, now_ms + FOLLOWED_MS_MAX))
-        said = self._lister.next(position, now_ms)
-        found = []
-        for place, (offset, last, listing) in enumerate(said, 1):
-            # Only the last of them speaks of all that was read.
-            clock_ms = self._marked_ms if place == len(said) else before_ms
-            found.append(self._as_mark(offset, event_id(self._topics.here, self._number, last), clock_ms, now_ms, listing))
-        return found
+        if end is None:
+            raise InvariantViolation("a mark that lists events without a look at the log's end", where=str(self.changelog))
+        *first, last = self._listings.next(position, end, now_ms)
+        # Only the last of them speaks of all that was read.
+        return [
+            *(self._as_mark(one.offset, one.last, before_ms, now_ms, one.listing) for one in first),
+            self._as_mark(last.offset, last.last, self._marked_ms, now_ms, last.listing),
+        ]
 
     def _as_mark(self, offset: int, last: str, clock_ms: int, now_ms: int, listing: Listing | None = None) -> Outgoing:
         mark = Mark(offset, last, clock_ms, now_ms + AHEAD_MS_MAX, self._file, self._partition.version, listing)
@@ -355,25 +342,16 @@ class Task:
             self._read_ms = event.hlc.wall_ms
         return (event,)
 
-    def _unstamped(self, region: Region, record: Arrived) -> Sequence[EntityEvent]:
-        check(record)
-        entry = Entry(record.offset, record.timestamp_ms, fingerprint(record))
-        if region == self._topics.here:
-            self._read_ms = record.timestamp_ms
-            self._lister.read(entry)
-        return self._claimed(region, self._claims[region].come(entry, _Found(record, entry.fingerprint)))
-
-    def _claimed(self, region: Region, found: Iterable[Claimed[_Found] | Passed[_Found]]) -> Sequence[EntityEvent]:
-        events, lately = [], self._lately.get(region)
+    def _listed(self, region: Region, found: Sequence[Found]) -> Sequence[EntityEvent]:
+        """Take listed events for which a record was found, and records that were passed over."""
+        events = []
         for one in found:
-            record, name = one.record
+            record = one.record.record
             if isinstance(one, Claimed):
                 event, wrong = stamped(record, self._kind, one.stamp)
                 self._arrive(record, event, Wrong(AHEAD, one.ahead) if one.ahead else wrong, record.headers)
                 events.append(event)
-                if lately is not None:
-                    lately.add(name)
-            elif lately is not None and name in lately:
+            elif self._listings is not None and self._listings.came_again(region, one):
                 self._batch.came_again += 1
             else:
                 self._dead(record, "not-listed", f"{region}'s marks do not list it, and list what was written behind it")
@@ -403,13 +381,8 @@ class Task:
         except msgspec.MsgspecError as error:
             raise Unreadable("bad-mark", f"it is no mark and no decision: {error}") from None
         found: Sequence[EntityEvent] = ()
-        if self._claims and isinstance(said, Mark) and said.listing is not None:
-            try:
-                found = self._claimed(region, self._claims[region].hear(Offset(record.offset), said, said.listing))
-            except ValueError as error:
-                raise Unreadable("bad-mark", str(error)) from None
-            if region == self._topics.here:
-                self._lister.heard(self._claims[region].heard)
+        if self._listings is not None and isinstance(said, Mark):
+            found = self._listed(region, self._listings.hear(region, Offset(record.offset), said))
         self._partition.mark(region, Offset(record.offset), said)
         return found
 
@@ -473,7 +446,7 @@ class Task:
 
     def _refused(self, one: Pending, why: Wrong) -> None:
         self._batch.dead_letters += 1
-        self._out.append(writing.dead_event(self._topics, self._number, one, why, stamped=not self._claims))
+        self._out.append(writing.dead_event(self._topics, self._number, one, why, stamped=self._listings is None))
 
     def _dead(self, record: Arrived, reason: str, detail: str) -> None:
         self._batch.dead_letters += 1
@@ -521,7 +494,7 @@ class Task:
         read = {**self._read, **{tp.topic: offset for tp, offset in self.positions().items()}}
         partition = self._partition
         self._told = {name: max(offset, self._told.get(name, Offset(0))) for name, offset in self._read.items()}
-        listed = {region: one.state for region, one in self._claims.items()}
+        listed = {} if self._listings is None else self._listings.states
         return State(partition.version, self._partitions, read, partition.streams, partition.final_ms, self._shown, self._told, listed)
 
     def _refuse_other_making(self, kind: Kind, made_for: Kind, partitions: int, had: int) -> None:

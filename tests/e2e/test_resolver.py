@@ -531,6 +531,12 @@ def test_without_headers_both_regions_decide_alike_by_what_marks_list(sandbox: S
             process.clean_up()
         for one in clusters.values():
             one.close()
+    told = judged_by_marks(sandbox, writers, config)
+    print(f"{told} in {time.monotonic() - began_s:.1f} s")
+
+
+def judged_by_marks(sandbox: Sandbox, writers: dict[str, PlainWriter], config: Path) -> str:
+    """Judge what both regions have written about payments; return what there was."""
     assert [writer.failed for writer in writers.values()] == [[], []]
     logs = listed(sandbox)
     assert {one["id"] for events in logs.values() for one in events} == {id for writer in writers.values() for id in writer.acknowledged}
@@ -553,7 +559,7 @@ def test_without_headers_both_regions_decide_alike_by_what_marks_list(sandbox: S
     same = asked(config, "rules", "dry-run", str(config.with_name("conflicts.yaml")))
     assert (same["conflicts"], same["unjudged_conflicts"], same["entities"], same["unjudged_entities"]) == (len(wins), 0, len(logs), 0)
     counts = {region: len(writer.acknowledged) for region, writer in writers.items()}
-    print(f"without headers: events {counts}, {seen} had seen others, {len(wins)} conflicts, in {time.monotonic() - began_s:.1f} s")
+    return f"without headers: events {counts}, {seen} had seen others, {len(wins)} conflicts"
 
 
 def listed(sandbox: Sandbox) -> dict[str, list[oracle.Event]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ import pytest
 from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.events import EntityEvent
 from mrc.core.conflict.headers import Stamp
-from mrc.core.conflict.listing import FOLLOWED_MS_MAX, Claimed, Claims, Passed
+from mrc.core.conflict.listing import FOLLOWED_MS_MAX, Claimed, Claims
 from mrc.core.conflict.marks import Entry, pack
 from mrc.core.conflict.partition import Wrong
 from mrc.core.conflict.rules import Rule, RuleSet, StatePrecedence
@@ -22,7 +22,8 @@ from mrc.ports import Arrived
 from mrc.resolver import reading
 from mrc.resolver import task as tasks
 from mrc.resolver.kinds import Kind, check_timestamps, kind_of, topics
-from mrc.resolver.task import Counts, Task
+from mrc.resolver.listings import Found, Listings
+from mrc.resolver.task import Counts
 from mrc.sim.clock import FakeClock
 from mrc.sim.streams import FakeShelves, FakeStreamLog
 from tests.resolver import test_convergence as lives
@@ -105,19 +106,19 @@ def test_numbers_that_are_the_copies_own_offsets_are_caught(monkeypatch: pytest.
 
 
 def test_what_has_arrived_instead_of_what_the_marks_say_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Task._claimed
+    right = Listings._taken
 
-    def wrong(task: Task, region: Region, found: Iterable[Claimed[Any] | Passed[Any]]) -> Sequence[EntityEvent]:
-        arrived = {other: claims.settled for other, claims in task._claims.items() if other != region and claims.settled}
+    def wrong(listings: Listings, region: Region, found: list[Found]) -> list[Found]:
+        arrived = {other: claims.settled for other, claims in listings._claims.items() if other != region and claims.settled}
         changed = [
             one._replace(stamp=msgspec.structs.replace(one.stamp, vector={**arrived, region: one.stamp.number}))
             if isinstance(one, Claimed)
             else one
             for one in found
         ]
-        return right(task, region, changed)
+        return right(listings, region, changed)
 
-    monkeypatch.setattr(Task, "_claimed", wrong)
+    monkeypatch.setattr(Listings, "_taken", wrong)
     caught(judge)
 
 
