@@ -185,9 +185,17 @@ class Unstamped(World):
         for region in self.regions:
             for partition in range(PARTITIONS):
                 for noted, one in self._by_marks(region, partition):
-                    if beyond := {other: at for other, at in one["seen"].items() if at > noted.copied[other]}:
+                    there = {other: self._with_those_alike(other, partition, count) for other, count in noted.copied.items()}
+                    if beyond := {other: at for other, at in one["seen"].items() if at > there[other]}:
                         return f"{one['id']} is taken to have seen {beyond}, and {noted.copied} had been copied when it was written"
         return ""
+
+    def _with_those_alike(self, region: str, partition: int, count: int) -> int:
+        """Return ``count``, with the records behind that are like one below: a copy that came again stands for them as well."""
+        alike = {(noted.event.id, noted.at_ms) for offset in range(count) if (noted := self.notes.get((region, partition, offset)))}
+        while (noted := self.notes.get((region, partition, count))) and (noted.event.id, noted.at_ms) in alike:
+            count += 1
+        return count
 
     def _wrong_letters(self) -> str:
         """What is wrong with the dead letters of any region: each is told once, and what came again not at all."""
