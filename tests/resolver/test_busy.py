@@ -42,6 +42,15 @@ def test_with_little_memory_resolvers_decide_as_the_oracle_does(lives: Lives, ki
     assert [words for seed in range(40) if (words := lives(seed, kind).wrong())][:3] == []
 
 
+@pytest.mark.parametrize("kind", [World, Unstamped])
+@pytest.mark.parametrize("lives", [lived, lived_with_changes, lived_with_decisions])
+def test_resolvers_that_do_not_read_all_at_once_decide_as_the_oracle_does(
+    lives: Lives, kind: type[World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "BATCH_RECORDS_MAX", 12)
+    assert [words for seed in range(40) if (words := lives(seed, kind).wrong())][:3] == []
+
+
 def test_what_is_not_final_is_shown_more_often_without_much_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     idle = sum(provisional(lived(seed)) for seed in range(8))
     monkeypatch.setattr(loop, "BUSY_RECORDS", 0)
