@@ -42,7 +42,8 @@ from mrc.config.conflicts import load_conflicts
 from mrc.core.conflict.entity import Entity, Rules, note, take
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
-from mrc.core.conflict.partition import Kept, Mark
+from mrc.core.conflict.marks import Mark
+from mrc.core.conflict.partition import Kept
 from mrc.core.model import Region, encode
 from mrc.resolver.task import ENTITY
 from mrc.sandbox import jars

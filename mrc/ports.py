@@ -366,7 +366,7 @@ class Replicator(Protocol):
 
 
 class Arrived(msgspec.Struct, frozen=True, gc=False):
-    """A record that was read; ``timestamp_ms`` is its own, -1 where whoever read it did not ask for it (`StreamLog`)."""
+    """A record that was read; ``timestamp_ms`` is its own, -1 where it has none."""
 
     topic: str
     partition: int
@@ -411,6 +411,9 @@ class StreamLog(Protocol):
 
     def at_end(self, tp: TopicPartition) -> bool:
         """Whether the last `poll` has left nothing of a partition that was committed when it began, as far as the cluster answers."""
+
+    def ends(self, tps: Sequence[TopicPartition]) -> Mapping[TopicPartition, Offset]:
+        """Return where the logs end now, what is not committed included: what is written from now on stands there or behind."""
 
     def commit(self, records: Sequence[Outgoing], positions: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Offset]:
         """Write all records and note all positions, or nothing of both.

@@ -18,7 +18,7 @@ from mrc.config.located import Document, Key, build, read, refuse
 from mrc.core.conflict import rules as conflict
 from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.events import Json
-from mrc.core.conflict.rules import By, Condition, Resolution, Rule, RuleSet, When
+from mrc.core.conflict.rules import By, Condition, Detection, Resolution, Rule, RuleSet, When
 from mrc.core.model import Region
 
 EXPRESSION_MAX = 500
@@ -95,7 +95,7 @@ class WrittenEntity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         key: where the entity's key is read.
         type: where the event's type is read.
         fields: what rules may look at, by name.
-        detection: how it is known that two events knew nothing of one another: the producers' headers, or the agents' watermarks.
+        detection: how it is known that two events knew nothing of one another: by the producers' headers, or by the resolvers' marks.
         rules: the first that applies decides.
     """
 
@@ -105,7 +105,7 @@ class WrittenEntity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rules: Annotated[tuple[WrittenRule, ...], msgspec.Meta(min_length=1)]
     key: Place = "key"
     fields: dict[str, Place] = {}
-    detection: Literal["causal", "watermark"] = "causal"
+    detection: Detection = "causal"
 
 
 class WrittenConflicts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,8 +176,6 @@ def load_resolvable(path: Path, regions: Sequence[Region], topics: Sequence[str]
     for number, one in enumerate(found):
         at: Key = ("entities", number)
         written = one.written
-        if written.detection != "causal":
-            document.problem((*at, "detection"), f"{written.detection} is not resolved yet; allowed: causal")
         if written.key != "key":
             document.problem((*at, "key"), f"{written.key} does not say in which partition an event is; allowed: key")
         if len(written.topics) > 1:
@@ -227,7 +225,7 @@ def _entity(document: Document, number: int, one: WrittenEntity, written: Writte
                 document.problem((*at, index, "when", "expr"), condition)
             else:
                 conditions[rule.id] = condition
-    rules = RuleSet(one.name, tuple(made), tuple(map(Region, written.regions)), one.type, one.fields)
+    rules = RuleSet(one.name, tuple(made), tuple(map(Region, written.regions)), one.type, one.fields, one.detection)
     if not document.problems:
         places = {rule.id: index for index, rule in enumerate(one.rules)}
         for name, words in conflict.check(rules):

@@ -400,6 +400,11 @@ CODES: dict[str, Code] = {
         "Topics that are resolved together have not the same partitions, or have other ones than when their state was made.",
         "Give all of them the same number; what was grown after the resolver first ran needs a new start: docs/conflicts.md says how.",
     ),
+    "TIMESTAMPS_DIFFER": Code(
+        "world",
+        "Copies get another timestamp than their originals, so without headers they cannot be told by what marks list.",
+        "Set `message.timestamp.type=CreateTime` for the topic in all regions, or let producers stamp their events: `detection: causal`.",
+    ),
     "TOPICS_MISSING": Code(
         "world",
         "A topic that the resolver reads does not exist yet.",
@@ -407,7 +412,7 @@ CODES: dict[str, Code] = {
     ),
     "RULES_CHANGED": Code(
         "usage",
-        "The rules file is about another kind of entity, or other regions, than the resolver's state; or that is of rules not known here.",
+        "The rules file has another kind of entity, regions or detection than the resolver's state; or that is of rules not known here.",
         "Go back to the file of before; what else changes in it needs no new start, this does: docs/conflicts.md says how.",
     ),
     "STATE_UNREADABLE": Code(

@@ -15,7 +15,7 @@ import msgspec
 
 from mrc.core.conflict.entity import Decision
 from mrc.core.conflict.headers import ID
-from mrc.core.conflict.partition import Mark
+from mrc.core.conflict.marks import Mark
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition, Value, decode, encode
 from mrc.ports import Arrived, Clock, Logs, Span

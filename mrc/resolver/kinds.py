@@ -135,6 +135,24 @@ def topics(kind: Kind, here: Region) -> Topics:
     return Topics(here, kind.topic, {r: seen(r, kind.topic) for r in regions}, {r: seen(r, marks) for r in regions})
 
 
+def check_timestamps(kind: Kind, names: Topics, types: Mapping[str, str]) -> None:
+    """Check that copies can be told by their timestamps, where that is needed.
+
+    Args:
+        kind: how its events are told from one another.
+        names: its topics.
+        types: the setting ``message.timestamp.type`` of each topic that exists.
+
+    Raises:
+        MrcError: ``TIMESTAMPS_DIFFER``.
+    """
+    copies = [name for region, name in names.events.items() if region != names.here]
+    wrong = [name for name in copies if types.get(name) == "LogAppendTime"]
+    if wrong and kind.rules.set.detection == "watermark":
+        message = f"the broker stamps the records of {', '.join(wrong)} itself, and marks list them with the timestamps of their originals"
+        raise MrcError("TIMESTAMPS_DIFFER", message, where=names.here)
+
+
 def check_partitions(kind: Kind, names: Topics, counts: Mapping[str, int]) -> None:
     """Check that a kind's topics fit together.
 

@@ -86,8 +86,13 @@ class Resolver:
             self._work(records)
         if self._clock.monotonic_s() >= self._mark_at_s:
             self._mark_at_s = self._clock.monotonic_s() + MARK_EVERY_S
-            marks = [task.next_mark(now_ms, at_end=self._log.at_end(task.own)) for task in self._tasks.values()]
-            self._log.append([mark for mark in marks if mark is not None])
+            # Asked for behind all that was read: what is written from now on may have seen it.
+            listing = [task.own for task in self._tasks.values() if task.lists]
+            ends = self._log.ends(listing) if listing else {}
+            marks: list[Outgoing] = []
+            for task in self._tasks.values():
+                marks += task.next_marks(now_ms, ends.get(task.own), at_end=self._log.at_end(task.own))
+            self._log.append(marks)
         return bool(records)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ Invariant: the answer depends on the record, the kind and the region it came fro
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mrc.core.conflict.events import EntityEvent, Json
-from mrc.core.conflict.headers import NAMES, Unreadable, read_stamp
+from mrc.core.conflict.headers import NAMES, Stamp, Unreadable, read_stamp
 from mrc.core.conflict.partition import Pending, Wrong
 from mrc.core.model import Region
 from mrc.ports import Arrived
@@ -43,19 +44,32 @@ def read_event(record: Arrived, kind: Kind, origin: Region) -> tuple[EntityEvent
     Raises:
         Unreadable: with the reason, where it is no event by any rules.
     """
-    key = _key(record)
-    if record.value is not None and len(record.value) > VALUE_BYTES_MAX:
-        raise Unreadable("too-large", f"its value has {len(record.value)} bytes, more than {VALUE_BYTES_MAX}")
+    key = _key_of(record)
     stamp = read_stamp(record.headers)
     if stamp.origin != origin:
         raise Unreadable("wrong-origin", f"it says to be of {stamp.origin} and stands in the log of {origin}")
     regions = kind.rules.set.regions
     if unknown := [region for region in stamp.vector if region not in regions]:
         raise Unreadable("unknown-region", f"its writer has seen events of {', '.join(unknown)}, which the rules do not know")
-    data = {} if record.value is None else _object(record.value)
-    type, fields, wrong = _looked_at(_Looked(key, record.headers, data, record.value is None), kind)
-    event = EntityEvent(f"{kind.name}/{key}", stamp.id, origin, stamp.number, stamp.seen, stamp.hlc, type, fields, record.value is None)
-    return event, wrong
+    return _event(record, kind, key, stamp)
+
+
+def check(record: Arrived) -> None:
+    """Raise `Unreadable` where a record is no event by any rules, whatever its stamp."""
+    _key_of(record)
+    if record.value is not None:
+        _object(record.value)
+
+
+def stamped(record: Arrived, kind: Kind, stamp: Stamp) -> tuple[EntityEvent, Wrong | None]:
+    """Return, as `read_event`, the event that a record is which has passed `check`, with a stamp that its headers do not say."""
+    return _event(record, kind, (record.key or b"").decode(), stamp)
+
+
+def fingerprint(record: Arrived) -> int:
+    """Return 64 bits of all that a replicator keeps of a record: key, timestamp, value and headers."""
+    said = _pack((record.key, record.timestamp_ms, record.value, record.headers))
+    return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest())
 
 
 def read_again(one: Pending, kind: Kind) -> None:
@@ -75,6 +89,14 @@ def read_again(one: Pending, kind: Kind) -> None:
 def others(headers: tuple[tuple[str, bytes | None], ...]) -> tuple[tuple[str, bytes | None], ...]:
     """Return the headers that are no stamp."""
     return () if len(headers) == len(NAMES) else tuple(one for one in headers if one[0] not in NAMES)
+
+
+def _event(record: Arrived, kind: Kind, key: str, stamp: Stamp) -> tuple[EntityEvent, Wrong | None]:
+    deleted = record.value is None
+    data = {} if record.value is None else _object(record.value)
+    type, fields, wrong = _looked_at(_Looked(key, record.headers, data, deleted), kind)
+    event = EntityEvent(f"{kind.name}/{key}", stamp.id, stamp.origin, stamp.number, stamp.seen, stamp.hlc, type, fields, deleted)
+    return event, wrong
 
 
 class _Looked(NamedTuple):
@@ -101,18 +123,23 @@ def _looked_at(record: _Looked, kind: Kind) -> tuple[str, Mapping[str, Json], Wr
         return "", {}, Wrong(error.reason, error.detail)
 
 
-def _key(record: Arrived) -> str:
+def _key_of(record: Arrived) -> str:
+    """Return the key of a record whose key and value are not too large."""
     if record.key is None:
         raise Unreadable("no-key", "it has no key, so it is about no entity")
     if len(record.key) > KEY_BYTES_MAX:
         raise Unreadable("too-large", f"its key has {len(record.key)} bytes, more than {KEY_BYTES_MAX}")
     try:
-        return record.key.decode()
+        key = record.key.decode()
     except UnicodeDecodeError:
         raise Unreadable("bad-key", "its key is not UTF-8") from None
+    if record.value is not None and len(record.value) > VALUE_BYTES_MAX:
+        raise Unreadable("too-large", f"its value has {len(record.value)} bytes, more than {VALUE_BYTES_MAX}")
+    return key
 
 
 _decode = msgspec.json.Decoder().decode
+_pack = msgspec.msgpack.Encoder().encode
 
 
 _CLOSED_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)

@@ -22,7 +22,8 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from mrc.core.conflict.entity import Rules
-from mrc.core.conflict.headers import ID, VECTOR, Unreadable, read_stamp
+from mrc.core.conflict.events import EntityEvent
+from mrc.core.conflict.headers import ID, VECTOR
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition, Value, decode, encode
 from mrc.ports import Arrived, Logs, Outgoing, Shelves, Span
@@ -125,6 +126,7 @@ class DryRun(msgspec.Struct):
 class _Decided(NamedTuple):
     """A decision, and per side the number behind which its branch begins (`Candidate.unseen_since`)."""
 
+    entity: str
     key: str
     decision: Decision
     sides: tuple[tuple[Region, int], ...]
@@ -154,7 +156,7 @@ class _Told:
             return  # `Audit` names it; here it only judges nothing
         if since_ms is None or one.at_ms >= since_ms:
             sides = tuple((side.origin, side.unseen_since) for side in one.candidates)
-            self.decisions[one.id] = _Decided(one.key, Decision(one.rule, one.winner, one.outcome), sides)
+            self.decisions[one.id] = _Decided(one.entity, one.key, Decision(one.rule, one.winner, one.outcome), sides)
 
     def resolved(self, one: Arrived | Outgoing, only: Mapping[bytes, bytes] | None) -> None:
         """Note a final result; with ``only``, one with the vector that is wanted of its entity."""
@@ -183,17 +185,10 @@ class _Window:
         self._all = set(begins)
         self._first: dict[tuple[str, Region], int] = {}
 
-    def note(self, record: Arrived) -> bool:
-        """Note where an entity's events begin; return whether the record is an event's at all."""
-        region = self.origins.get(record.topic)
-        if region is None:
-            return False
-        if region not in self._whole:
-            try:
-                self._first.setdefault((legible(record.key), region), read_stamp(record.headers).number)
-            except Unreadable:
-                return True
-        return True
+    def note(self, event: EntityEvent) -> None:
+        """Note where an entity's events begin."""
+        if event.origin not in self._whole:
+            self._first.setdefault((event.entity, event.origin), event.number)
 
     def holds_all(self) -> bool:
         """Whether every region's history is in it from its first record on."""
@@ -203,7 +198,7 @@ class _Window:
         """Whether it holds the branches that were in conflict, from the last event on that the other side had seen."""
         assumed = False
         for region, since in one.sides:
-            first = self._first.get((one.key, region))
+            first = self._first.get((one.entity, region))
             if region in self._whole or (first is not None and first <= since):
                 continue
             if first is None or since >= 0:
@@ -233,9 +228,12 @@ class _Replay:
     def pending(self) -> int:
         return self._task.pending
 
-    def take(self, record: Arrived, *, idle: bool) -> None:
-        """Take a record; a mark as if these rules had been its writer's. ``idle``: its region's window holds no event."""
-        self._task.take(_with_rules(record, self._hash, idle=idle) if record.topic in self._names.marks.values() else record)
+    def take(self, record: Arrived, *, idle: bool) -> Sequence[EntityEvent]:
+        """Take a record, and return the events that are known by it; a mark as if these rules had been its writer's.
+
+        ``idle``: its region's window holds no event.
+        """
+        return self._task.take(_with_rules(record, self._hash, idle=idle) if record.topic in self._names.marks.values() else record)
 
     def finish(self) -> None:
         for one in self._task.finish():
@@ -279,8 +277,8 @@ def dry_run(
         progress: is told how far the reading is.
 
     Raises:
-        MrcError: ``RULES_INVALID`` where a kind of entity would have another name; ``UNKNOWN_TOPIC`` for an offset of a partition that is
-            not read; ``OFFSET_OUT_OF_RANGE``; ``TOPICS_MISSING``; world errors.
+        MrcError: ``RULES_INVALID`` where a kind of entity would have another name or detection; ``UNKNOWN_TOPIC`` for an offset of a
+            partition that is not read; ``OFFSET_OUT_OF_RANGE``; ``TOPICS_MISSING``; world errors.
     """
     found = DryRun()
     windows = []
@@ -288,6 +286,11 @@ def dry_run(
         if now.name != other.name:
             message = (
                 f"{now.topic} holds events about {now.name}, by these rules about {other.name}: the ids of all conflicts would be others"
+            )
+            raise MrcError("RULES_INVALID", message)
+        if (was_by := now.rules.set.detection) != (would_by := other.rules.set.detection):
+            message = (
+                f"{now.topic} is resolved by `detection: {was_by}`, these rules say {would_by}: the events' numbers and ids would be others"
             )
             raise MrcError("RULES_INVALID", message)
         names = topics(now, here)
@@ -352,10 +355,11 @@ def _replayed(
     merged = heapq.merge(*(_records(logs, tp, span) for tp, span in spans.items()), key=lambda record: record.timestamp_ms)
     read = 0
     while batch := list(itertools.islice(merged, BATCH_RECORDS)):
-        found.events += sum([window.note(record) for record in batch])
+        found.events += sum(record.topic in window.origins for record in batch)
         for one in replays:
             for record in batch:
-                one.take(record, idle=record.topic in window.idle)
+                for event in one.take(record, idle=record.topic in window.idle):
+                    window.note(event)
             one.finish()
         read += len(batch)
         yield read
@@ -370,7 +374,8 @@ def _with_rules(record: Arrived, rules: str, *, idle: bool) -> Arrived:
     mark = mark_of(record)
     if mark is None:
         return record
-    changed = msgspec.structs.replace(mark, rules=rules, last="" if idle else mark.last)
+    listing = msgspec.structs.replace(mark.listing, events=b"") if idle and mark.listing is not None else mark.listing
+    changed = msgspec.structs.replace(mark, rules=rules, last="" if idle else mark.last, listing=listing)
     return msgspec.structs.replace(record, value=encode(changed))
 
 

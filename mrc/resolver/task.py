@@ -13,8 +13,11 @@ from functools import partial
 import msgspec
 
 from mrc.core.conflict.entity import Conflict, Decision, Outcome, Rules
+from mrc.core.conflict.events import EntityEvent
 from mrc.core.conflict.headers import Unreadable
-from mrc.core.conflict.partition import AHEAD, Answered, Final, Given, Kept, Mark, Partition, Pending, Settled, Stream, Wrong, is_final
+from mrc.core.conflict.listing import Claimed, Listed
+from mrc.core.conflict.marks import Listing, Mark
+from mrc.core.conflict.partition import AHEAD, Answered, Final, Given, Kept, Partition, Pending, Settled, Stream, Wrong, is_final
 from mrc.core.conflict.rules import RuleSet
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.model import Offset, Region, TopicPartition, decode, encode
@@ -22,8 +25,9 @@ from mrc.ports import Arrived, Outgoing, Shelf
 from mrc.resolver import writing
 from mrc.resolver.deciding import DECISION_KEY
 from mrc.resolver.kinds import Kind, Topics, kind_of
+from mrc.resolver.listings import Found, Listings
 from mrc.resolver.pages import PENDING, Pages
-from mrc.resolver.reading import others, read_again, read_event
+from mrc.resolver.reading import others, read_again, read_event, stamped
 
 GRACE_MS = 500
 """How late an event may reach its region's log and still keep its clock."""
@@ -32,7 +36,7 @@ AHEAD_MS_MAX = 300_000
 """An event's clock may be ahead of its region's resolver's by this much."""
 
 ASKED, ENTITY, GIVEN, RULES, STATE = b"a", b"e", b"g", b"r", b"s"
-"""What keys of the changelog and the shelf begin with; see also `PENDING`."""
+"""What keys of the changelog and the shelf begin with; see also `PENDING` and `LATELY`."""
 
 Ready = Callable[[RuleSet], Rules]
 """Makes rules that were written down ready to be applied."""
@@ -48,6 +52,8 @@ class State(msgspec.Struct):
         streams: per region.
         final_ms: how far everything is final, see `Partition`.
         shown: per region, what came before this place has been shown.
+        told: per topic, of what stands below it was told what cannot be read; it may be read again.
+        listed: per region, how far its listing was read, where events have no headers.
     """
 
     rules: str
@@ -56,6 +62,8 @@ class State(msgspec.Struct):
     streams: dict[Region, Stream]
     final_ms: int = -1
     shown: dict[Region, int] = {}
+    told: dict[str, Offset] = {}
+    listed: dict[Region, Listed] = {}
 
 
 class Counts(msgspec.Struct):
@@ -143,6 +151,7 @@ class Task:
         self._partitions = partitions
         self._read = dict(state.read)
         self._shown = state.shown
+        self._told = state.told
         self._pages = Pages(shelf.items(PENDING), partial(is_final, streams=state.streams, final_ms=state.final_ms))
         self._partition = Partition(
             state.rules,
@@ -155,6 +164,8 @@ class Task:
         )
         self._origins = {name: region for region, name in topics.events.items()}
         self._markers = {name: region for region, name in topics.marks.items()}
+        listed = kind.rules.set.detection == "watermark"
+        self._listings = Listings(kind.regions, topics.here, partition, state.listed, shelf) if listed else None
         self._writes: dict[bytes, bytes | None] = {}
         self._out: list[Outgoing] = []
         self._touched: dict[bytes, Outcome | None] = {}
@@ -165,7 +176,7 @@ class Task:
         self._batch = Counts()
         self._dirty = False
         self._marked_ms = -1
-        self._told_ms = -1
+        self._read_ms = -1
         name = RULES + self._file.encode()
         if shelf.get(name) is None:
             # Marks tell of these rules; whoever goes on from here must know them, whatever its file says then.
@@ -181,6 +192,16 @@ class Task:
     def pending(self) -> int:
         """How many events are not final."""
         return len(self._partition)
+
+    @property
+    def unlisted(self) -> int:
+        """See `Listings.unlisted`."""
+        return 0 if self._listings is None else self._listings.unlisted
+
+    @property
+    def lists(self) -> bool:
+        """Whether events have no headers, and marks list them."""
+        return self._listings is not None
 
     @property
     def asking(self) -> int:
@@ -212,27 +233,37 @@ class Task:
         }
 
     def positions(self) -> dict[TopicPartition, Offset]:
-        """Return where each topic is read on; a mark that does not count yet is read again."""
+        """Return where each topic is read on; what does not count yet, a mark or a record that no mark has listed, is read again."""
         found = {TopicPartition(name, self._number): self._read.get(name, Offset(0)) for name in self._topics.inputs}
         for region, name in self._topics.marks.items():
             held = self._partition.first_held(region)
+            if self._listings is not None:
+                held = min((at for at in (held, self._listings.first_held(region)) if at is not None), default=None)
+                if (first := self._listings.first_record(region)) is not None:
+                    found[TopicPartition(self._topics.events[region], self._number)] = first
             if held is not None:
                 found[TopicPartition(name, self._number)] = held
         return found
 
-    def take(self, record: Arrived) -> None:
-        """Take the next record of one of the topics."""
+    def take(self, record: Arrived) -> Sequence[EntityEvent]:
+        """Take the next record of one of the topics; return the events that are known by it, as they came."""
         self._dirty = True
         region = self._origins.get(record.topic)
+        found: Sequence[EntityEvent] = ()
         try:
-            if region is not None:
-                self._event(region, record)
+            if region is None:
+                found = self._mark(record)
+            elif self._listings is None:
+                found = self._stamped(region, record)
             else:
-                self._mark(record)
+                found = self._listed(region, self._listings.come(region, record))
+                if region == self._topics.here:
+                    self._read_ms = record.timestamp_ms
         except Unreadable as error:
-            self._batch.dead_letters += 1
-            self._out.append(writing.dead_letter(self._topics, record, error.reason, error.detail))
+            if record.offset >= self._told.get(record.topic, 0):
+                self._dead(record, error.reason, error.detail)
         self._read[record.topic] = Offset(record.offset + 1)
+        return found
 
     def finish(self, *, show_news: bool = True) -> list[Outgoing]:
         """Decide what can be decided, and return what the batch writes, the state's changes last; nothing without records.
@@ -247,6 +278,8 @@ class Task:
         self._settled(done)
         self._show(news=show_news)
         self._writes |= self._pages.writes()
+        if self._listings is not None:
+            self._writes |= self._listings.writes()
         self._writes[STATE] = _encode(self._as_read())
         changes = [Outgoing(self._topics.changelog, self._number, key, value) for key, value in self._writes.items()]
         return [*self._out, *changes]
@@ -267,28 +300,35 @@ class Task:
         """The region's own log."""
         return TopicPartition(self._topics.topic, self._number)
 
-    def next_mark(self, now_ms: int, *, at_end: bool) -> Outgoing | None:
-        """Return this region's mark: what it has read of its own log, all of it committed; None: there is nothing to say.
+    def next_marks(self, now_ms: int, end: Offset | None, *, at_end: bool) -> list[Outgoing]:
+        """Return this region's marks: what it has read of its own log, all of it committed. More than one where there is much to list.
 
         Args:
             now_ms: the wall clock before what was read last.
+            end: of the region's own log, asked for behind all that was read; needed where marks list events.
             at_end: everything that was in the log by then has been read. While there is more, the events' own clocks tell the time:
                 those that come next are not late because the resolver is.
         """
         if self._dirty:
             raise InvariantViolation("a mark of what is not committed", where=str(self.changelog))
-        told_ms = now_ms if at_end else min(now_ms, self._told_ms)
-        if told_ms < GRACE_MS:
-            return None
-        self._marked_ms = max(self._marked_ms, told_ms - GRACE_MS)
-        mark = Mark(
-            self._read.get(self._topics.topic, Offset(0)),
-            self._partition.streams[self._topics.here].last,
-            self._marked_ms,
-            now_ms + AHEAD_MS_MAX,
-            self._file,
-            self._partition.version,
-        )
+        read_ms = now_ms if at_end else min(now_ms, self._read_ms)
+        if read_ms < GRACE_MS:
+            return []
+        before_ms, self._marked_ms = self._marked_ms, max(self._marked_ms, read_ms - GRACE_MS)
+        position = self._read.get(self._topics.topic, Offset(0))
+        if self._listings is None:
+            return [self._as_mark(position, self._partition.streams[self._topics.here].last, self._marked_ms, now_ms)]
+        if end is None:
+            raise InvariantViolation("a mark that lists events without a look at the log's end", where=str(self.changelog))
+        *first, last = self._listings.next(position, end, now_ms)
+        # Only the last of them speaks of all that was read.
+        return [
+            *(self._as_mark(one.offset, one.last, before_ms, now_ms, one.listing) for one in first),
+            self._as_mark(last.offset, last.last, self._marked_ms, now_ms, last.listing),
+        ]
+
+    def _as_mark(self, offset: int, last: str, clock_ms: int, now_ms: int, listing: Listing | None = None) -> Outgoing:
+        mark = Mark(offset, last, clock_ms, now_ms + AHEAD_MS_MAX, self._file, self._partition.version, listing)
         return Outgoing(self._topics.own_marks, self._number, b"mark", encode(mark))
 
     def close(self) -> None:
@@ -297,22 +337,42 @@ class Task:
 
     # ---------------------------------------------------------------- taking
 
-    def _event(self, region: Region, record: Arrived) -> None:
+    def _stamped(self, region: Region, record: Arrived) -> Sequence[EntityEvent]:
         event, wrong = read_event(record, self._kind, region)
+        if self._arrive(record, event, wrong, others(record.headers)) and region == self._topics.here:
+            self._read_ms = event.hlc.wall_ms
+        return (event,)
+
+    def _listed(self, region: Region, found: Sequence[Found]) -> Sequence[EntityEvent]:
+        """Take listed events for which a record was found, and records that were passed over."""
+        events = []
+        for one in found:
+            record = one.record.record
+            if isinstance(one, Claimed):
+                event, wrong = stamped(record, self._kind, one.stamp)
+                self._arrive(record, event, Wrong(AHEAD, one.ahead) if one.ahead else wrong, record.headers)
+                events.append(event)
+            elif self._listings is not None and self._listings.came_again(region, one):
+                self._batch.came_again += 1
+            else:
+                self._dead(record, "not-listed", f"{region}'s marks do not list it, and list what was written behind it")
+        return events
+
+    def _arrive(self, record: Arrived, event: EntityEvent, wrong: Wrong | None, headers: tuple[tuple[str, bytes | None], ...]) -> bool:
+        """Take an event; return whether it is not among the pending ones already."""
         key = record.key or b""
         new = not self._load(key).knows(event)
-        one = self._partition.arrive(key, event, record.value, new=new, offset=record.offset, headers=others(record.headers), wrong=wrong)
+        one = self._partition.arrive(key, event, record.value, new=new, offset=record.offset, headers=headers, wrong=wrong)
         if one is None:
             self._batch.came_again += 1
-            return
+            return False
         self._pages.add(one)
-        if region == self._topics.here:
-            self._told_ms = event.hlc.wall_ms
         if new:
             self._batch.events += 1
             self._news[key] = None
+        return True
 
-    def _mark(self, record: Arrived) -> None:
+    def _mark(self, record: Arrived) -> Sequence[EntityEvent]:
         region = self._markers.get(record.topic)
         if region is None:
             raise InvariantViolation("a record of a topic that is not read", where=record.topic)
@@ -321,7 +381,11 @@ class Task:
             said = decode(value, Decision) if record.key == DECISION_KEY else decode(value, Mark)
         except msgspec.MsgspecError as error:
             raise Unreadable("bad-mark", f"it is no mark and no decision: {error}") from None
+        found: Sequence[EntityEvent] = ()
+        if self._listings is not None and isinstance(said, Mark):
+            found = self._listed(region, self._listings.hear(region, Offset(record.offset), said))
         self._partition.mark(region, Offset(record.offset), said)
+        return found
 
     # ---------------------------------------------------------------- deciding
 
@@ -394,7 +458,11 @@ class Task:
 
     def _refused(self, one: Pending, why: Wrong) -> None:
         self._batch.dead_letters += 1
-        self._out.append(writing.dead_event(self._topics, self._number, one, why))
+        self._out.append(writing.dead_event(self._topics, self._number, one, why, stamped=self._listings is None))
+
+    def _dead(self, record: Arrived, reason: str, detail: str) -> None:
+        self._batch.dead_letters += 1
+        self._out.append(writing.dead_letter(self._topics, record, reason, detail))
 
     def _passed_over(self, one: Pending, kept: Kept) -> None:
         """Of a copy nobody can tell whether it came again; of the region's own log a later event can be told from the same one."""
@@ -440,7 +508,9 @@ class Task:
     def _as_read(self) -> State:
         read = {**self._read, **{tp.topic: offset for tp, offset in self.positions().items()}}
         partition = self._partition
-        return State(partition.version, self._partitions, read, partition.streams, partition.final_ms, self._shown)
+        self._told = {name: max(offset, self._told.get(name, Offset(0))) for name, offset in self._read.items()}
+        listed = {} if self._listings is None else self._listings.states
+        return State(partition.version, self._partitions, read, partition.streams, partition.final_ms, self._shown, self._told, listed)
 
     def _refuse_other_making(self, kind: Kind, made_for: Kind, partitions: int, had: int) -> None:
         if (kind.name, set(kind.regions)) != (made_for.name, set(made_for.regions)):
@@ -448,6 +518,9 @@ class Task:
                 f"the state is of {made_for.name} in {', '.join(sorted(made_for.regions))}, the rules file is about {kind.name} in "
                 f"{', '.join(sorted(kind.regions))}: the ids of all conflicts would be others, or a region's events would be unknown"
             )
+            raise MrcError("RULES_CHANGED", message, where=self._topics.changelog)
+        if (now := kind.rules.set.detection) != (then := made_for.rules.set.detection):
+            message = f"the state was made with `detection: {then}`, the rules file says {now}: the events' numbers and ids would be others"
             raise MrcError("RULES_CHANGED", message, where=self._topics.changelog)
         if had != partitions:
             message = (

@@ -198,11 +198,11 @@ def dead_decision(topics: Topics, partition: int, decision: Decision, why: Wrong
     return Outgoing(topics.dead_letters, partition, decision.key.encode(), encode(decision), made)
 
 
-def dead_event(topics: Topics, partition: int, one: Pending, why: Wrong) -> Outgoing:
-    """Return an event that was read and does not count, as a dead letter."""
+def dead_event(topics: Topics, partition: int, one: Pending, why: Wrong, *, stamped: bool) -> Outgoing:
+    """Return an event that was read and does not count, as a dead letter. ``stamped``: its stamp was in its headers."""
     event = one.event
-    stamp = Stamp(event.origin, event.id, {**event.seen, event.origin: event.number}, event.hlc)
-    record = Arrived(topics.events[event.origin], partition, one.offset, one.key, one.body, (*headers(stamp), *one.headers))
+    stamp = headers(Stamp(event.origin, event.id, {**event.seen, event.origin: event.number}, event.hlc)) if stamped else []
+    record = Arrived(topics.events[event.origin], partition, one.offset, one.key, one.body, (*stamp, *one.headers))
     return dead_letter(topics, record, why.reason, why.detail)
 
 

@@ -230,6 +230,10 @@ class FakeStreamLog:
         """See `StreamLog.at_end`."""
         return tp in self._ended
 
+    def ends(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, Offset]:
+        """See `StreamLog.ends`."""
+        return {tp: self._cluster.end(tp) for tp in tps}
+
     def commit(self, records: Sequence[Outgoing], positions: Mapping[TopicPartition, Offset]) -> dict[TopicPartition, Offset]:
         """See `StreamLog.commit`."""
         self._require_membership()

@@ -134,6 +134,7 @@ def _resolver_waits(resolver: Resolver, region: str) -> Iterator[Metric]:
     labels = ["region", "topic", "partition"]
     origins = ["region", "topic", "partition", "origin"]
     pending = GaugeMetricFamily("mrc_resolver_pending_events", "Events that are not final.", labels=labels)
+    unlisted = GaugeMetricFamily("mrc_resolver_unlisted_copies", "Copies that no mark has listed yet, or any more.", labels=labels)
     asking = GaugeMetricFamily("mrc_resolver_open_conflicts", "Conflicts that wait for a person.", labels=labels)
     mark = GaugeMetricFamily(
         "mrc_resolver_watermark_timestamp_seconds",
@@ -146,12 +147,13 @@ def _resolver_waits(resolver: Resolver, region: str) -> Iterator[Metric]:
     for (topic, partition), task in dict(resolver.tasks).items():
         place = (region, topic, str(partition))
         pending.add_metric([*place], task.pending)
+        unlisted.add_metric([*place], task.unlisted)
         asking.add_metric([*place], task.asking)
         for origin, stream in task.streams.items():
             if stream.watermark_ms >= 0:
                 mark.add_metric([*place, origin], stream.watermark_ms / 1000)
             foreign.add_metric([*place, origin], float(origin in task.foreign))
-    yield from (pending, asking, mark, foreign)
+    yield from (pending, unlisted, asking, mark, foreign)
 
 
 class MetricsServer:

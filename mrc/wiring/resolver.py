@@ -25,7 +25,7 @@ from mrc.config.conflicts import load_resolvable, ready
 from mrc.config.settings import ReplicationGroup, Settings
 from mrc.core.errors import MrcError
 from mrc.core.model import Region
-from mrc.resolver.kinds import Kind, Topics, check_partitions, kind_of, topics
+from mrc.resolver.kinds import Kind, Topics, check_partitions, check_timestamps, kind_of, topics
 from mrc.resolver.loop import Resolver
 from mrc.telemetry.logs import configure_logs
 from mrc.telemetry.metrics import ResolverCollector, serve
@@ -106,11 +106,13 @@ class Process:
     def _prepare(self, cluster: KafkaCluster) -> None:
         """Make the resolver's own topics, and check that all that are read are there."""
         for kind, names in zip(self._kinds, self._names, strict=True):
-            counts = _counts(cluster, [*names.inputs, *names.made])
+            infos = cluster.topics([*names.inputs, *names.made])
+            counts = {name: len(info.leaders) for name, info in infos.items()}
             if kind.topic not in counts:
                 raise MrcError("TOPICS_MISSING", f"there is no {kind.topic} yet", where=self._here, retryable=True)
             self._make(cluster, names, counts)
             check_partitions(kind, names, {**dict.fromkeys(names.made, counts[kind.topic]), **counts})
+            check_timestamps(kind, names, {name: info.config.get("message.timestamp.type", "") for name, info in infos.items()})
 
     def _make(self, cluster: KafkaCluster, names: Topics, counts: Mapping[str, int]) -> None:
         for name, settings in names.made.items():

@@ -18,7 +18,7 @@ NAMED = {"    groups": "    rules: conflicts.yaml\n    groups"}
     [
         (ACTIVE, RULES, "east", "replication group orders names no conflict rules"),
         (ACTIVE | NAMED, RULES, "north", "north is not a region of orders; there are east, west"),
-        (ACTIVE | NAMED, RULES.replace("detection: causal", "detection: watermark"), "east", "conflicts.yaml:8"),
+        (ACTIVE | NAMED, RULES.replace("detection: causal", "detection: window"), "east", "conflicts.yaml:8"),
         (ACTIVE | NAMED, RULES.replace("last_update_wins", "local_wins"), "east", "local_wins says another thing in every region"),
         (NAMED, RULES, "east", "active-passive has one region that is written"),
     ],

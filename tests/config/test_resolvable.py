@@ -56,7 +56,8 @@ def resolvable(folder: Path, **changes: str) -> str:
             "conflicts.yaml:5 entities[0].topics[0]: carts is no topic of the replication group; allowed: orders, payments",
         ),
         ({"key": "json:$.id"}, "conflicts.yaml:6 entities[0].key: json:$.id does not say in which partition an event is; allowed: key"),
-        ({"detection": "watermark"}, "conflicts.yaml:8 entities[0].detection: watermark is not resolved yet; allowed: causal"),
+        ({"detection": "watermark"}, ""),
+        ({"detection": "window"}, "conflicts.yaml:8 entities[0].detection: "),
         ({"type": "$.event"}, "conflicts.yaml:7 entities[0].type"),
     ],
 )

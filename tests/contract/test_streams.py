@@ -147,11 +147,13 @@ def test_records_are_read_from_where_the_share_says_whole_and_in_order(streams: 
     worker = Worker(streams.join("a"), {TopicPartition(streams.read_from, 0): Offset(1)})
     until(lambda: len(worker.read) == 2, worker)
     assert worker.share == {TopicPartition(streams.read_from, number) for number in range(PARTITIONS)}
-    assert [(one.partition, one.offset, one.key, one.value, one.headers) for one in worker.read] == [
-        (0, 1, b"k", b"1", (("h", b"1"),)),
-        (0, 2, b"k", b"2", (("h", b"1"),)),
+    assert [(one.partition, one.offset, one.key, one.value, one.headers, one.timestamp_ms) for one in worker.read] == [
+        (0, 1, b"k", b"1", (("h", b"1"),), BEGAN_MS),
+        (0, 2, b"k", b"2", (("h", b"1"),), BEGAN_MS),
     ]
     until(lambda: worker.log.at_end(TopicPartition(streams.read_from, 0)), worker)
+    tps = [TopicPartition(streams.read_from, number) for number in range(2)]
+    assert worker.log.ends(tps) == {tps[0]: 3, tps[1]: 0}
 
 
 def test_a_commit_s_records_are_there_and_it_says_where_they_end(streams: Streams) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from mrc.sandbox.world import Sandbox
 from tests.core.conflict import oracle
 from tests.core.conflict.test_convergence import plain
 from tests.e2e.running import IN_TIME_S, environment, eventually, state
+from tests.resolver.unstamped import stamps
 
 pytestmark = pytest.mark.server
 
@@ -64,6 +65,9 @@ entities:
       - {id: notes, when: {any_of: [NoteAdded]}, resolve: {merge_fields: [note]}}
       - {id: default, resolve: last_update_wins}
 """
+
+PLAIN, PAYMENTS = "payments", 300
+WITHOUT_HEADERS = RULES.replace("name: order", "name: payment").replace("[orders]", "[payments]\n    detection: watermark")
 
 AS_PLAIN: list[dict[str, Any]] = [
     {"by": "state_precedence", "states": ["Shipped", "Cancelled"], "pair": ["Cancelled", "Shipped"]},
@@ -122,6 +126,35 @@ class Writer(threading.Thread):
         self._producer.produce("orders", body, key.encode(), headers=headers, on_delivery=answered)
 
 
+class PlainWriter(threading.Thread):
+    """An application that knows nothing of mrc, and writes about payments."""
+
+    def __init__(self, sandbox: Sandbox, region: str) -> None:
+        super().__init__(name=f"plain writer {region}", daemon=True)
+        self.acknowledged: dict[str, tuple[str, int]] = {}
+        self.failed: list[str] = []
+        self.ended = threading.Event()
+        self._region = region
+        self._choose = random.Random(region)
+        self._producer = Producer({**sandbox.client_config(region, "producer"), "enable.idempotence": True, "linger.ms": 5})
+
+    def run(self) -> None:
+        while not self.ended.wait(1 / EVENTS_PER_S):
+            # Some are alike, the timestamp included: they are two events all the same.
+            value = {"event": self._choose.choice(TYPES), "note": self._choose.randrange(3)}
+            key = f"payment-{self._choose.randrange(PAYMENTS)}"
+            for _ in range(self._choose.choice((1, 1, 1, 2))):
+                self._producer.produce(PLAIN, json.dumps(value).encode(), key.encode(), on_delivery=self._answered)
+            self._producer.poll(0)
+        assert self._producer.flush(IN_TIME_S) == 0
+
+    def _answered(self, error: KafkaError | None, message: Any) -> None:
+        if error is None:
+            self.acknowledged[f"{self._region}-{message.partition()}-{message.offset()}"] = (message.key().decode(), message.offset() + 1)
+        else:
+            self.failed.append(error.name())
+
+
 class Process:
     """One region's resolver as operators run it."""
 
@@ -177,12 +210,12 @@ class AgentProcess(Process):
         eventually(lambda: client.ask_all("Version", agents=[me])[0].error is None, self.said)
 
 
-def configured(sandbox: Sandbox) -> Path:
+def configured(sandbox: Sandbox, rules: str = RULES) -> Path:
     """Write a configuration in which both regions are written."""
     settings = yaml.safe_load(sandbox.config_path.read_text())
     settings["replication_groups"][0] |= {"mode": "active-active", "rules": "conflicts.yaml"}
     settings["zookeeper"]["root"] = "/mrc-active-active"  # no record there names one region, so agents touch neither
-    (sandbox.state.folder / "conflicts.yaml").write_text(RULES)
+    (sandbox.state.folder / "conflicts.yaml").write_text(rules)
     path = sandbox.state.folder / "active-active.yaml"
     path.write_text(yaml.safe_dump(settings))
     return path
@@ -194,10 +227,10 @@ def cluster(sandbox: Sandbox, region: str) -> KafkaCluster:
     return KafkaCluster(region, access, None, 10.0)
 
 
-def copying_marks(sandbox: Sandbox, clusters: dict[str, KafkaCluster]) -> None:
+def copying_marks(sandbox: Sandbox, clusters: dict[str, KafkaCluster], topic: str = "orders") -> None:
     """Let the flows look for the resolvers' marks at once, as soon as there are any."""
     for region in REGIONS:
-        eventually(lambda region=region: bool(clusters[region].topics(["mrc.watermarks.orders"])))  # type: ignore[misc]
+        eventually(lambda region=region: bool(clusters[region].topics([f"mrc.watermarks.{topic}"])))  # type: ignore[misc]
     for region in REGIONS:
         connect = ConnectReplicator(sandbox.layout.connect_url(region), 30.0)
         name = flow_connector(other(region), region)
@@ -232,7 +265,7 @@ def records(sandbox: Sandbox, region: str, topic: str) -> list[tuple[int, int, A
     settings = {"group.id": "test-e2e", "enable.auto.commit": False, "isolation.level": "read_committed", "enable.partition.eof": True}
     consumer = Consumer({**sandbox.client_config(region, "admin"), **settings})
     found = []
-    left = set(range(PARTITIONS))
+    left = set(range(next(count for name, count in TOPICS.items() if name in topic)))
     try:
         consumer.assign([TopicPartition(topic, number, 0) for number in left])
         until_s = time.monotonic() + IN_TIME_S
@@ -254,18 +287,18 @@ def said(message: Any) -> dict[str, bytes]:
     return dict(message.headers())
 
 
-def standing(sandbox: Sandbox, region: str) -> dict[str, Any]:
-    """The last resolved record per order."""
-    return {message.key().decode(): message for _, _, message in records(sandbox, region, "mrc.resolved.orders")}
+def standing(sandbox: Sandbox, region: str, topic: str = "orders") -> dict[str, Any]:
+    """The last resolved record per entity."""
+    return {message.key().decode(): message for _, _, message in records(sandbox, region, f"mrc.resolved.{topic}")}
 
 
-def is_final(sandbox: Sandbox, region: str, writers: dict[str, Writer]) -> bool:
+def is_final(sandbox: Sandbox, region: str, writers: Mapping[str, Writer | PlainWriter], topic: str = "orders") -> bool:
     """Whether what stands is final and made of everything that was acknowledged."""
     last: dict[str, dict[str, int]] = {}
     for origin, writer in writers.items():
         for key, number in writer.acknowledged.values():
             last.setdefault(key, {})[origin] = max(number, last.get(key, {}).get(origin, 0))
-    stands = standing(sandbox, region)
+    stands = standing(sandbox, region, topic)
     return set(stands) == set(last) and all(
         said(message)["mrc-final"] == b"true"
         and said(message)["mrc-vv"] == ",".join(f"{one}={last[key][one]}" for one in sorted(last[key])).encode()
@@ -531,6 +564,95 @@ def coming(following: Iterator[News]) -> News:
             return news
         assert time.monotonic() < until_s
     raise AssertionError("the stream has ended")
+
+
+def test_without_headers_both_regions_decide_alike_by_what_marks_list(sandbox: Sandbox) -> None:
+    config = configured(sandbox)
+    clusters: dict[str, KafkaCluster] = {region: cluster(sandbox, region) for region in REGIONS}
+    processes: dict[str, Process] = {region: Process(sandbox, config, region) for region in REGIONS}
+    began_s = time.monotonic()
+    try:
+        # The group still knows them when they ask for other topics.
+        for process in processes.values():
+            process.start()
+        copying_marks(sandbox, clusters)
+        for process in processes.values():
+            eventually(process.works, process.said)
+            process.kill()
+        configured(sandbox, WITHOUT_HEADERS)
+        for process in processes.values():
+            process.start()
+        copying_marks(sandbox, clusters, PLAIN)
+        writers: dict[str, PlainWriter] = {region: PlainWriter(sandbox, region) for region in REGIONS}
+        for writer in writers.values():
+            writer.start()
+        eventually(lambda: all(standing(sandbox, region, PLAIN) for region in REGIONS))
+        time.sleep(2.0)
+        sandbox.cut("west")
+        processes["east"].kill()
+        time.sleep(2.0)
+        processes["east"].start()
+        sandbox.mend("west")
+        time.sleep(2.0)
+        for writer in writers.values():
+            writer.ended.set()
+            writer.join(IN_TIME_S)
+        for region in REGIONS:
+            eventually(lambda region=region: is_final(sandbox, region, writers, PLAIN))  # type: ignore[misc]
+        assert [process.end() for process in processes.values()] == [0, 0]
+    finally:
+        for process in processes.values():
+            process.clean_up()
+        for one in clusters.values():
+            one.close()
+    told = judged_by_marks(sandbox, writers, config)
+    print(f"{told} in {time.monotonic() - began_s:.1f} s")
+
+
+def judged_by_marks(sandbox: Sandbox, writers: dict[str, PlainWriter], config: Path) -> str:
+    """Judge what both regions have written about payments; return what there was."""
+    assert [writer.failed for writer in writers.values()] == [[], []]
+    logs = listed(sandbox)
+    assert {one["id"] for events in logs.values() for one in events} == {id for writer in writers.values() for id in writer.acknowledged}
+    right = {key: oracle.history(f"payment/{key}", events, AS_PLAIN, list(REGIONS)) for key, events in logs.items()}
+    assert sum(map(len, right.values())) == sum(len(writer.acknowledged) for writer in writers.values())
+    wins = {one["conflict"]: one["winner"] for history in right.values() for one in history if one["conflict"]}
+    seen = sum(bool(one["seen"]) for events in logs.values() for one in events)
+    assert min(len(wins), seen) > 50
+    for region in REGIONS:
+        found = [json.loads(message.value()) for _, _, message in records(sandbox, region, f"mrc.conflicts.{PLAIN}")]
+        assert [(one["id"], one["winner"]) for one in found] == list(dict.fromkeys((one["id"], one["winner"]) for one in found))
+        assert {one["id"]: one["winner"] for one in found} == wins, region
+        stands = {key: said(message)["mrc-event-id"].decode() for key, message in standing(sandbox, region, PLAIN).items()}
+        assert stands == {key: history[-1]["winner"] for key, history in right.items()}, region
+        assert records(sandbox, region, f"mrc.dead-letters.{PLAIN}") == []
+    told = asked(config, "conflicts", "show", next(iter(wins)))
+    assert told["steps"][0].startswith("concurrent by the regions' marks: ")
+    compared = asked(config, "conflicts", "compare")
+    assert (compared["agrees"], compared["entities"], compared["provisional"]) == (True, len(logs), 0)
+    same = asked(config, "rules", "dry-run", str(config.with_name("conflicts.yaml")))
+    assert (same["conflicts"], same["unjudged_conflicts"], same["entities"], same["unjudged_entities"]) == (len(wins), 0, len(logs), 0)
+    counts = {region: len(writer.acknowledged) for region, writer in writers.items()}
+    return f"without headers: events {counts}, {seen} had seen others, {len(wins)} conflicts"
+
+
+def listed(sandbox: Sandbox) -> dict[str, list[oracle.Event]]:
+    """Every event about payments of both regions' own logs, with the stamps that marks, read by their offsets, give them."""
+    found: dict[str, list[oracle.Event]] = {}
+    for region in REGIONS:
+        marks: dict[int, list[dict[str, Any]]] = {}
+        for partition, _, message in records(sandbox, region, f"mrc.watermarks.{PLAIN}"):
+            marks.setdefault(partition, []).append(json.loads(message.value()))
+        events: dict[int, dict[int, Any]] = {}
+        for partition, offset, message in records(sandbox, region, PLAIN):
+            events.setdefault(partition, {})[offset] = message
+        for partition, some in events.items():
+            at_ms = {offset: message.timestamp()[1] for offset, message in some.items()}
+            for offset, stamp in stamps(region, partition, at_ms, marks[partition]):
+                body = json.loads(some[offset].value())
+                event = {"type": body["event"], "fields": {"note": body["note"]}, "deleted": False, **stamp}
+                found.setdefault(some[offset].key().decode(), []).append(event)
+    return found
 
 
 def status(config: Path) -> str:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from mrc.core.conflict import partition
+from mrc.core.conflict import listing, partition
 from mrc.resolver import loop
 from tests.resolver.test_convergence import lived, lived_with_changes, lived_with_decisions
+from tests.resolver.unstamped import Unstamped
 from tests.resolver.world import World
+
+Lives = Callable[[int, type[World]], World]
 
 
 @pytest.fixture
@@ -23,16 +26,29 @@ def provisional(world: World) -> int:
 
 
 @pytest.mark.usefixtures("busy")
+@pytest.mark.parametrize("kind", [World, Unstamped])
 @pytest.mark.parametrize("lives", [lived, lived_with_changes, lived_with_decisions])
-def test_busy_resolvers_decide_as_the_oracle_does(lives: Callable[[int], World]) -> None:
-    assert [words for seed in range(40) if (words := lives(seed).wrong())][:3] == []
+def test_busy_resolvers_decide_as_the_oracle_does(lives: Lives, kind: type[World]) -> None:
+    assert [words for seed in range(40) if (words := lives(seed, kind).wrong())][:3] == []
 
 
+@pytest.mark.parametrize("kind", [World, Unstamped])
 @pytest.mark.parametrize("lives", [lived, lived_with_changes, lived_with_decisions])
-def test_with_little_memory_resolvers_decide_as_the_oracle_does(lives: Callable[[int], World], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_little_memory_resolvers_decide_as_the_oracle_does(lives: Lives, kind: type[World], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "CACHED_MAX", 0)
     monkeypatch.setattr(partition, "AHEAD_MAX", 1)
-    assert [words for seed in range(40) if (words := lives(seed).wrong())][:3] == []
+    monkeypatch.setattr(listing, "LISTED_MAX", 1)
+    monkeypatch.setattr(listing, "KNEW_MAX", 1)
+    assert [words for seed in range(40) if (words := lives(seed, kind).wrong())][:3] == []
+
+
+@pytest.mark.parametrize("kind", [World, Unstamped])
+@pytest.mark.parametrize("lives", [lived, lived_with_changes, lived_with_decisions])
+def test_resolvers_that_do_not_read_all_at_once_decide_as_the_oracle_does(
+    lives: Lives, kind: type[World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "BATCH_RECORDS_MAX", 12)
+    assert [words for seed in range(40) if (words := lives(seed, kind).wrong())][:3] == []
 
 
 def test_what_is_not_final_is_shown_more_often_without_much_to_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,13 @@ import msgspec
 import pytest
 
 from mrc.core.conflict.entity import Decision
-from mrc.core.conflict.partition import Given, Mark, Partition, Pending, Settled, Stream
+from mrc.core.conflict.marks import Mark
+from mrc.core.conflict.partition import Given, Partition, Pending, Settled, Stream
 from mrc.core.model import Region
 from mrc.resolver.kinds import Kind, Topics
 from mrc.resolver.task import Counts, KnownKinds, Task
 from tests.resolver import world as worlds
-from tests.resolver.world import World, dying, how
+from tests.resolver.world import World, how
 
 SEEDS = max(40, int(os.environ.get("MRC_CONFLICT_HISTORIES", "20000")) // 100)
 """Worlds; each has three histories in each region."""
@@ -27,17 +28,14 @@ def judge(seed: int) -> str:
     return f"seed {seed}: {wrong}" if (wrong := lived(seed).wrong()) else ""
 
 
-def lived(seed: int) -> World:
+def lived(seed: int, kind: type[World] = World) -> World:
     """A world in which much has gone wrong, and everything is final now."""
-    world = World(seed)
+    world = kind(seed)
     choose = random.Random(seed + 1)
-    for site in world.sites.values():
-        site.cluster.before = dying(choose, 0.03)
-        site.cluster.after = dying(choose, 0.03)
+    world.endanger(choose, 0.03)
     for _ in range(choose.randrange(10, 200)):
         step(world, choose)
-    for site in world.sites.values():
-        site.cluster.before = site.cluster.after = lambda effect: None
+    world.endanger(choose, 0)
     world.heal()
     return world
 
@@ -52,15 +50,13 @@ def step(world: World, choose: random.Random) -> None:
             site.start("b")
 
 
-def lived_with_changes(seed: int) -> World:
+def lived_with_changes(seed: int, kind: type[World] = World) -> World:
     """Such a world whose rules are changed as well: region by region, process by process, back again,
     or otherwise in another region, with links that are cut meanwhile.
     """
     choose = random.Random(seed + 2)
-    world = World(seed, "recall", punctual=choose.random() < 0.8, versions=3)
-    for site in world.sites.values():
-        site.cluster.before = dying(choose, 0.02)
-        site.cluster.after = dying(choose, 0.02)
+    world = kind(seed, "recall", punctual=choose.random() < 0.8, versions=3)
+    world.endanger(choose, 0.02)
     for _ in range(choose.randrange(2, 6)):
         wanted = choose.choice(world.versions)
         world.cut = choose.random() < 0.4
@@ -82,8 +78,7 @@ def test_all_regions_decide_alike_and_as_the_oracle_does() -> None:
 
 def healed(world: World) -> World:
     """Let nothing die any more, give all regions the same rules, and let them come to an end."""
-    for site in world.sites.values():
-        site.cluster.before = site.cluster.after = lambda effect: None
+    world.endanger(world.choose, 0)
     world.cut = False
     world.agree()
     world.heal()
@@ -94,13 +89,11 @@ def judge_changes(seed: int) -> str:
     return f"seed {seed}: {wrong}" if (wrong := lived_with_changes(seed).wrong()) else ""
 
 
-def lived_with_decisions(seed: int) -> World:
+def lived_with_decisions(seed: int, kind: type[World] = World) -> World:
     """Such a world in which people decide: in both regions, about the same conflicts, in time and too late, while links are cut."""
     choose = random.Random(seed + 3)
-    world = World(seed, "recall", punctual=choose.random() < 0.8, versions=choose.choice((1, 2)), asking=True)
-    for site in world.sites.values():
-        site.cluster.before = dying(choose, 0.02)
-        site.cluster.after = dying(choose, 0.02)
+    world = kind(seed, "recall", punctual=choose.random() < 0.8, versions=choose.choice((1, 2)), asking=True)
+    world.endanger(choose, 0.02)
     for _ in range(choose.randrange(2, 8)):
         world.cut = choose.random() < 0.3
         for _ in range(choose.choice((2, 5, 10))):

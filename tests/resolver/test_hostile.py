@@ -12,7 +12,8 @@ from mrc.core.conflict import partition
 from mrc.core.conflict.entity import Decision, Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
-from mrc.core.conflict.partition import DECIDED_AHEAD_MS_MAX, Answered, Given, Kept, Mark, Partition, Pending
+from mrc.core.conflict.marks import Mark
+from mrc.core.conflict.partition import DECIDED_AHEAD_MS_MAX, Answered, Given, Kept, Partition, Pending
 from mrc.core.conflict.rules import Manual, Rule, RuleSet
 from mrc.core.model import Offset, Region, encode
 from mrc.resolver.kinds import kind_of

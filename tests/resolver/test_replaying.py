@@ -19,18 +19,24 @@ from mrc.sim.streams import FakeLogs, FakeShelves
 from tests.core.conflict import oracle
 from tests.core.conflict.histories import RULES, Made
 from tests.resolver import test_convergence
-from tests.resolver.world import Site, World, judged, kind_of
+from tests.resolver.unstamped import Unstamped
+from tests.resolver.world import Site, World, kind_of
 
 SEEDS = range(4, 12)
 
-lived = functools.cache(test_convergence.lived)
-"""Worlds are only read here."""
+KINDS: dict[str, type[World]] = {"stamped": World, "unstamped": Unstamped}
+
+
+@functools.cache
+def lived(seed: int, kind: str = "stamped") -> World:
+    """A world that is only read here."""
+    return test_convergence.lived(seed, KINDS[kind])
 
 
 def others(world: World, seed: int) -> tuple[Kind, list[dict[str, Any]]]:
     """The world's kind of entity with other rules."""
     rules = random.Random(seed).choice([one for one in RULES if one != next(iter(world.made.values())).rules])
-    return kind_of(Made(seed, world.regions, rules)), rules
+    return kind_of(Made(seed, world.regions, rules), detection=world.detection), rules
 
 
 def replayed(world: World, site: Site, other: Kind, since_ms: int | None = None) -> DryRun:
@@ -39,13 +45,7 @@ def replayed(world: World, site: Site, other: Kind, since_ms: int | None = None)
 
 def histories(world: World, rules: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """What stands after each event of each order, by brute force and these rules."""
-    found = {}
-    for key, made in world.made.items():
-        events = [
-            event for region in world.regions for event in judged(world.sites[region], world.partition_of(key), key, made.logs[region])
-        ]
-        found[key] = oracle.history(f"order/{key}", events, rules, world.regions)
-    return found
+    return {key: oracle.history(f"order/{key}", world.judged(key), rules, world.regions) for key in world.made}
 
 
 def winners(history: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
@@ -67,10 +67,11 @@ def same_winner(one: Any) -> bool:
     return bool(one.was and one.would and one.was.winner == one.would.winner)
 
 
-def test_the_rules_of_now_change_nothing_and_everything_is_judged() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rules_of_now_change_nothing_and_everything_is_judged(kind: str) -> None:
     judged_conflicts = 0
     for seed in SEEDS:
-        world = lived(seed)
+        world = lived(seed, kind)
         for site in world.sites.values():
             before = [site.records(name) for name in (*site.topics.inputs, *site.topics.made)]
             found = replayed(world, site, world.kind)
@@ -94,10 +95,11 @@ def test_an_entity_of_which_nothing_final_is_left_is_counted_as_not_judged() -> 
     assert replayed(world, site, world.kind).unjudged_entities == 2
 
 
-def test_what_other_rules_would_change_is_what_the_oracle_says() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_other_rules_would_change_is_what_the_oracle_says(kind: str) -> None:
     changed = 0
     for seed in SEEDS:
-        world = lived(seed)
+        world = lived(seed, kind)
         other, rules = others(world, seed)
         now, then = histories(world, next(iter(world.made.values())).rules), histories(world, rules)
         wanted = {id: then_wins for id, then_wins in winners(then).items() if winners(now)[id] != then_wins}
@@ -110,10 +112,11 @@ def test_what_other_rules_would_change_is_what_the_oracle_says() -> None:
     assert changed > 20
 
 
-def test_of_a_window_nothing_is_said_that_the_whole_history_would_not_say() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_a_window_nothing_is_said_that_the_whole_history_would_not_say(kind: str) -> None:
     judged_there = assumed = unjudged = 0
     for seed in range(4, 20):
-        world = lived(seed)
+        world = lived(seed, kind)
         other, rules = others(world, seed)
         wanted = {**winners(histories(world, rules))}
         stands = ends(histories(world, rules))
@@ -159,6 +162,14 @@ def test_an_offset_begins_a_partition_and_one_that_is_not_there_is_refused() -> 
         with pytest.raises(MrcError) as caught:
             dry_run(logs, shelves, kinds, site.region, None, dict([wrong]))
         assert caught.value.code == code
+
+
+def test_another_detection_is_refused() -> None:
+    world = lived(5)
+    site = next(iter(world.sites.values()))
+    other = kind_of(next(iter(world.made.values())), detection="watermark")
+    with pytest.raises(MrcError, match="the events' numbers and ids would be others"):
+        replayed(world, site, other)
 
 
 def test_another_name_for_the_kind_of_entity_is_refused() -> None:

@@ -14,7 +14,9 @@ from mrc.config.conflicts import ready
 from mrc.core.conflict.entity import Decision, Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
-from mrc.core.conflict.partition import Mark, Pending, is_final
+from mrc.core.conflict.marks import Mark
+from mrc.core.conflict.partition import Pending, is_final
+from mrc.core.conflict.rules import Detection
 from mrc.core.errors import MrcError
 from mrc.core.model import Region, TopicPartition, encode
 from mrc.ports import Arrived
@@ -42,12 +44,10 @@ class Killed(Exception):
     """The process dies here."""
 
 
-def kind_of(made: Made, on_loss: str = "", type: str = "event", fields: Sequence[str] = FIELDS) -> Kind:
+def kind_of(made: Made, on_loss: str = "", type: str = "event", fields: Sequence[str] = FIELDS, detection: Detection = "causal") -> Kind:
     rules = rule_set(made, f"json:$.{type}", {name: f"json:$.{name}" for name in fields})
-    if on_loss:
-        told = tuple(msgspec.structs.replace(rule, on_loss=on_loss) for rule in rules.set.rules)
-        rules = Rules(msgspec.structs.replace(rules.set, rules=told))
-    return kinds.kind_of(TOPIC, rules)
+    told = tuple(msgspec.structs.replace(rule, on_loss=on_loss) for rule in rules.set.rules)
+    return kinds.kind_of(TOPIC, Rules(msgspec.structs.replace(rules.set, rules=told, detection=detection)))
 
 
 def value_of(event: EntityEvent) -> bytes | None:
@@ -57,9 +57,11 @@ def value_of(event: EntityEvent) -> bytes | None:
 class Version:
     """A rules file that regions may get: what it decides by, and what it reads where."""
 
-    def __init__(self, made: Made, rules: list[dict[str, Any]], type: str, fields: Sequence[str], on_loss: str) -> None:
+    def __init__(
+        self, made: Made, rules: list[dict[str, Any]], type: str, fields: Sequence[str], on_loss: str, detection: Detection
+    ) -> None:
         self.rules, self.type, self.fields = rules, type, fields
-        self.kind = kind_of(Made(made.seed, made.regions, rules), on_loss, type, fields)
+        self.kind = kind_of(Made(made.seed, made.regions, rules), on_loss, type, fields, detection)
 
     def reads(self, event: oracle.Event, value: bytes | None) -> oracle.Event:
         """Return the event as this file reads it."""
@@ -157,6 +159,8 @@ class Site:
 class World:
     """Some orders, written in all regions; one random generator decides what happens."""
 
+    detection: Detection = "causal"
+
     def __init__(self, seed: int, on_loss: str = "", *, punctual: bool = False, versions: int = 1, asking: bool = False) -> None:
         """Make a world; in a punctual one events are stamped when they are written, so that none is late, whatever marks are lost.
 
@@ -176,10 +180,11 @@ class World:
                 self.choose.choice(("event", "kind")),
                 self._some(FIELDS),
                 on_loss,
+                self.detection,
             )
             for _ in range(versions - 1)
         ]
-        self.versions = [Version(first, first.rules, "event", FIELDS, on_loss), *others]
+        self.versions = [Version(first, first.rules, "event", FIELDS, on_loss, self.detection), *others]
         self.kind = self.versions[0].kind
         self.clock = FakeClock(now_ms=1_000)
         self.sites = {region: Site(region, self.kind, self.clock) for region in self.regions}
@@ -320,6 +325,11 @@ class World:
                     here.cluster.write(copied, partition, record.key, record.value, record.headers, record.timestamp_ms)
                 self._copied[target, f"{copied}-{partition}"] = max(at, min(len(records), at + limit))
 
+    def endanger(self, choose: random.Random, share: float) -> None:
+        """Let processes die at this share of their effects from now on."""
+        for site in self.sites.values():
+            site.cluster.before = site.cluster.after = dying(choose, share)
+
     def step(self) -> None:
         """Do one thing, whichever."""
         region = self.choose.choice(self.regions)
@@ -370,15 +380,16 @@ class World:
 
     def wanted(self, key: str) -> tuple[list[tuple[str, str, str]], dict[str, Any] | None]:
         """Every conflict about an order, and what stands, by brute force; clocks by the regions' own logs and marks."""
-        events = [
-            event
-            for region in self.regions
-            for event in judged(self.sites[region], self.partition_of(key), key, self.made[key].logs[region])
-        ]
+        events = self.judged(key)
         if len(self.versions) > 1:
             events = self._as_read(self.partition_of(key), events)
         now_ms = min(self._had(site, self.partition_of(key))[-1][0] for site in self.sites.values())
         return oracle.audit(f"order/{key}", events, self._decided(key), self.made[key].rules, self.regions, (now_ms, 0))
+
+    def judged(self, key: str) -> list[oracle.Event]:
+        """Return all events about an order, as logs and marks, read by their offsets, give them."""
+        partition, made = self.partition_of(key), self.made[key]
+        return [event for region in self.regions for event in judged(self.sites[region], partition, key, made.logs[region])]
 
     def _asked(self) -> list[tuple[str, str]]:
         """Conflict and event of every compensation of all regions."""
@@ -400,12 +411,12 @@ class World:
 
     def _as_read(self, partition: int, events: list[oracle.Event]) -> list[oracle.Event]:
         """The events as the rules in force read them."""
-        values = {
-            (dict(record.headers)["mrc-event-id"] or b"").decode(): record.value
-            for site in self.sites.values()
-            for record in site.cluster.read(TOPIC, partition)
-        }
+        values = {self.id_of(site, record): record.value for site in self.sites.values() for record in site.cluster.read(TOPIC, partition)}
         return [self.in_force(partition, event["hlc"]).reads(event, values[event["id"]]) for event in events]
+
+    def id_of(self, site: Site, record: Arrived) -> str:
+        """Return the id of the event that a record of a site's own log is."""
+        return (dict(record.headers)["mrc-event-id"] or b"").decode()
 
     def wrong(self) -> str:
         """What is wrong with what any region has written; empty: nothing."""

@@ -63,7 +63,7 @@ class KafkaLogs:
             return
         starts = {tp: span.begin for tp, span in wanted.items()}
         for messages in committed(self._access, self._region, starts, self._deadline_s, {tp: span.end for tp, span in wanted.items()}):
-            yield [arrived(message, self._region, stamped=True) for message in messages]
+            yield [arrived(message, self._region) for message in messages]
 
     def follow(self, begin: Mapping[TopicPartition, Offset], passed: dict[TopicPartition, Offset] | None = None) -> Iterator[list[Arrived]]:
         """See `Logs.follow`."""
@@ -77,7 +77,7 @@ class KafkaLogs:
                 found = []
                 for message in messages:
                     if not is_end(message.error()):
-                        found.append(arrived(message, self._region, stamped=True))
+                        found.append(arrived(message, self._region))
                     elif passed is not None:
                         passed[TopicPartition(message.topic() or "", message.partition() or 0)] = Offset(message.offset() or 0)
                 yield found
@@ -160,8 +160,8 @@ def _some(consumer: Consumer, timeout_s: float) -> list[Message]:
     return messages
 
 
-def arrived(message: Message, region: str, *, stamped: bool = False) -> Arrived:
-    """Return a record, with its timestamp where it is ``stamped``. Raises what the message says instead."""
+def arrived(message: Message, region: str) -> Arrived:
+    """Return a record. Raises what the message says instead."""
     error = message.error()
     topic, partition, offset = message.topic() or "", message.partition() or 0, message.offset() or 0
     if error is not None:
@@ -170,5 +170,4 @@ def arrived(message: Message, region: str, *, stamped: bool = False) -> Arrived:
         headers: Any = message.headers()  # The stub tells of the forms that one may send; what comes back is a list of pairs.
     except UnicodeDecodeError:
         headers = ()
-    timestamp_ms = message.timestamp()[1] if stamped else -1
-    return Arrived(topic, partition, offset, message.key(), message.value(), tuple(headers or ()), timestamp_ms)
+    return Arrived(topic, partition, offset, message.key(), message.value(), tuple(headers or ()), message.timestamp()[1])

@@ -315,7 +315,7 @@ class Verdict(Value, frozen=True):
 def _resolve(entity: Entity, candidates: tuple[Candidate, ...], rules: Rules) -> Outcome:
     name = candidates[0].event.entity
     conflict_id = _conflict_id(name, candidates)
-    steps = [_concurrent(candidates)]
+    steps = [(_concurrent if rules.set.detection == "causal" else _concurrent_by_marks)(candidates)]
     rule = _rule(candidates, rules, steps)
     verdict = _verdict(rule.resolve, candidates)
     steps += verdict.steps
@@ -381,6 +381,16 @@ def _concurrent(candidates: Sequence[Candidate]) -> str:
         )
         said.append(f"{_named(one)} (number {one.event.number}) had seen {knew}")
     return f"concurrent: {'; '.join(said)}"
+
+
+def _concurrent_by_marks(candidates: Sequence[Candidate]) -> str:
+    said = []
+    for one in candidates:
+        region = one.event.origin
+        held = [(other.event.origin, one.seen.get(other.event.origin, 0)) for other in candidates if other is not one]
+        knew = ", ".join(f"{other} up to offset {number - 1}" if number else f"nothing of {other}" for other, number in held)
+        said.append(f"when {_named(one)} came to offset {one.event.number - 1}, {region} had read {knew}")
+    return f"concurrent by the regions' marks: {'; '.join(said)}"
 
 
 def _named(one: Candidate) -> str:

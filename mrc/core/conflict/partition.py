@@ -24,31 +24,12 @@ import msgspec
 
 from mrc.core.conflict.entity import Closed, Conflict, Decision, Entity, Outcome, Rules, alone, answered, copied, note, outcome, take
 from mrc.core.conflict.events import EntityEvent, Hlc, Json, order
+from mrc.core.conflict.marks import Mark
 from mrc.core.errors import InvariantViolation
-from mrc.core.model import Int64, Offset, Region, Written
+from mrc.core.model import Offset, Region
 
 AHEAD = "clock-ahead"
 """Why an event is refused whatever the rules."""
-
-
-class Mark(Written, frozen=True):
-    """A region's word about one partition of its own log.
-
-    Attributes:
-        offset: in that log; the mark speaks of what stands below it.
-        last: id of the last event below; empty: there is none.
-        clock_ms: what stands behind ``last`` is later than this, or is made so.
-        horizon_ms: what ``last`` and those before it say to be later than this is refused: some clock is far ahead.
-        rules: the version of the rules that its writer has; decided by where all regions have the same.
-        by: the version by which its writer decides as yet; for people.
-    """
-
-    offset: Int64
-    last: str
-    clock_ms: Int64
-    horizon_ms: Int64
-    rules: str
-    by: str = ""
 
 
 DECIDED_AHEAD_MS_MAX = 300_000

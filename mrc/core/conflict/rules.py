@@ -13,6 +13,8 @@ from typing import Literal
 from mrc.core.conflict.events import Json
 from mrc.core.model import Region, Value, Written, encode
 
+Detection = Literal["causal", "watermark"]
+
 By = Literal["last_update_wins", "first_update_wins", "delete_wins", "update_wins"]
 
 
@@ -117,6 +119,7 @@ class RuleSet(Value, frozen=True):
         regions: the order in which ties end, see `mrc.core.conflict.events.Ranks`.
         type: where an event's type is read, as rules files say it: ``json:$.event``.
         fields: where what rules look at is read, by its name.
+        detection: how it is known what an event's writer had seen: ``causal``: its headers say it; ``watermark``: its region's marks do.
     """
 
     entity: str
@@ -124,6 +127,7 @@ class RuleSet(Value, frozen=True):
     regions: tuple[Region, ...]
     type: str = ""
     fields: Mapping[str, str] = {}
+    detection: Detection = "causal"
 
     @property
     def hash(self) -> str:
