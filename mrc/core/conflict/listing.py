@@ -18,9 +18,9 @@ with what came behind it.
 
 **Which record.** A copy does not know its original's offset. Copies come in the order of the log, and suffixes of it come again; so the
 first record of a fingerprint behind the last one that was taken is the event's. Records alike are interchangeable: a copy that comes again
-may be taken for a later one that is like it. An event of which no
-copy has come when a later one's has is given up: its copy was lost or compacted away. A record that was passed over when a later one was
-taken, came again or is somebody else's. Nothing is passed over before, for its listing may still be on its way.
+may be taken for a later one that is like it. An event of which no copy has come when a later one's has is given up: its copy was lost or
+compacted away. A record that was passed over when a later one was taken, came again or is somebody else's. Nothing is passed over before,
+for its listing may still be on its way.
 
 Invariant: the first mark that lists an offset counts, and marks come in one order everywhere (what comes again of them lists nothing new),
 so stamps are the same in every region, whatever else was read before or after.

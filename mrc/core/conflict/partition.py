@@ -31,7 +31,6 @@ from mrc.core.model import Offset, Region
 AHEAD = "clock-ahead"
 """Why an event is refused whatever the rules."""
 
-
 DECIDED_AHEAD_MS_MAX = 300_000
 """A decision's clock may be ahead of the mark before it by this much."""
 
