@@ -40,6 +40,8 @@ def open_consumer(
             "fetch.wait.max.ms": 20,
             "fetch.error.backoff.ms": 50,
             "queued.max.messages.kbytes": 16_384,
+            # How long the driver waits (1 s by itself) when it holds that much: whoever takes it sooner would wait for the rest.
+            "fetch.queue.backoff.ms": 20,
             "error_cb": complaints,
             **settings,
         },

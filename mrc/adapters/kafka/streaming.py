@@ -311,6 +311,7 @@ class KafkaStreamLog:
                 # How soon new partitions are noticed; they are refused.
                 "topic.metadata.refresh.interval.ms": 30_000,
                 "queued.max.messages.kbytes": 65_536,
+                "fetch.queue.backoff.ms": 20,
                 "error_cb": self._complaints,
             },
             logger=DRIVER_LOG,
