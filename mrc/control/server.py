@@ -28,6 +28,7 @@ from mrc.control.api import (
     METHODS,
     REQUEST_BYTES_MAX,
     SERVICE,
+    SILENCE,
     Method,
     check,
 )
@@ -70,6 +71,7 @@ class Server:
             handlers=[self._handlers(SERVICE, COORDINATOR, service), self._handlers(CONFLICT_SERVICE, CONFLICTS, dockets)],
             maximum_concurrent_rpcs=_CALLS_MAX + _STREAMS_MAX + _WAITING_MAX,
             options=[
+                *SILENCE,
                 ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
                 ("grpc.max_send_message_length", ANSWER_BYTES_MAX),
                 # Two agents on one port would each get half of the calls, and nobody would notice.

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from mrc.config import Settings, load
-from mrc.control.api import CONFLICTS, METHODS
+from mrc.control.api import CONFLICTS, METHODS, silence
 from mrc.control.client import Client
 from mrc.control.conflicts import LISTED_MAX, heard, heard_news, told
 from mrc.control.dockets import AgentsDocket
@@ -39,6 +39,7 @@ from mrc.wiring.resolver import kinds_of
 from tests.cli.test_conflicts import ACTIVE, CANCELLED_AND_SHIPPED, REFUNDED, RULES
 from tests.config.example import write_example
 from tests.control.estate import Agent, World
+from tests.control.relay import Relay
 from tests.control.test_server import told as refusal
 from tests.resolver.pair import Pair
 
@@ -79,18 +80,23 @@ class Regions:
             for agent in written.agents:
                 server = Server(Agent(World(), region, agent.id), AgentDockets(settings, Region(region)), "127.0.0.1:0")
                 self.servers[agent.id], addresses[agent.id] = server, server.start()
-        self.settings: Settings = msgspec.structs.replace(
-            settings,
-            regions={
-                region: msgspec.structs.replace(
-                    written, agents=tuple(msgspec.structs.replace(agent, grpc=addresses[agent.id]) for agent in written.agents)
-                )
-                for region, written in settings.regions.items()
-            },
-        )
+        self.settings = settings
+        for id, address in addresses.items():
+            self.settings = self.through(id, address)
         self.addresses = addresses
         self.tell("17", CANCELLED_AND_SHIPPED)
         self.tell("18", REFUNDED)
+
+    def through(self, agent: str, address: str) -> Settings:
+        """The settings of somebody who reaches an agent at another address."""
+        regions = {
+            region: msgspec.structs.replace(
+                written,
+                agents=tuple(msgspec.structs.replace(one, grpc=address) if one.id == agent else one for one in written.agents),
+            )
+            for region, written in self.settings.regions.items()
+        }
+        return msgspec.structs.replace(self.settings, regions=regions)
 
     def tell(self, key: str, told: tuple[Told, ...]) -> None:
         """Let a story happen about an order, with ids of its own."""
@@ -497,6 +503,54 @@ def test_who_follows_goes_on_with_the_other_agent_and_misses_nothing(
             keys.append(news.conflict.key)
             break
     assert keys == ["20"]
+
+
+@pytest.fixture
+def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is noticed within a second."""
+    for side in ("client", "server"):
+        monkeypatch.setattr(f"mrc.control.{side}.SILENCE", silence(0.5))
+
+
+@pytest.mark.usefixtures("watchful")
+def test_who_follows_an_agent_that_falls_silent_goes_on_with_the_other_one(living: Regions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrc.control.dockets.AGAIN_EVERY_S", 0.05)
+    monkeypatch.setattr("mrc.control.dockets.WATCH_S", 2 * SOON_S)
+    with Relay(living.addresses["east-a"]) as relay, Client(living.through("east-a", relay.address), "ann") as client:
+        following = docket(client).follow(Filter())
+        assert next(following).conflict is None
+        living.tell("19", CANCELLED_AND_SHIPPED)
+        came = next(following).conflict
+        assert came is not None
+        assert came.key == "19"
+        relay.silence()
+        living.tell("20", CANCELLED_AND_SHIPPED)
+        began_s = time.monotonic()
+        keys = [next(news.conflict.key for news in following if news.conflict is not None)]
+        assert keys == ["20"]
+        assert time.monotonic() - began_s < SOON_S
+
+
+@pytest.mark.usefixtures("watchful")
+def test_callers_that_fall_silent_free_their_places(living: Regions) -> None:
+    server = Server(Agent(World(), "east", "east-a"), AgentDockets(living.settings, EAST), "127.0.0.1:0")
+    address = server.start()
+    try:
+        with Relay(address) as relay, grpc.insecure_channel(relay.address) as cut, grpc.insecure_channel(address) as channel:
+            streams = [ConflictServiceStub(cut).TailConflicts(pb.TailConflictsRequest()) for _ in range(CONFLICTS["TailConflicts"].at_once)]
+            for stream in streams:
+                next(stream)
+            relay.silence()
+            give_up_s = time.monotonic() + SOON_S
+            while True:
+                try:
+                    asked(ConflictServiceStub(channel), "TailConflicts", pb.TailConflictsRequest())
+                    break
+                except grpc.RpcError:
+                    assert time.monotonic() < give_up_s
+                    time.sleep(0.05)
+    finally:
+        server.stop(0.1)
 
 
 # ---------------------------------------------------------------- decisions
