@@ -505,6 +505,24 @@ def test_who_follows_goes_on_with_the_other_agent_and_misses_nothing(
     assert keys == ["20"]
 
 
+def test_who_follows_waits_for_a_place_where_the_agent_that_is_left_has_none(
+    living: Regions, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrc.control.dockets.AGAIN_EVERY_S", 0.05)
+    following = docket(client).follow(Filter())
+    next(following)
+    with grpc.insecure_channel(living.addresses["east-b"]) as channel:
+        others = [ConflictServiceStub(channel).TailConflicts(pb.TailConflictsRequest()) for _ in range(CONFLICTS["TailConflicts"].at_once)]
+        for one in others:
+            next(one)
+        living.servers["east-a"].stop(0.1)
+        living.tell("19", CANCELLED_AND_SHIPPED)
+        ending = threading.Timer(0.5, others[0].cancel)
+        ending.start()
+        assert next(news.conflict.key for news in following if news.conflict is not None) == "19"
+        ending.join()
+
+
 @pytest.fixture
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is noticed within a second."""
