@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
@@ -612,6 +613,39 @@ def test_who_asks_again_with_his_token_decides_once(regions: Regions, client: Cl
     assert docket(client).decide(id, "18-r1", token, "", "", 30.0).state == "decided"
     for site in regions.pair.sites.values():
         assert site.records("mrc.dead-letters.orders") == []
+
+
+def test_a_conflict_that_names_another_topic_is_decided_where_it_stands(regions: Regions, client: Client) -> None:
+    site = regions.pair.sites[EAST]
+    last = next(one for one in site.records("mrc.conflicts.orders") if one.key == regions.id_of("18").encode())
+    strange = json.loads(last.value or b"") | {"id": "strange", "topic": "elsewhere"}
+    site.cluster.write("mrc.conflicts.orders", last.partition, b"strange", json.dumps(strange).encode(), [])
+    answer = docket(client).decide("strange", "east", "t", "", "", 30.0)
+    assert (answer.state, answer.why.partition(":")[0]) == ("refused", "conflict strange is not open")
+
+
+class Slow(FakeLogs):
+    """Logs in which a lot happens while conflicts are read."""
+
+    def __init__(self, pair: Pair, region: str) -> None:
+        super().__init__(pair.sites[Region(region)].cluster)
+        self._pair = pair
+
+    def read(self, spans: Mapping[TopicPartition, Span]) -> Iterator[list[Arrived]]:
+        yield from super().read(spans)
+        if any(tp.topic == "mrc.conflicts.orders" for tp in spans):
+            for _ in range(10):
+                self._pair.settle()
+
+
+def test_who_asks_again_is_told_of_what_was_decided_while_his_conflict_was_looked_up(
+    regions: Regions, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = regions.id_of("18")
+    assert docket(client).decide(id, "east", "t", "", "", 0.0).state == "waits"
+    monkeypatch.setattr(wiring, "KafkaLogs", lambda region, *_: Slow(regions.pair, region))
+    again = docket(client).decide(id, "east", "t", "", "", 0.0)
+    assert (again.state, again.decision.id) == ("decided", "t")
 
 
 @pytest.mark.parametrize(
