@@ -100,10 +100,9 @@ class Regions:
         return msgspec.structs.replace(self.settings, regions=regions)
 
     def tell(self, key: str, told: tuple[Told, ...]) -> None:
-        """Let a story happen about an order, with ids of its own."""
-        own = [msgspec.structs.replace(one, id=f"{key}-{one.id}", seen=tuple(f"{key}-{id}" for id in one.seen)) for one in told]
+        """Let a story happen about an order."""
         with self.changed:
-            self.pair.tell(key, own)
+            self.pair.tell(key, told)
             self.pair.settle()
             self.changed.notify_all()
 
