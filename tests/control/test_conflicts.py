@@ -598,6 +598,17 @@ def test_a_decision_through_an_agent_stands_in_both_regions(regions: Regions, cl
         assert caught.value.code == "CONFLICT_CLOSED"
 
 
+@pytest.mark.parametrize("reason", ["refund was paid " * 64, "\u8fd4\u91d1" * 512, "\U0001f4b8" * 1024])
+def test_a_refusal_keeps_its_code_however_long_its_words_are(regions: Regions, client: Client, reason: str) -> None:
+    """What is said of an error travels in the trailers of a call, and of these there may be few KiB."""
+    id = regions.id_of("18")
+    assert docket(client).decide(id, "east", "t", "", reason, 30.0).state == "decided"
+    with pytest.raises(MrcError, match=r"ann \(unauthenticated\) decided it") as caught:
+        docket(client).decide(id, "east", "another", "", "", 0.0)
+    assert caught.value.code == "CONFLICT_CLOSED"
+    assert reason[:100] in caught.value.message
+
+
 def test_who_asks_again_with_his_token_decides_once(regions: Regions, client: Client) -> None:
     id, token = regions.id_of("18"), uuid.uuid4().hex
     first = docket(client).decide(id, "18-r1", token, "", "", 0.0)
