@@ -110,11 +110,20 @@ class Estate:
         return [TopicPartition(topic, p) for topic in topics for p in range(len(infos[topic].leaders))]
 
     def require_record(self) -> tuple[ActiveRecord, int]:
-        """Return the active-region record with its version. Raises ``NO_ACTIVE_RECORD``."""
+        """Return the active-region record with its version, for whoever acts by it. Raises ``NO_ACTIVE_RECORD``, ``MODE_CHANGED``."""
         found = self.store.record()
         if found is None:
             raise MrcError("NO_ACTIVE_RECORD", "nobody has written the first active-region record", where=self.store.record_path)
+        self.require_mode(found[0])
         return found
+
+    def require_mode(self, record: ActiveRecord) -> None:
+        """Raise ``MODE_CHANGED`` where the record is not this unit's: an active-active one has none, so an earlier mode has left it."""
+        if self.unit.mode != "active-passive":
+            message = (
+                f"{self.unit.name} is {self.unit.mode}, and a record of before says {record.region} {record.state}: nothing is done by it"
+            )
+            raise MrcError("MODE_CHANGED", message, where=self.store.record_path)
 
     def wait_until(self, done: Callable[[], bool], deadline_s: float, *, every_s: float = 0.05) -> bool:
         """Poll ``done`` until it is true or the deadline (by the monotonic clock) has passed; return whether it is."""

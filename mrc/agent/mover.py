@@ -125,18 +125,19 @@ class Mover:
     def resume(self) -> bool:
         """Take over the running execution, if there is one and it moves here; return whether one was taken over.
 
-        Also one that this agent began itself, where ZooKeeper's answer was lost.
+        Also one that this agent began itself, where ZooKeeper's answer was lost. None of a unit that was made active-active since.
         """
         with self._taking:
-            return self._resume(self._estate.region)
+            return self._estate.unit.mode == "active-passive" and self._resume(self._estate.region)
 
     def adopt(self, plan: Plan, asked: AbortAsked) -> None:
         """Take over an execution that moves to another region, in which no agent is left, to undo it and nothing else.
 
         Raises:
-            MrcError: ``ABORT_REFUSED``; nothing was taken over then.
+            MrcError: ``ABORT_REFUSED``, ``MODE_CHANGED``; nothing was taken over then.
         """
         with self._taking:
+            self._estate.require_record()
             run = replay(plan, self._estate.store.entries(plan.id))
             if run.phase == "undoing":
                 self._resume(plan.target)

@@ -223,8 +223,12 @@ class AgentService:
             return (unread, *_self_fenced(inventory), *coordinator.noticed())
         if record is None:
             return (FindingView("NO_ACTIVE_RECORD", "error", CODES["NO_ACTIVE_RECORD"].means),)
+        try:
+            coordinator.estate.require_mode(record)
+        except MrcError as error:
+            return (FindingView(error.code, "error", error.message, error.where), *coordinator.noticed())
         found = [*_self_fenced(inventory), *coordinator.noticed()]
-        if record.state == "open" and not inventory.execution and coordinator.estate.unit.mode == "active-passive":
+        if record.state == "open" and not inventory.execution:
             target = coordinator.estate.unit.other(record.region)
             against = findings(inventory, "switchover", target, attested=False)
             found += [one for one in against if one.code != "PRODUCERS_CARRIED"]  # about who asks for a move, not about how things stand

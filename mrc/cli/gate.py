@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 
 def _groups(call: Invocation, settings: Settings, region: str) -> list[str]:
-    """Return the replication groups that the region's brokers serve; the one that is named, where one is."""
+    """Return the active-passive replication groups that the region's brokers serve; the one that is named, where one is."""
     settings.region(region)
     named = [call.group(settings)] if call.replication_group is not None else settings.replication_groups
-    found = [group.name for group in named if any(region in (flow.source, flow.target) for flow in group.flows)]
+    found = [group for group in named if any(region in (flow.source, flow.target) for flow in group.flows)]
     if not found:
         raise MrcError("UNKNOWN_REGION", f"{region} is not a region of {', '.join(group.name for group in named)}")
-    return found
+    moved = [group.name for group in found if group.mode == "active-passive"]
+    if not moved:
+        message = f"{', '.join(group.name for group in found)}: active-active, written in every region; {region} needs no gate for that"
+        raise MrcError("MODE_NOT_SUPPORTED", message)
+    return moved
 
 
 def _table(gates: Sequence[Gate]) -> Table:
@@ -53,7 +57,7 @@ def gate(ctx: click.Context, region: str, timeout_s: float) -> int:
     """Say before REGION's brokers start whether applications may reach them; for start scripts.
 
     Reads the active-region record, with a majority of ZooKeeper, and asks neither agents nor Kafka. Without --replication-group
-    it asks for all that the region has.
+    it asks for all active-passive ones that the region has.
 
     Exit code 0: the record names the region open; start. 3: it does not; start without the applications' listener until
     `mrc status` shows the region fenced. Any other: it could not be read in time (1), or there is none (2); do not start.

@@ -17,7 +17,7 @@ from mrc.config.secret import Secret as Secret
 from mrc.config.secret import read_secret
 from mrc.core.errors import MrcError
 from mrc.core.failover.divergence import OldLogPolicy, ResolvePolicy
-from mrc.core.model import Flow, Policy, Region, Written
+from mrc.core.model import Flow, Mode, Policy, Region, Written
 from mrc.ports import CALL_DEADLINE_S, LEASE_SHARE, RENEW_EVERY_S
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
@@ -26,8 +26,6 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 NonEmpty = Annotated[str, Meta(min_length=1)]
 PrincipalName = Annotated[str, Meta(pattern=r"^[A-Za-z]+:.+$")]
 TopicName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-
-Mode = Literal["active-passive", "active-active"]
 
 
 SESSION_TIMEOUT_MS_MIN = round((CALL_DEADLINE_S + RENEW_EVERY_S) / LEASE_SHARE * 1000)

@@ -52,6 +52,23 @@ REQUEST_BYTES_MAX = 64 * 1024
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """Room for the checkpoints of some hundred groups on some thousand partitions."""
 
+
+def silence(after_s: float) -> list[tuple[str, int]]:
+    """Return the channel options by which a side that says nothing, not even that it is there, is given up within twice ``after_s``."""
+    after_ms = round(after_s * 1000)
+    return [
+        ("grpc.keepalive_time_ms", after_ms),
+        ("grpc.keepalive_timeout_ms", after_ms),
+        ("grpc.http2.ping_timeout_ms", after_ms),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Of the other side's questions: who asks more often than this is cut off.
+        ("grpc.http2.min_ping_interval_without_data_ms", after_ms // 2),
+    ]
+
+
+SILENCE = silence(10.0)
+"""A machine that is cut off or frozen closes no connection, so a stream to it would stand still for as long as TCP tries."""
+
 _NAME_CHARACTERS_MAX = 255
 POSITIONS_MAX = 1000
 """How many positions one request may hold."""

@@ -18,7 +18,7 @@ import grpc
 
 import mrc
 from mrc.config import Settings, TlsSettings
-from mrc.control.api import ANSWER_BYTES_MAX, METHODS, path
+from mrc.control.api import ANSWER_BYTES_MAX, METHODS, SILENCE, path
 from mrc.control.mapping import error_of, read
 from mrc.core.errors import MrcError
 from mrc.core.views import ExecutionView, VersionView
@@ -283,6 +283,7 @@ class Client:
     def _channel(self, address: str) -> grpc.Channel:
         if address not in self._channels:
             options = [
+                *SILENCE,
                 ("grpc.max_receive_message_length", ANSWER_BYTES_MAX),
                 ("grpc.primary_user_agent", f"mrc/{mrc.__version__}"),
                 # An agent that comes back is found again within a second, not after grpc's usual two minutes.

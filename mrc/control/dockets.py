@@ -19,7 +19,7 @@ READ_S = 120.0
 
 AGAIN_EVERY_S = 1.0
 AGAIN_MAX = 60
-"""How often, and how many times in a row, a stream that broke is begun again where it was."""
+"""How often, and how many times in a row, a stream that broke is begun again where it was; its place may still be taken."""
 
 
 class AgentsDocket:
@@ -63,7 +63,7 @@ class AgentsDocket:
                     yield news
             except MrcError as error:
                 failures += 1
-                if error.code != "AGENT_UNREACHABLE" or not cursor or failures > AGAIN_MAX:
+                if error.code not in ("AGENT_UNREACHABLE", "AGENT_BUSY") or not cursor or failures > AGAIN_MAX:
                     raise
                 time.sleep(AGAIN_EVERY_S)
 

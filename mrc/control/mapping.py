@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 _DOMAIN = "mrc"
 
+_MESSAGE_BYTES_MAX = 1024
+"""Of an error. It travels twice, once with three bytes for one, and a client takes trailers of 8 KiB; beyond that it learns nothing."""
+
 _STATUS: dict[str, int] = {
     "BAD_REQUEST": code_pb2.INVALID_ARGUMENT,
     "TOKEN_REUSED": code_pb2.ALREADY_EXISTS,
@@ -83,8 +86,14 @@ def status_of(error: MrcError) -> grpc.Status:
     )
     detail = any_pb2.Any()
     detail.Pack(info)
-    status: grpc.Status = rpc_status.to_status(status_pb2.Status(code=_code(error), message=error.message, details=[detail]))
+    status: grpc.Status = rpc_status.to_status(status_pb2.Status(code=_code(error), message=_cut(error.message), details=[detail]))
     return status
+
+
+def _cut(message: str) -> str:
+    """Return the beginning of a message that trailers have no room for."""
+    said = message.encode()
+    return message if len(said) <= _MESSAGE_BYTES_MAX else said[:_MESSAGE_BYTES_MAX].decode(errors="ignore") + "..."
 
 
 def _code(error: MrcError) -> int:
@@ -97,7 +106,10 @@ def _code(error: MrcError) -> int:
 
 def error_of(failure: grpc.RpcError, address: str) -> MrcError:
     """Return what a failed call to the agent at ``address`` means."""
-    status = rpc_status.from_call(failure)
+    try:
+        status = rpc_status.from_call(failure)
+    except ValueError:  # the client has ended the call itself, with a code of its own
+        status = None
     for detail in status.details if status else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == _DOMAIN:

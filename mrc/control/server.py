@@ -1,7 +1,7 @@
 """An agent's gRPC server: checks requests, names the actor, bounds what is in hand, and turns errors into rich statuses.
 
-Refuses to listen beyond loopback without mutual TLS. Invariant: neither a stream nor a call that reads logs holds the last worker, so that
-a call that answers at once is answered however many people watch and look things up.
+Refuses to listen beyond loopback without mutual TLS. Invariant: neither a stream, reflection's neither, nor a call that reads logs holds
+the last worker, so that a call that answers at once is answered however many people watch and look things up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from mrc.config import TlsSettings
 from mrc.control.api import (
@@ -28,6 +28,7 @@ from mrc.control.api import (
     METHODS,
     REQUEST_BYTES_MAX,
     SERVICE,
+    SILENCE,
     Method,
     check,
 )
@@ -38,6 +39,7 @@ from mrc.core.errors import InvariantViolation, MrcError
 _CALLS_MAX = 8
 _STREAMS_MAX = 24
 _WAITING_MAX = 32
+_REFLECTIONS_MAX = 2
 _ACTOR_CHARACTERS_MAX = 128
 _USER_METADATA = "mrc-user"
 
@@ -70,6 +72,7 @@ class Server:
             handlers=[self._handlers(SERVICE, COORDINATOR, service), self._handlers(CONFLICT_SERVICE, CONFLICTS, dockets)],
             maximum_concurrent_rpcs=_CALLS_MAX + _STREAMS_MAX + _WAITING_MAX,
             options=[
+                *SILENCE,
                 ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
                 ("grpc.max_send_message_length", ANSWER_BYTES_MAX),
                 # Two agents on one port would each get half of the calls, and nobody would notice.
@@ -77,7 +80,7 @@ class Server:
             ],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, CONFLICT_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(), self._server)
 
     def start(self) -> str:
         """Listen and serve; return the address with its real port. Raises ``CONFIG_INVALID`` where it is taken."""
@@ -178,6 +181,22 @@ class Server:
         said = next((value for key, value in context.invocation_metadata() or () if key == _USER_METADATA), "")
         name = said if isinstance(said, str) and said.isprintable() else ""
         return f"{name[:_ACTOR_CHARACTERS_MAX] or 'unknown'} (unauthenticated)"
+
+
+class _Reflection(reflection.ReflectionServicer):  # type: ignore[misc]  # it has no types
+    """Tells which services there are, few callers at a time: each holds a worker for as long as he stays."""
+
+    def __init__(self) -> None:
+        super().__init__((SERVICE, CONFLICT_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME))
+        self._room = threading.BoundedSemaphore(_REFLECTIONS_MAX)
+
+    def ServerReflectionInfo(self, request_iterator: Iterator[Message], context: grpc.ServicerContext) -> Iterator[Message]:  # noqa: N802
+        if not self._room.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{_REFLECTIONS_MAX} others are told")
+        try:
+            yield from super().ServerReflectionInfo(request_iterator, context)
+        finally:
+            self._room.release()
 
 
 def _certified(context: grpc.ServicerContext) -> str:

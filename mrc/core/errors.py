@@ -114,6 +114,12 @@ CODES: dict[str, Code] = {
         "Active-active replication groups cannot be moved.",
         "Their rules decide conflicts; there is no single active region to move.",
     ),
+    "MODE_CHANGED": Code(
+        "usage",
+        "An active-active replication group has an active-region record, which an earlier mode has left. Agents do nothing by it.",
+        "`mrc unmanage REGION --keep-connectors` takes it away, and the refusals that mrc has added; where a move is running, set `mode` "
+        "back and end that first.",
+    ),
     "NOT_ATTESTED": Code(
         "usage",
         "A failover needs a person's word that the source region is dead.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from mrc.core.model import ActiveRecord, Flow, GroupId, Offset, Policy, Reading, Region, Value, target_topic
+from mrc.core.model import ActiveRecord, Flow, GroupId, Mode, Offset, Policy, Reading, Region, Value, target_topic
 
 
 class TopicInfo(Value, frozen=True):
@@ -104,7 +104,7 @@ class Unit(Value, frozen=True):
     """
 
     name: str
-    mode: Literal["active-passive", "active-active"]
+    mode: Mode
     policy: Policy
     regions: tuple[Region, ...]
     topics: tuple[str, ...]

@@ -143,6 +143,9 @@ class Flow(msgspec.Struct, frozen=True, order=True):
         return Flow(self.target, self.source)
 
 
+Mode = Literal["active-passive", "active-active"]
+"""Of a replication group: one region open for writing, or all."""
+
 Policy = Literal["identity", "default"]
 """MM2's replication policy: the same topic names, or ``<source>.<topic>`` in the target."""
 

@@ -162,7 +162,7 @@ class Audit:
         return found[0] if found else None
 
     def follow(self, wanted: Filter, cursor: str = "") -> Iterator[News]:
-        """Yield what is wanted of all that comes, for ever: first where it begins, and half a second after the last one how far that is.
+        """Yield what is wanted of all that comes, for ever: first where it begins, and every half second how far that is.
 
         Args:
             wanted: with a time: also what was decided already since then.
@@ -188,8 +188,7 @@ class Audit:
             for tp, offset in passed.items():  # a cursor before a marker would be one of what was deleted, once only the marker was
                 at[tp] = max(at[tp], offset)
             passed.clear()
-            if not batch:
-                yield News(None, cursor_of(self._here, at))
+            yield News(None, cursor_of(self._here, at))
 
     def stats(self, since_ms: int | None) -> Stats:
         """Count everything, by ids; conflicts by the clock of the latest event in them, the rest by when it was written."""

@@ -8,7 +8,7 @@ is seen in the log and given again.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -99,8 +99,23 @@ class Desk:
         self._here = here
         self._clock = clock
 
+    def ends(self, names: Sequence[Topics]) -> dict[TopicPartition, Offset]:
+        """Return behind what the answers to decisions come from now on."""
+        return {
+            tp: span.end for tp, span in self._logs.spans([name for one in names for name in (one.conflicts, one.dead_letters)]).items()
+        }
+
     def give(
-        self, names: Topics, partition: int, one: ConflictRecord, winner: str, id: str, actor: str, reason: str, wait_s: float
+        self,
+        names: Topics,
+        partition: int,
+        one: ConflictRecord,
+        winner: str,
+        id: str,
+        actor: str,
+        reason: str,
+        wait_s: float,
+        since: Mapping[TopicPartition, Offset],
     ) -> Answer:
         """Give a decision, and wait for what becomes of it. One given lately (`LATELY_RECORDS`) under the same id is not given again.
 
@@ -112,13 +127,13 @@ class Desk:
             id: of the decision, unique.
             actor, reason: who decides, and why.
             wait_s: how long to wait; 0: not at all.
+            since: `ends` from before the conflict was looked up: one that was given before may have been answered since.
 
         Raises:
             MrcError: ``RESOLVER_SILENT`` where marks overtake the decision again and again, or there is none; ``TOKEN_REUSED`` where the id
                 is that of another decision; world errors.
         """
-        results = self._logs.spans([names.conflicts, names.dead_letters])
-        begin = {tp: span.end for tp, span in results.items() if tp.partition == partition}
+        begin = {TopicPartition(name, partition): since[TopicPartition(name, partition)] for name in (names.conflicts, names.dead_letters)}
         tp = TopicPartition(names.own_marks, partition)
         for number in range(TRIES_MAX):
             # Before the last mark is looked for: none may come unseen between the two.

@@ -50,7 +50,7 @@ class Docket:
         self._audit = Audit(logs, here, kinds, warn, progress)
         self._desk = Desk(logs, append, here, clock)
         self.here = here
-        self._kinds = {kind.topic: kind for kind in kinds}
+        self._kinds = kinds
 
     def newest(self, wanted: Filter, limit: int) -> list[ConflictRecord]:
         """See `Audit.newest`. Raises ``BAD_REQUEST`` for an outcome that there is not."""
@@ -81,6 +81,8 @@ class Docket:
         Raises:
             MrcError: ``UNKNOWN_CONFLICT``; as `chosen` and `Desk.give`.
         """
+        names = {one.conflicts: one for one in (topics(kind, self.here) for kind in self._kinds)}
+        since = self._desk.ends([*names.values()])
         found = self._audit.place(id)
         if found is None:
             raise unknown(id, self.here)
@@ -88,11 +90,10 @@ class Docket:
         before = decided_by(one, decision)
         if before is not None:
             return Answer("decided", before, "", one)
-        names = topics(self._kinds[one.topic], self.here)
-        return self._desk.give(names, tp.partition, one, chosen(one, winner), decision, actor, reason, wait_s)
+        return self._desk.give(names[tp.topic], tp.partition, one, chosen(one, winner), decision, actor, reason, wait_s, since)
 
     def _check(self, wanted: Filter) -> None:
-        outcomes = sorted({"open", "superseded", *(region for kind in self._kinds.values() for region in kind.regions)})
+        outcomes = sorted({"open", "superseded", *(region for kind in self._kinds for region in kind.regions)})
         if wanted.outcome and wanted.outcome not in outcomes:
             raise MrcError("BAD_REQUEST", f"outcome {wanted.outcome}: there are {', '.join(outcomes)}", where="outcome")
 

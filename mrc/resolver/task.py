@@ -429,7 +429,8 @@ class Task:
     def _was_shown(self, one: Pending, why: Wrong) -> bool:
         """Whether what stands may have been shown with an event before it could not be read, or was found to be far ahead."""
         origin = one.event.origin
-        return one.place < self._shown.get(origin, 0) and (why.reason == AHEAD or one.place < self.streams[origin].anew)
+        shown = one.place < self._shown.get(origin, 0) or one.key not in self._news
+        return shown and (why.reason == AHEAD or one.place < self.streams[origin].anew)
 
     def _answered(self, key: bytes, step: Answered, done: Settled) -> None:
         if step.given is not None:

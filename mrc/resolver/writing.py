@@ -15,7 +15,7 @@ from mrc.core.conflict.entity import Candidate, Conflict, Decision, HowClosed
 from mrc.core.conflict.events import EntityEvent, Json
 from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR, Stamp, clock_text, headers, vector_text
 from mrc.core.conflict.partition import Pending, Standing, Wrong
-from mrc.core.model import Region, Value, encode
+from mrc.core.model import Int64, Region, Value, encode
 from mrc.ports import Arrived, Outgoing
 from mrc.resolver.kinds import Kind, Topics
 
@@ -33,15 +33,15 @@ class CandidateRecord(Value, frozen=True):
 
     id: str
     origin: Region
-    number: int
+    number: Int64
     hlc: str
     type: str
     deleted: bool
     value: Json
     competes_as: str
     types: tuple[str, ...]
-    unseen_since: int
-    seen: Mapping[Region, int]
+    unseen_since: Int64
+    seen: Mapping[Region, Int64]
     fields: Mapping[str, Json]
 
     @property
@@ -57,7 +57,7 @@ class DecisionRecord(Value, frozen=True):
     region: Region
     actor: str
     reason: str
-    at_ms: int
+    at_ms: Int64
 
 
 class ConflictRecord(Value, frozen=True):
@@ -83,7 +83,7 @@ class ConflictRecord(Value, frozen=True):
     winner: str
     open: bool
     candidates: tuple[CandidateRecord, ...]
-    until_ms: int = 0
+    until_ms: Int64 = 0
     closed: HowClosed = ""
     decision: DecisionRecord | None = None
     version: Literal[1] = 1

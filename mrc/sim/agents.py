@@ -28,7 +28,7 @@ def unit(world: World) -> Unit:
     """Return the replication group that the world holds."""
     return Unit(
         name=REPLICATION_GROUP,
-        mode="active-passive",
+        mode=world.mode,
         policy=world.policy,
         regions=(EAST, WEST),
         topics=tuple(world.partitions),

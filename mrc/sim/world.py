@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mrc.core.inventory import Recovery
-from mrc.core.model import Flow, GroupId, Policy, Region, TopicPartition, target_topic
+from mrc.core.model import Flow, GroupId, Mode, Policy, Region, TopicPartition, target_topic
 from mrc.ports import Binding
 from mrc.sim.clock import FakeClock, FakeHook
 from mrc.sim.cluster import FakeCluster
@@ -44,6 +44,7 @@ class World:
         hook: the routing command.
         routes: what else sends clients to a region; none at first.
         carries_producers: whether a redirect may carry running producers along.
+        mode: as the replication group's configuration says; active-passive at first.
         ensemble: ZooKeeper; `tree` makes an agent's handle.
     """
 
@@ -62,6 +63,7 @@ class World:
         self.policy: Policy = policy
         self.self_fence_after_s = self_fence_after_s
         self.recovery = recovery or Recovery()
+        self.mode: Mode = "active-passive"
         self.partitions = dict({"orders": 3, "payments": 4} if topics is None else topics)
         self.groups = tuple(GroupId(group) for group in groups)
         self.clock = clock or FakeClock()

@@ -81,8 +81,8 @@ def test_the_newest_conflicts_are_listed_in_either_region(estate: Estate, capsys
         assert estate.run("-o", "json", "conflicts", "list", "--region", region) == 0
         rows = answer(capsys)
         assert {(row["key"], row["rule"], row["winner"], row["outcome"]) for row in rows} == {
-            ("17", "shipped-beats-cancelled", "w1", "west"),
-            ("18", "refunds-by-hand", "d1", "open"),
+            ("17", "shipped-beats-cancelled", "17-w1", "west"),
+            ("18", "refunds-by-hand", "18-d1", "open"),
         }
     assert estate.run("conflicts", "list", "--outcome", "open") == 0
     shown = capsys.readouterr().out
@@ -98,11 +98,11 @@ def test_one_is_explained_with_both_sides_every_step_and_both_regions(estate: Es
     assert estate.run("conflicts", "show", id) == 0
     shown = capsys.readouterr().out
     for words in (
-        "e2 (Cancelled)",
-        "w1 (Shipped)",
+        "17-e2 (Cancelled)",
+        "17-w1 (Shipped)",
         "nothing of west",
         "east up to 1",
-        "1. concurrent: east's Cancelled e2 (number 2) had seen nothing of west",
+        "1. concurrent: east's Cancelled 17-e2 (number 2) had seen nothing of west",
         "rule shipped-beats-cancelled applies",
         "precedence is Shipped before Cancelled",
         "lost; kept here",
@@ -112,8 +112,8 @@ def test_one_is_explained_with_both_sides_every_step_and_both_regions(estate: Es
     assert estate.run("-o", "json", "conflicts", "show", id) == 0
     told = answer(capsys)
     assert {name: (said["state"], said["winner"]) for name, said in told["regions"].items()} == {
-        "east": ("the same", "w1"),
-        "west": ("the same", "w1"),
+        "east": ("the same", "17-w1"),
+        "west": ("the same", "17-w1"),
     }
 
 
@@ -146,7 +146,7 @@ def test_a_region_that_has_decided_otherwise_is_a_finding_and_one_that_has_not_i
     one = conflict_of(estate, capsys, "17")
     west = estate.pair.sites[Region("west")]
     record = next(r for r in west.records(west.topics.conflicts) if (r.key or b"").decode() == one["id"])
-    other = {**json.loads(record.value or b""), "winner": "e2"}
+    other = {**json.loads(record.value or b""), "winner": "17-e2"}
     west.cluster.write(record.topic, record.partition, record.key, json.dumps(other).encode(), [])
     assert estate.run("conflicts", "show", one["id"]) == 3
     assert "differs" in capsys.readouterr().out
@@ -219,7 +219,7 @@ def test_tail_shows_what_is_decided_until_ctrl_c(
     monkeypatch.setattr(wiring, "KafkaLogs", lambda region, *_: Interrupted(estate.pair.sites[region].cluster))
     assert estate.run("-o", "json", "conflicts", "tail", "--since", "1970-01-01", "--entity", "order/17") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [one["winner"] for one in lines] == ["w1"]
+    assert [one["winner"] for one in lines] == ["17-w1"]
 
 
 @pytest.fixture
@@ -280,7 +280,7 @@ def test_agents_say_what_their_kafka_says(estate: Estate, capsys: pytest.Capture
     monkeypatch.setattr(AgentsDocket, "follow", until_nothing_comes)
     monkeypatch.setattr("mrc.control.conflicts.HEARTBEAT_S", 0.1)
     assert estate.run("-o", "json", "conflicts", "tail", "--since", "1970-01-01", "--entity", "order/17", "--agents") == 0
-    assert [json.loads(line)["winner"] for line in capsys.readouterr().out.splitlines()] == ["w1"]
+    assert [json.loads(line)["winner"] for line in capsys.readouterr().out.splitlines()] == ["17-w1"]
     decided = conflict_of(estate, capsys, "18")
     assert decided["outcome"] == "west"
     assert decided["decision"]["actor"].startswith("ann, says ")
@@ -294,9 +294,9 @@ def test_compare_says_whether_the_regions_agree(estate: Estate, capsys: pytest.C
     assert estate.run("-o", "json", "conflicts", "compare", "--wait", "0") == 3
     told = answer(capsys)
     assert [(one["key"], one["state"]) for one in told["differences"]] == [("19", "under way")]
-    assert {name: said["event"] for name, said in told["differences"][0]["regions"].items()} == {"east": "e2", "west": "w1"}
+    assert {name: said["event"] for name, said in told["differences"][0]["regions"].items()} == {"east": "19-e2", "west": "19-w1"}
     assert estate.run("conflicts", "compare", "--wait", "0") == 3
-    assert "e2, not final, made of east=2" in capsys.readouterr().out
+    assert "19-e2, not final, made of east=2" in capsys.readouterr().out
 
 
 def test_a_dry_run_shows_what_other_rules_would_change_and_writes_nothing(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,10 +310,10 @@ def test_a_dry_run_shows_what_other_rules_would_change_and_writes_nothing(estate
     told = answer(capsys)
     assert (told["conflicts"], told["winners"], told["standings"], told["unjudged_conflicts"]) == (2, 1, 1, 0)
     (change,) = told["decisions"]
-    assert (change["key"], change["was"]["winner"], change["would"]["winner"]) == ("17", "w1", "e2")
+    assert (change["key"], change["was"]["winner"], change["would"]["winner"]) == ("17", "17-w1", "17-e2")
     assert (told["compensations"], told["compensations_would"]) == ({}, {"refund": 1})
     assert estate.run("rules", "dry-run", str(other)) == 3
-    assert "e2 of east by shipped-beats-cancelled" in capsys.readouterr().out
+    assert "17-e2 of east by shipped-beats-cancelled" in capsys.readouterr().out
     assert before == {
         name: [site.records(topic) for topic in (*site.topics.inputs, *site.topics.made)] for name, site in estate.pair.sites.items()
     }
@@ -353,12 +353,12 @@ def test_a_person_decides_an_open_conflict_and_both_regions_say_so(estate: Estat
     words = ("conflicts", "resolve", id, "--winner", "east", "--reason", "refund\x1b was paid", "--actor", "ann", "--yes")
     assert estate.run("-o", "json", *words, "--region", "west") == 0
     answered = answer(capsys)
-    assert (answered["state"], answered["winner"], answered["region"]) == ("decided", "r1", "west")
+    assert (answered["state"], answered["winner"], answered["region"]) == ("decided", "18-r1", "west")
     estate.pair.settle()
     for region in ("east", "west"):
         assert estate.run("-o", "json", "conflicts", "list", "--entity", "18", "--region", region) == 0
         (row,) = answer(capsys)
-        assert (row["outcome"], row["winner"], row["open"], row["closed"]) == ("east", "r1", False, "decision")
+        assert (row["outcome"], row["winner"], row["open"], row["closed"]) == ("east", "18-r1", False, "decision")
         assert {name: row["decision"][name] for name in ("id", "actor", "reason", "region")} == {
             "id": answered["decision"],
             "actor": "ann",
@@ -366,23 +366,23 @@ def test_a_person_decides_an_open_conflict_and_both_regions_say_so(estate: Estat
             "region": "west",
         }
         said = dict(estate.pair.sites[Region(region)].resolved()["18"].headers)
-        assert (said["mrc-event-id"], said["mrc-final"], said["mrc-decision"]) == (b"r1", b"true", answered["decision"].encode())
+        assert (said["mrc-event-id"], said["mrc-final"], said["mrc-decision"]) == (b"18-r1", b"true", answered["decision"].encode())
     assert estate.run("conflicts", "show", id) == 0
     shown = capsys.readouterr().out
-    assert "ann decided for east's Refunded r1: refund\\x1b was paid" in shown
+    assert "ann decided for east's Refunded 18-r1: refund\\x1b was paid" in shown
     assert "decided by ann in west" in shown
     assert shown.count("the same") == 2
     assert estate.run("conflicts", "compare") == 0
     assert estate.run("conflicts", "list", "--open") == 0
     capsys.readouterr()
     assert estate.run(*words) == 2
-    assert "ann decided it in west for r1" in capsys.readouterr().err
+    assert "ann decided it in west for 18-r1" in capsys.readouterr().err
 
 
 def test_of_two_who_contradict_each_other_over_a_cut_link_one_is_told_so(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
     id = conflict_of(estate, capsys, "18")["id"]
     estate.pair.copying = False
-    for region, winner in (("east", "r1"), ("west", "d1")):
+    for region, winner in (("east", "18-r1"), ("west", "18-d1")):
         words = ("conflicts", "resolve", id, "--winner", winner, "--actor", region, "--yes", "--region", region, "--wait", "2")
         assert estate.run("-o", "json", *words) == 4
         assert answer(capsys)["state"] == "waits"
@@ -394,17 +394,19 @@ def test_of_two_who_contradict_each_other_over_a_cut_link_one_is_told_so(estate:
     assert conflict_of(estate, capsys, "18")["decision"]["actor"] == "east"
     assert estate.run("conflicts", "compare") == 0
     letters = estate.pair.sites[Region("west")].records("mrc.dead-letters.orders")
-    assert [dict(one.headers)["mrc-detail"] for one in letters] == [f"conflict {id} is not open: east decided it before, for r1".encode()]
+    assert [dict(one.headers)["mrc-detail"] for one in letters] == [
+        f"conflict {id} is not open: east decided it before, for 18-r1".encode()
+    ]
 
 
 def test_a_decision_whose_conflict_is_superseded_meanwhile_comes_to_nothing(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
     id = conflict_of(estate, capsys, "18")["id"]
     estate.pair.before_append = lambda: estate.pair.tell("18", (*REFUNDED, Told("n1", "east", "NoteAdded", seen=("d1",), at_s=4.0)))
-    assert estate.run("conflicts", "resolve", id, "--winner", "r1", "--yes") == 3
+    assert estate.run("conflicts", "resolve", id, "--winner", "18-r1", "--yes") == 3
     assert "comes to nothing" in capsys.readouterr().out
     row = conflict_of(estate, capsys, "18")
     assert (row["outcome"], row["closed"]) == ("superseded", "superseded")
-    assert estate.run("conflicts", "resolve", id, "--winner", "r1", "--yes") == 2
+    assert estate.run("conflicts", "resolve", id, "--winner", "18-r1", "--yes") == 2
     assert "later events left nothing to decide" in capsys.readouterr().err
 
 
@@ -417,18 +419,18 @@ def test_a_decision_that_marks_overtake_is_given_again(estate: Estate, capsys: p
             estate.pair.settle()
 
     estate.pair.before_append = pause
-    assert estate.run("-o", "json", "conflicts", "resolve", id, "--winner", "r1", "--yes") == 0
+    assert estate.run("-o", "json", "conflicts", "resolve", id, "--winner", "18-r1", "--yes") == 0
     assert answer(capsys)["state"] == "decided"
     assert next(tries, None) is None
 
 
 def test_without_yes_the_event_is_typed(estate: Estate, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     id = conflict_of(estate, capsys, "18")["id"]
-    for typed, code in (("d1", 2), ("r1", 0)):
+    for typed, code in (("18-d1", 2), ("18-r1", 0)):
         monkeypatch.setattr("click.prompt", lambda words, **_: typed)  # noqa: B023
         assert estate.run("conflicts", "resolve", id, "--winner", "east") == code
     capsys.readouterr()
-    assert conflict_of(estate, capsys, "18")["winner"] == "r1"
+    assert conflict_of(estate, capsys, "18")["winner"] == "18-r1"
 
 
 def test_rules_that_regions_have_not_alike_suspend_deciding_until_they_have(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:

@@ -110,6 +110,29 @@ def call(ensemble: TreeStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, c
     return call
 
 
+def test_groups_that_are_written_in_all_regions_keep_no_region_from_starting(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "mrc.yaml"
+    head, orders = path.read_text().split("replication_groups:\n")
+    changes = {
+        "mode: active-passive": "mode: active-active",
+        "policy: identity": "policy: default",
+        "name: orders": "name: stock",
+        "[orders, payments]": "[stock]",
+        "[billing, shipping]": "[]",
+        "mrc.orders.": "mrc.stock.",
+    }
+    stock = orders
+    for old, new in changes.items():
+        stock = stock.replace(old, new)
+    path.write_text(f"{head}replication_groups:\n{orders}{stock}")
+    code, out, err = call("west")
+    assert (code, [one["replication_group"] for one in json.loads(out)], err) == (Exit.OK, ["orders"], "")
+    path.write_text(f"{head}replication_groups:\n{stock}")
+    code, out, err = call("west")
+    assert (code, out) == (Exit.USAGE, "")
+    assert json.loads(err)["error"]["code"] == "MODE_NOT_SUPPORTED"
+
+
 def test_exit_codes_tell_a_start_script_what_to_do(call: Call) -> None:
     code, out, err = call("west")
     assert (code, json.loads(out)[0]["open"], err) == (Exit.OK, True, "")

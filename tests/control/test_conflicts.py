@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
@@ -15,7 +16,7 @@ import msgspec
 import pytest
 
 from mrc.config import Settings, load
-from mrc.control.api import CONFLICTS, METHODS
+from mrc.control.api import CONFLICTS, METHODS, silence
 from mrc.control.client import Client
 from mrc.control.conflicts import LISTED_MAX, heard, heard_news, told
 from mrc.control.dockets import AgentsDocket
@@ -39,6 +40,7 @@ from mrc.wiring.resolver import kinds_of
 from tests.cli.test_conflicts import ACTIVE, CANCELLED_AND_SHIPPED, REFUNDED, RULES
 from tests.config.example import write_example
 from tests.control.estate import Agent, World
+from tests.control.relay import Relay
 from tests.control.test_server import told as refusal
 from tests.resolver.pair import Pair
 
@@ -79,24 +81,28 @@ class Regions:
             for agent in written.agents:
                 server = Server(Agent(World(), region, agent.id), AgentDockets(settings, Region(region)), "127.0.0.1:0")
                 self.servers[agent.id], addresses[agent.id] = server, server.start()
-        self.settings: Settings = msgspec.structs.replace(
-            settings,
-            regions={
-                region: msgspec.structs.replace(
-                    written, agents=tuple(msgspec.structs.replace(agent, grpc=addresses[agent.id]) for agent in written.agents)
-                )
-                for region, written in settings.regions.items()
-            },
-        )
+        self.settings = settings
+        for id, address in addresses.items():
+            self.settings = self.through(id, address)
         self.addresses = addresses
         self.tell("17", CANCELLED_AND_SHIPPED)
         self.tell("18", REFUNDED)
 
+    def through(self, agent: str, address: str) -> Settings:
+        """The settings of somebody who reaches an agent at another address."""
+        regions = {
+            region: msgspec.structs.replace(
+                written,
+                agents=tuple(msgspec.structs.replace(one, grpc=address) if one.id == agent else one for one in written.agents),
+            )
+            for region, written in self.settings.regions.items()
+        }
+        return msgspec.structs.replace(self.settings, regions=regions)
+
     def tell(self, key: str, told: tuple[Told, ...]) -> None:
-        """Let a story happen about an order, with ids of its own."""
-        own = [msgspec.structs.replace(one, id=f"{key}-{one.id}", seen=tuple(f"{key}-{id}" for id in one.seen)) for one in told]
+        """Let a story happen about an order."""
         with self.changed:
-            self.pair.tell(key, own)
+            self.pair.tell(key, told)
             self.pair.settle()
             self.changed.notify_all()
 
@@ -499,6 +505,72 @@ def test_who_follows_goes_on_with_the_other_agent_and_misses_nothing(
     assert keys == ["20"]
 
 
+def test_who_follows_waits_for_a_place_where_the_agent_that_is_left_has_none(
+    living: Regions, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrc.control.dockets.AGAIN_EVERY_S", 0.05)
+    following = docket(client).follow(Filter())
+    next(following)
+    with grpc.insecure_channel(living.addresses["east-b"]) as channel:
+        others = [ConflictServiceStub(channel).TailConflicts(pb.TailConflictsRequest()) for _ in range(CONFLICTS["TailConflicts"].at_once)]
+        for one in others:
+            next(one)
+        living.servers["east-a"].stop(0.1)
+        living.tell("19", CANCELLED_AND_SHIPPED)
+        ending = threading.Timer(0.5, others[0].cancel)
+        ending.start()
+        assert next(news.conflict.key for news in following if news.conflict is not None) == "19"
+        ending.join()
+
+
+@pytest.fixture
+def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is noticed within a second."""
+    for side in ("client", "server"):
+        monkeypatch.setattr(f"mrc.control.{side}.SILENCE", silence(0.5))
+
+
+@pytest.mark.usefixtures("watchful")
+def test_who_follows_an_agent_that_falls_silent_goes_on_with_the_other_one(living: Regions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mrc.control.dockets.AGAIN_EVERY_S", 0.05)
+    monkeypatch.setattr("mrc.control.dockets.WATCH_S", 2 * SOON_S)
+    with Relay(living.addresses["east-a"]) as relay, Client(living.through("east-a", relay.address), "ann") as client:
+        following = docket(client).follow(Filter())
+        assert next(following).conflict is None
+        living.tell("19", CANCELLED_AND_SHIPPED)
+        came = next(following).conflict
+        assert came is not None
+        assert came.key == "19"
+        relay.silence()
+        living.tell("20", CANCELLED_AND_SHIPPED)
+        began_s = time.monotonic()
+        keys = [next(news.conflict.key for news in following if news.conflict is not None)]
+        assert keys == ["20"]
+        assert time.monotonic() - began_s < SOON_S
+
+
+@pytest.mark.usefixtures("watchful")
+def test_callers_that_fall_silent_free_their_places(living: Regions) -> None:
+    server = Server(Agent(World(), "east", "east-a"), AgentDockets(living.settings, EAST), "127.0.0.1:0")
+    address = server.start()
+    try:
+        with Relay(address) as relay, grpc.insecure_channel(relay.address) as cut, grpc.insecure_channel(address) as channel:
+            streams = [ConflictServiceStub(cut).TailConflicts(pb.TailConflictsRequest()) for _ in range(CONFLICTS["TailConflicts"].at_once)]
+            for stream in streams:
+                next(stream)
+            relay.silence()
+            give_up_s = time.monotonic() + SOON_S
+            while True:
+                try:
+                    asked(ConflictServiceStub(channel), "TailConflicts", pb.TailConflictsRequest())
+                    break
+                except grpc.RpcError:
+                    assert time.monotonic() < give_up_s
+                    time.sleep(0.05)
+    finally:
+        server.stop(0.1)
+
+
 # ---------------------------------------------------------------- decisions
 
 
@@ -526,6 +598,17 @@ def test_a_decision_through_an_agent_stands_in_both_regions(regions: Regions, cl
         assert caught.value.code == "CONFLICT_CLOSED"
 
 
+@pytest.mark.parametrize("reason", ["refund was paid " * 64, "\u8fd4\u91d1" * 512, "\U0001f4b8" * 1024])
+def test_a_refusal_keeps_its_code_however_long_its_words_are(regions: Regions, client: Client, reason: str) -> None:
+    """What is said of an error travels in the trailers of a call, and of these there may be few KiB."""
+    id = regions.id_of("18")
+    assert docket(client).decide(id, "east", "t", "", reason, 30.0).state == "decided"
+    with pytest.raises(MrcError, match=r"ann \(unauthenticated\) decided it") as caught:
+        docket(client).decide(id, "east", "another", "", "", 0.0)
+    assert caught.value.code == "CONFLICT_CLOSED"
+    assert reason[:100] in caught.value.message
+
+
 def test_who_asks_again_with_his_token_decides_once(regions: Regions, client: Client) -> None:
     id, token = regions.id_of("18"), uuid.uuid4().hex
     first = docket(client).decide(id, "18-r1", token, "", "", 0.0)
@@ -540,6 +623,39 @@ def test_who_asks_again_with_his_token_decides_once(regions: Regions, client: Cl
     assert docket(client).decide(id, "18-r1", token, "", "", 30.0).state == "decided"
     for site in regions.pair.sites.values():
         assert site.records("mrc.dead-letters.orders") == []
+
+
+def test_a_conflict_that_names_another_topic_is_decided_where_it_stands(regions: Regions, client: Client) -> None:
+    site = regions.pair.sites[EAST]
+    last = next(one for one in site.records("mrc.conflicts.orders") if one.key == regions.id_of("18").encode())
+    strange = json.loads(last.value or b"") | {"id": "strange", "topic": "elsewhere"}
+    site.cluster.write("mrc.conflicts.orders", last.partition, b"strange", json.dumps(strange).encode(), [])
+    answer = docket(client).decide("strange", "east", "t", "", "", 30.0)
+    assert (answer.state, answer.why.partition(":")[0]) == ("refused", "conflict strange is not open")
+
+
+class Slow(FakeLogs):
+    """Logs in which a lot happens while conflicts are read."""
+
+    def __init__(self, pair: Pair, region: str) -> None:
+        super().__init__(pair.sites[Region(region)].cluster)
+        self._pair = pair
+
+    def read(self, spans: Mapping[TopicPartition, Span]) -> Iterator[list[Arrived]]:
+        yield from super().read(spans)
+        if any(tp.topic == "mrc.conflicts.orders" for tp in spans):
+            for _ in range(10):
+                self._pair.settle()
+
+
+def test_who_asks_again_is_told_of_what_was_decided_while_his_conflict_was_looked_up(
+    regions: Regions, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = regions.id_of("18")
+    assert docket(client).decide(id, "east", "t", "", "", 0.0).state == "waits"
+    monkeypatch.setattr(wiring, "KafkaLogs", lambda region, *_: Slow(regions.pair, region))
+    again = docket(client).decide(id, "east", "t", "", "", 0.0)
+    assert (again.state, again.decision.id) == ("decided", "t")
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import msgspec
 import pytest
 from google.protobuf.message import Message
 
 from mrc.control.api import CONFLICT_SERVICE, METHODS, SERVICE, path
-from mrc.control.mapping import read, respond
+from mrc.control.mapping import error_of, read, respond, status_of
 from mrc.control.pb.mrc.v1 import conflicts_pb2
 from mrc.control.pb.mrc.v1 import mrc_pb2 as pb
 from mrc.core import model, views
@@ -101,3 +102,21 @@ def test_an_answer_of_another_version_is_an_error_that_says_so() -> None:
     with pytest.raises(MrcError, match="cannot be read") as caught:
         read(pb.StatusResponse(status=pb.Status(regions=[pb.Region(region="east")])), views.StatusView)
     assert caught.value.code == "VERSION_MISMATCH"
+
+
+class Ended(grpc.RpcError):
+    """A call that the client has ended by itself, behind an answer that said otherwise."""
+
+    def trailing_metadata(self) -> Any:
+        return status_of(MrcError("CONFLICT_CLOSED", "nobody is asked")).trailing_metadata
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def details(self) -> str:
+        return "received metadata size exceeds soft limit"
+
+
+def test_of_a_call_that_was_ended_with_another_code_than_it_was_answered_with_an_error_is_made() -> None:
+    error = error_of(Ended(), "there:1")
+    assert (error.code, error.message, error.where) == ("AGENT_BUSY", "received metadata size exceeds soft limit", "there:1")

@@ -195,6 +195,27 @@ def test_health_and_reflection_answer(channel: grpc.Channel) -> None:
     assert {SERVICE, CONFLICT_SERVICE} <= {service.name for service in answer.list_services_response.service}
 
 
+def test_who_asks_what_services_there_are_and_stays_leaves_room_for_calls(channel: grpc.Channel, stub: CoordinatorServiceStub) -> None:
+    reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+    gone = threading.Event()
+
+    def staying() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        gone.wait()
+
+    callers = [reflection.ServerReflectionInfo(staying()) for _ in range(server_module._CALLS_MAX + server_module._STREAMS_MAX)]
+    try:
+        assert next(callers[0]).list_services_response.service
+        assert stub.Version(pb.VersionRequest(), timeout=5).version.agent == "west-a"
+        with pytest.raises(grpc.RpcError) as caught:
+            collections.deque(callers[-1], maxlen=0)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    finally:
+        for one in callers:
+            one.cancel()
+        gone.set()
+
+
 @pytest.mark.parametrize("beyond", ["0.0.0.0:0", "192.168.1.4:7001", "[::]:0", "kafka.example.org:7001"])
 def test_without_tls_nothing_listens_beyond_loopback(world: World, beyond: str) -> None:
     with pytest.raises(MrcError) as caught:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from urllib.parse import quote
 
+import msgspec
 import pytest
 
 from mrc.core.conflict.story import Told, events
@@ -33,8 +35,9 @@ class Pair:
             site.start()
 
     def tell(self, key: str, told: Sequence[Told]) -> None:
-        """Let a story happen about one entity."""
-        for event in events(told, f"{self.kind.name}/{key}", self.kind.regions):
+        """Let a story happen about one entity; its events' ids begin with the key: ``17-e1``."""
+        for one in events(told, f"{self.kind.name}/{key}", self.kind.regions):
+            event = msgspec.structs.replace(one, id=f"{quote(key)}-{one.id}")
             self.sites[event.origin].cluster.write(self.kind.topic, 0, key.encode(), value_of(event), headers_of(event))
 
     def settle(self, copying: bool | None = None) -> None:

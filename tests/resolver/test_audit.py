@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ import pytest
 
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition
-from mrc.ports import Span
+from mrc.ports import Arrived, Span
 from mrc.resolver import audit
 from mrc.resolver.audit import Audit, Filter, News
 from mrc.resolver.cursors import cursor_of, positions_of
@@ -101,6 +102,23 @@ def test_what_comes_is_followed(world: World) -> None:
     assert next(whole).conflict is None
     found = [news.conflict for news in itertools.takewhile(lambda news: news.conflict is not None, whole)]
     assert len(found) == len(site.records(site.topics.conflicts))
+
+
+class Busy(FakeLogs):
+    """Logs in which the same record comes again and again, at the next place each time, and never nothing."""
+
+    def follow(self, begin: Mapping[TopicPartition, Offset], passed: dict[TopicPartition, Offset] | None = None) -> Iterator[list[Arrived]]:
+        (tp, at), *_ = begin.items()
+        (one, *_), _ = self._cluster.visible(tp, Offset(0), 1)
+        for number in range(3):
+            yield [msgspec.structs.replace(one, offset=at + number)]
+
+
+def test_how_far_a_stream_is_is_told_while_only_what_is_not_wanted_comes(world: World) -> None:
+    site = next(iter(world.sites.values()))
+    begun, *told = Audit(Busy(site.cluster), site.region, [world.kind], pytest.fail).follow(Filter(entity="nobody"))
+    assert [news.conflict for news in told] == [None] * 3
+    assert len({begun.cursor, *(news.cursor for news in told)}) == 4
 
 
 def test_a_cursor_at_the_end_holds_also_when_everything_before_it_was_deleted() -> None:
@@ -193,7 +211,13 @@ def test_a_record_that_is_no_conflict_is_named_and_left_out(world: World) -> Non
     for hlc in ("\u00b2.0", "9" * 20 + ".0", "1"):
         sides = [{**side, "hlc": hlc} for side in one["candidates"]]
         site.cluster.write(site.topics.conflicts, 0, b"x", json.dumps({**one, "candidates": sides}).encode(), [])
+    for beyond in ({"number": 2**63}, {"unseen_since": -(2**63) - 1}, {"seen": {"west": 10**30}}):  # more than any message holds
+        sides = [{**side, **beyond} for side in one["candidates"]]
+        site.cluster.write(site.topics.conflicts, 0, b"x", json.dumps({**one, "candidates": sides}).encode(), [])
+    site.cluster.write(site.topics.conflicts, 0, b"x", json.dumps({**one, "until_ms": 2**63}).encode(), [])
+    decision = {"id": "d", "region": "west", "actor": "ann", "reason": "", "at_ms": 2**63}
+    site.cluster.write(site.topics.conflicts, 0, b"x", json.dumps({**one, "decision": decision}).encode(), [])
     warnings: list[str] = []
     assert audit_of(world, site, warnings).newest(Filter(), 1_000) == before
-    assert len(warnings) == 6
+    assert len(warnings) == 11
     assert all(site.topics.conflicts in words and Region(site.region) in words for words in warnings)

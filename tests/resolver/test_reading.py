@@ -16,6 +16,7 @@ from mrc.core.conflict.partition import Pending, Wrong
 from mrc.core.conflict.rules import Delta, Rule, RuleSet
 from mrc.core.model import Region
 from mrc.ports import Arrived
+from mrc.resolver import loop
 from mrc.resolver.comparing import compare
 from mrc.resolver.kinds import kind_of
 from mrc.resolver.reading import DEPTH_MAX, FIELD_BYTES_MAX, KEY_BYTES_MAX, NESTED_MAX, VALUE_BYTES_MAX, read_again, read_event
@@ -271,6 +272,35 @@ def test_what_was_shown_with_an_event_that_was_then_refused_is_withdrawn_in_ever
     for site in pair.sites.values():
         stands = site.resolved()["17"]
         assert (stands.value, dict(stands.headers)["mrc-event-id"]) == (b'{"event": "Placed"}', b"right")
+
+
+def test_what_was_shown_because_another_event_of_its_entity_was_refused_is_withdrawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a resolver that has much to read, so that it shows what is not final only of entities of which something has become final."""
+    site = Site("east", KIND, FakeClock(10_000))
+    site.start()
+
+    def write(id: str, number: int) -> None:
+        stamp = headers(Stamp(EAST, id, {EAST: number}, Hlc(10_000_000)))
+        site.cluster.write(TOPIC, 0, b"17", f'{{"event": "{id}"}}'.encode(), stamp)
+
+    def seal(last: str, offset: int, clock_ms: int) -> None:
+        for origin, mark in ((EAST, (last, offset)), (WEST, ("", 0))):
+            value = mark_of(site, 0, last=mark[0], offset=mark[1], clock_ms=clock_ms)
+            site.cluster.write(site.topics.marks[origin], 0, b"", value, ())
+
+    write("far", 1)
+    for _ in range(3):
+        site.tick()
+    monkeypatch.setattr(loop, "BUSY_RECORDS", 0)
+    write("farther", 2)
+    site.tick()
+    seal("far", 1, 9_000)
+    for _ in range(3):
+        site.tick()
+    seal("farther", 2, 9_100)
+    for _ in range(3):
+        site.tick()
+    assert [record.value for record in site.records(site.topics.resolved)] == [b'{"event": "far"}', b'{"event": "farther"}', None]
 
 
 def test_of_what_was_never_shown_nothing_is_withdrawn() -> None:

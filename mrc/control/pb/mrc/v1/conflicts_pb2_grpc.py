@@ -84,9 +84,10 @@ class ConflictServiceServicer:
     def TailConflicts(self, request, context):
         """TailConflicts streams each conflict as it becomes final, and again when it is decided again or closed, until the caller ends it. The first
         message comes at once, without a conflict: its cursor is where the stream begins. Each message's cursor is behind its conflict: asked
-        again with the last one, of any agent of the region, nothing is missed and nothing comes twice. Where nothing comes, a message without a
+        again with the last one, of any agent of the region, nothing is missed and nothing comes twice. Where nothing that is wanted comes, a message without a
         conflict is sent every 5 seconds; its cursor is behind what the filter has left out. A caller who reads slowly holds nothing up and is
-        sent nothing ahead of what it takes. An agent that stops ends the stream with UNAVAILABLE; ask another one.
+        sent nothing ahead of what it takes. An agent that stops ends the stream with UNAVAILABLE; ask another one. HTTP/2 pings tell of a side
+        that is cut off or frozen: agents end its calls within 20 seconds; ask them no more often than every 5 seconds.
         BAD_REQUEST (a cursor of another region, or none), OFFSET_OUT_OF_RANGE (conflicts behind the cursor were deleted).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

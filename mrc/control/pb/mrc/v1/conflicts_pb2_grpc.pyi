@@ -55,9 +55,10 @@ class ConflictServiceStub:
     TailConflicts: _grpc.UnaryStreamMultiCallable[_conflicts_pb2.TailConflictsRequest, _conflicts_pb2.TailConflictsResponse]
     """TailConflicts streams each conflict as it becomes final, and again when it is decided again or closed, until the caller ends it. The first
     message comes at once, without a conflict: its cursor is where the stream begins. Each message's cursor is behind its conflict: asked
-    again with the last one, of any agent of the region, nothing is missed and nothing comes twice. Where nothing comes, a message without a
+    again with the last one, of any agent of the region, nothing is missed and nothing comes twice. Where nothing that is wanted comes, a message without a
     conflict is sent every 5 seconds; its cursor is behind what the filter has left out. A caller who reads slowly holds nothing up and is
-    sent nothing ahead of what it takes. An agent that stops ends the stream with UNAVAILABLE; ask another one.
+    sent nothing ahead of what it takes. An agent that stops ends the stream with UNAVAILABLE; ask another one. HTTP/2 pings tell of a side
+    that is cut off or frozen: agents end its calls within 20 seconds; ask them no more often than every 5 seconds.
     BAD_REQUEST (a cursor of another region, or none), OFFSET_OUT_OF_RANGE (conflicts behind the cursor were deleted).
     """
     ResolveConflict: _grpc.UnaryUnaryMultiCallable[_conflicts_pb2.ResolveConflictRequest, _conflicts_pb2.ResolveConflictResponse]
@@ -84,9 +85,10 @@ class ConflictServiceAsyncStub(ConflictServiceStub):
     TailConflicts: _aio.UnaryStreamMultiCallable[_conflicts_pb2.TailConflictsRequest, _conflicts_pb2.TailConflictsResponse]  # type: ignore[assignment]
     """TailConflicts streams each conflict as it becomes final, and again when it is decided again or closed, until the caller ends it. The first
     message comes at once, without a conflict: its cursor is where the stream begins. Each message's cursor is behind its conflict: asked
-    again with the last one, of any agent of the region, nothing is missed and nothing comes twice. Where nothing comes, a message without a
+    again with the last one, of any agent of the region, nothing is missed and nothing comes twice. Where nothing that is wanted comes, a message without a
     conflict is sent every 5 seconds; its cursor is behind what the filter has left out. A caller who reads slowly holds nothing up and is
-    sent nothing ahead of what it takes. An agent that stops ends the stream with UNAVAILABLE; ask another one.
+    sent nothing ahead of what it takes. An agent that stops ends the stream with UNAVAILABLE; ask another one. HTTP/2 pings tell of a side
+    that is cut off or frozen: agents end its calls within 20 seconds; ask them no more often than every 5 seconds.
     BAD_REQUEST (a cursor of another region, or none), OFFSET_OUT_OF_RANGE (conflicts behind the cursor were deleted).
     """
     ResolveConflict: _aio.UnaryUnaryMultiCallable[_conflicts_pb2.ResolveConflictRequest, _conflicts_pb2.ResolveConflictResponse]  # type: ignore[assignment]
@@ -128,9 +130,10 @@ class ConflictServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_conflicts_pb2.TailConflictsResponse], _abc.AsyncIterator[_conflicts_pb2.TailConflictsResponse]]:
         """TailConflicts streams each conflict as it becomes final, and again when it is decided again or closed, until the caller ends it. The first
         message comes at once, without a conflict: its cursor is where the stream begins. Each message's cursor is behind its conflict: asked
-        again with the last one, of any agent of the region, nothing is missed and nothing comes twice. Where nothing comes, a message without a
+        again with the last one, of any agent of the region, nothing is missed and nothing comes twice. Where nothing that is wanted comes, a message without a
         conflict is sent every 5 seconds; its cursor is behind what the filter has left out. A caller who reads slowly holds nothing up and is
-        sent nothing ahead of what it takes. An agent that stops ends the stream with UNAVAILABLE; ask another one.
+        sent nothing ahead of what it takes. An agent that stops ends the stream with UNAVAILABLE; ask another one. HTTP/2 pings tell of a side
+        that is cut off or frozen: agents end its calls within 20 seconds; ask them no more often than every 5 seconds.
         BAD_REQUEST (a cursor of another region, or none), OFFSET_OUT_OF_RANGE (conflicts behind the cursor were deleted).
         """
 

@@ -19,7 +19,7 @@ leader's address with NOT_LEADER), `remedy` (what to do next) and `retryable` ("
 Who asks. With mutual TLS the name in the client's certificate goes into the journal as the actor. Without it agents listen
 on loopback only, and the actor is what the request metadata `mrc-user` says, marked as unauthenticated.
 
-Bounds. Names are at most 255 characters, reasons 1024, tokens 128; a request is at most 64 KiB.
+Bounds. Names are at most 255 characters, reasons 1024, tokens 128; a request is at most 64 KiB. An error's message is cut at 1024 bytes.
 
 Service names for grpc.health.v1: "", "mrc.v1.CoordinatorService" and "mrc.v1.ConflictService" (conflicts.proto). Server reflection is on.
 """
