@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -106,19 +106,21 @@ def test_numbers_that_are_the_copies_own_offsets_are_caught(monkeypatch: pytest.
 
 
 def test_what_has_arrived_instead_of_what_the_marks_say_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Listings._taken
+    def changed(right: Callable[..., list[Found]]) -> Callable[..., list[Found]]:
+        def wrong(listings: Listings, region: Region, *said: object) -> list[Found]:
+            found = right(listings, region, *said)
+            arrived = {other: claims.settled for other, claims in listings._claims.items() if other != region and claims.settled}
+            return [
+                one._replace(stamp=msgspec.structs.replace(one.stamp, vector={**arrived, region: one.stamp.number}))
+                if isinstance(one, Claimed)
+                else one
+                for one in found
+            ]
 
-    def wrong(listings: Listings, region: Region, found: list[Found]) -> list[Found]:
-        arrived = {other: claims.settled for other, claims in listings._claims.items() if other != region and claims.settled}
-        changed = [
-            one._replace(stamp=msgspec.structs.replace(one.stamp, vector={**arrived, region: one.stamp.number}))
-            if isinstance(one, Claimed)
-            else one
-            for one in found
-        ]
-        return right(listings, region, changed)
+        return wrong
 
-    monkeypatch.setattr(Listings, "_taken", wrong)
+    for right in (Listings.come, Listings.hear):
+        monkeypatch.setattr(Listings, right.__name__, changed(right))
     caught(judge)
 
 
