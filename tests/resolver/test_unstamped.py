@@ -266,6 +266,26 @@ def test_a_region_whose_clock_is_far_ahead_takes_no_other_along() -> None:
     assert max(followed) <= FOLLOWED_MS_MAX
 
 
+def test_events_behind_marks_of_a_clock_that_was_far_ahead_are_not_taken_for_such_themselves() -> None:
+    both = pair()
+    ahead = FakeClock(both.clock.now_ms() + 36_000_000)
+    right, both.sites[EAST].clock = both.sites[EAST].clock, ahead
+    both.restart(EAST, both.kind)
+    for _ in range(3):
+        both.settle()
+        ahead.sleep(1)
+    both.sites[EAST].clock = right
+    both.restart(EAST, both.kind)
+    write(both, EAST, "Placed")
+    both.settle()
+    both.settle()
+    assert standing(both) == [("east-0-0", b"false")] * 2
+    both.clock.sleep(36_000)
+    both.settle()
+    assert standing(both) == [("east-0-0", b"true")] * 2
+    assert all(site.records(site.topics.dead_letters) == [] for site in both.sites.values())
+
+
 def test_detection_is_not_changed_under_a_state() -> None:
     both = pair()
     write(both, EAST, "Placed")
