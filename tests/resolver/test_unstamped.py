@@ -12,20 +12,20 @@ import pytest
 from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.events import EntityEvent
 from mrc.core.conflict.headers import Stamp
-from mrc.core.conflict.listing import FOLLOWED_MS_MAX, Claimed, Claims
+from mrc.core.conflict.listing import FOLLOWED_MS_MAX, LISTED_MAX, Claimed, Claims
 from mrc.core.conflict.marks import Entry, pack
 from mrc.core.conflict.partition import Wrong
 from mrc.core.conflict.rules import Rule, RuleSet, StatePrecedence
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition
-from mrc.ports import Arrived
+from mrc.ports import Arrived, Outgoing
 from mrc.resolver import reading
 from mrc.resolver import task as tasks
 from mrc.resolver.kinds import Kind, check_timestamps, kind_of, topics
 from mrc.resolver.listings import Found, Listings
 from mrc.resolver.task import Counts
 from mrc.sim.clock import FakeClock
-from mrc.sim.streams import FakeShelves, FakeStreamLog
+from mrc.sim.streams import FakeShelves, FakeStreamLog, StreamCluster
 from tests.resolver import test_convergence as lives
 from tests.resolver import world as worlds
 from tests.resolver.pair import Pair
@@ -244,6 +244,30 @@ def test_a_region_whose_resolver_was_away_lists_what_came_meanwhile_as_seen_by_n
     assert one == same
     assert standing(both) == [("west-0-1", b"true")] * 2
     assert [site.resolvers["a"].tasks[TOPIC, 0].unlisted for site in both.sites.values()] == [0, 0]
+
+
+def test_marks_of_which_some_could_not_be_written_leave_none_missing_before_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = pair()
+    both.settle()
+    right, lost = StreamCluster.append, 0
+
+    def losing(cluster: StreamCluster, records: Sequence[Outgoing]) -> None:
+        nonlocal lost
+        right(cluster, records[1:])
+        lost += 1
+        raise MrcError("UNREACHABLE", "the first of them was not written", retryable=True)
+
+    for number in range(2 * LISTED_MAX + 1):
+        write(both, EAST, "Placed", b"other-%d" % number)
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(StreamCluster, "append", losing)
+            both.sites[EAST].tick()
+            both.clock.sleep(1)
+            both.sites[EAST].tick()
+    assert lost
+    both.settle()
+    assert [site.resolvers["a"].counts.events for site in both.sites.values()] == [2 * LISTED_MAX + 1] * 2
 
 
 def test_a_region_whose_clock_is_far_ahead_takes_no_other_along() -> None:
