@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from mrc.core.conflict.headers import Unreadable
@@ -43,12 +43,14 @@ class Listings:
         shelf: holds what was taken lately.
     """
 
-    def __init__(self, regions: Iterable[Region], here: Region, partition: int, states: Mapping[Region, Listed], shelf: Shelf) -> None:
+    def __init__(self, regions: Collection[Region], here: Region, partition: int, states: Mapping[Region, Listed], shelf: Shelf) -> None:
         self._here = here
         self._partition = partition
-        self._claims = {region: Claims[Read](region, partition, states.get(region) or Listed(), own=region == here) for region in regions}
+        self._lately = {region: Lately(region, shelf.items(prefix(region))) for region in regions if region != here}
+        self._claims = {
+            region: Claims[Read](region, partition, states.get(region) or Listed(), self._lately.get(region)) for region in regions
+        }
         self._lister = Lister(self._claims[here].heard)
-        self._lately = {region: Lately(region, shelf.items(prefix(region))) for region in self._claims if region != here}
 
     @property
     def states(self) -> dict[Region, Listed]:
@@ -75,7 +77,7 @@ class Listings:
         entry = Entry(record.offset, record.timestamp_ms, fingerprint(record))
         if region == self._here:
             self._lister.read(entry)
-        return self._taken(region, self._claims[region].come(entry, Read(record, entry.fingerprint)))
+        return self._claims[region].come(entry, Read(record, entry.fingerprint))
 
     def hear(self, region: Region, at: Offset, mark: Mark) -> list[Found]:
         """Take what a region's next mark lists, see `Claims.hear`. Raises `Unreadable` where that is no listing."""
@@ -87,7 +89,7 @@ class Listings:
             raise Unreadable("bad-mark", str(error)) from None
         if region == self._here:
             self._lister.heard(self._claims[region].heard)
-        return self._taken(region, found)
+        return found
 
     def came_again(self, region: Region, one: Passed[Read]) -> bool:
         """Whether a record that was passed over is like one that was taken lately."""
@@ -110,10 +112,3 @@ class Listings:
     def writes(self) -> dict[bytes, bytes | None]:
         """Return what has changed of what was taken lately since the last call, by key."""
         return {key: value for one in self._lately.values() for key, value in one.writes().items()}
-
-    def _taken(self, region: Region, found: list[Found]) -> list[Found]:
-        if region in self._lately:
-            for one in found:
-                if isinstance(one, Claimed):
-                    self._lately[region].add(one.record.fingerprint)
-        return found

@@ -5,6 +5,7 @@ Nothing here survives an error: whoever runs the loop drops it and makes a new o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
@@ -89,10 +90,10 @@ class Resolver:
             # Asked for behind all that was read: what is written from now on may have seen it.
             listing = [task.own for task in self._tasks.values() if task.lists]
             ends = self._log.ends(listing) if listing else {}
-            marks: list[Outgoing] = []
-            for task in self._tasks.values():
-                marks += task.next_marks(now_ms, ends.get(task.own), at_end=self._log.at_end(task.own))
-            self._log.append(marks)
+            marks = [task.next_marks(now_ms, ends.get(task.own), at_end=self._log.at_end(task.own)) for task in self._tasks.values()]
+            # A partition's one after another: what lists is of no use to anybody where one before it is missing.
+            for some in itertools.zip_longest(*marks):
+                self._log.append([one for one in some if one is not None])
         return bool(records)
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -12,20 +12,20 @@ import pytest
 from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.events import EntityEvent
 from mrc.core.conflict.headers import Stamp
-from mrc.core.conflict.listing import FOLLOWED_MS_MAX, Claimed, Claims
+from mrc.core.conflict.listing import FOLLOWED_MS_MAX, LISTED_MAX, Claimed, Claims
 from mrc.core.conflict.marks import Entry, pack
 from mrc.core.conflict.partition import Wrong
 from mrc.core.conflict.rules import Rule, RuleSet, StatePrecedence
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition
-from mrc.ports import Arrived
+from mrc.ports import Arrived, Outgoing
 from mrc.resolver import reading
 from mrc.resolver import task as tasks
 from mrc.resolver.kinds import Kind, check_timestamps, kind_of, topics
 from mrc.resolver.listings import Found, Listings
 from mrc.resolver.task import Counts
 from mrc.sim.clock import FakeClock
-from mrc.sim.streams import FakeShelves, FakeStreamLog
+from mrc.sim.streams import FakeShelves, FakeStreamLog, StreamCluster
 from tests.resolver import test_convergence as lives
 from tests.resolver import world as worlds
 from tests.resolver.pair import Pair
@@ -106,19 +106,21 @@ def test_numbers_that_are_the_copies_own_offsets_are_caught(monkeypatch: pytest.
 
 
 def test_what_has_arrived_instead_of_what_the_marks_say_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Listings._taken
+    def changed(right: Callable[..., list[Found]]) -> Callable[..., list[Found]]:
+        def wrong(listings: Listings, region: Region, *said: object) -> list[Found]:
+            found = right(listings, region, *said)
+            arrived = {other: claims.settled for other, claims in listings._claims.items() if other != region and claims.settled}
+            return [
+                one._replace(stamp=msgspec.structs.replace(one.stamp, vector={**arrived, region: one.stamp.number}))
+                if isinstance(one, Claimed)
+                else one
+                for one in found
+            ]
 
-    def wrong(listings: Listings, region: Region, found: list[Found]) -> list[Found]:
-        arrived = {other: claims.settled for other, claims in listings._claims.items() if other != region and claims.settled}
-        changed = [
-            one._replace(stamp=msgspec.structs.replace(one.stamp, vector={**arrived, region: one.stamp.number}))
-            if isinstance(one, Claimed)
-            else one
-            for one in found
-        ]
-        return right(listings, region, changed)
+        return wrong
 
-    monkeypatch.setattr(Listings, "_taken", wrong)
+    for right in (Listings.come, Listings.hear):
+        monkeypatch.setattr(Listings, right.__name__, changed(right))
     caught(judge)
 
 
@@ -244,6 +246,30 @@ def test_a_region_whose_resolver_was_away_lists_what_came_meanwhile_as_seen_by_n
     assert [site.resolvers["a"].tasks[TOPIC, 0].unlisted for site in both.sites.values()] == [0, 0]
 
 
+def test_marks_of_which_some_could_not_be_written_leave_none_missing_before_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = pair()
+    both.settle()
+    right, lost = StreamCluster.append, 0
+
+    def losing(cluster: StreamCluster, records: Sequence[Outgoing]) -> None:
+        nonlocal lost
+        right(cluster, records[1:])
+        lost += 1
+        raise MrcError("UNREACHABLE", "the first of them was not written", retryable=True)
+
+    for number in range(2 * LISTED_MAX + 1):
+        write(both, EAST, "Placed", b"other-%d" % number)
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(StreamCluster, "append", losing)
+            both.sites[EAST].tick()
+            both.clock.sleep(1)
+            both.sites[EAST].tick()
+    assert lost
+    both.settle()
+    assert [site.resolvers["a"].counts.events for site in both.sites.values()] == [2 * LISTED_MAX + 1] * 2
+
+
 def test_a_region_whose_clock_is_far_ahead_takes_no_other_along() -> None:
     both = pair()
     ahead = FakeClock(both.clock.now_ms() + 600_000)
@@ -262,6 +288,26 @@ def test_a_region_whose_clock_is_far_ahead_takes_no_other_along() -> None:
     followed = [look["clock_ms"] - listing["read_ms"] for listing in said for look in listing["knew"]]
     assert followed
     assert max(followed) <= FOLLOWED_MS_MAX
+
+
+def test_events_behind_marks_of_a_clock_that_was_far_ahead_are_not_taken_for_such_themselves() -> None:
+    both = pair()
+    ahead = FakeClock(both.clock.now_ms() + 36_000_000)
+    right, both.sites[EAST].clock = both.sites[EAST].clock, ahead
+    both.restart(EAST, both.kind)
+    for _ in range(3):
+        both.settle()
+        ahead.sleep(1)
+    both.sites[EAST].clock = right
+    both.restart(EAST, both.kind)
+    write(both, EAST, "Placed")
+    both.settle()
+    both.settle()
+    assert standing(both) == [("east-0-0", b"false")] * 2
+    both.clock.sleep(36_000)
+    both.settle()
+    assert standing(both) == [("east-0-0", b"true")] * 2
+    assert all(site.records(site.topics.dead_letters) == [] for site in both.sites.values())
 
 
 def test_detection_is_not_changed_under_a_state() -> None:

@@ -75,12 +75,16 @@ class Unstamped(World):
         self.foreign: dict[str, int] = {}
         self._visible: Counter[tuple[str, str, int]] = Counter()
         self._odd = random.Random(seed + 7)
+        self._unanswered: dict[str, tuple[Any, ...]] = {}
         super().__init__(seed, on_loss, punctual=punctual, versions=versions, asking=asking)
 
     def write(self, region: str) -> None:
-        """Let the region's next event be written, now and then twice, as by a writer that was not answered; or something else before it."""
+        """Let the region's next event be written, now and then once more behind it or behind the next one, as by a writer that was not
+        answered; or something else before it.
+        """
         if not self._left[region]:
             return
+        unanswered = self._unanswered.pop(region, None)
         key, event = self._left[region].pop(0)
         odd = self._odd.random()
         if odd < 0.05:
@@ -92,8 +96,13 @@ class Unstamped(World):
         headers: list[tuple[str, bytes | None]] = [("trace", event.id.encode())]
         if self._odd.random() < 0.2:
             headers = headers_of(event)
+        said = (region, key, event, value, headers, self.clock.now_ms() - late_ms)
         for _ in range(2 if self._odd.random() < 0.1 else 1):
-            self._append(region, key, event, value, headers, self.clock.now_ms() - late_ms)
+            self._append(*said)
+        if unanswered is not None:
+            self._append(*unanswered)
+        elif self._odd.random() < 0.3:
+            self._unanswered[region] = said
 
     def _append(
         self, region: str, key: str, event: EntityEvent, value: bytes | None, headers: list[tuple[str, bytes | None]], at_ms: int

@@ -18,9 +18,9 @@ with what came behind it.
 
 **Which record.** A copy does not know its original's offset. Copies come in the order of the log, and suffixes of it come again; so the
 first record of a fingerprint behind the last one that was taken is the event's. Records alike are interchangeable: a copy that comes again
-may be taken for a later one that is like it. An event of which no copy has come when a later one's has is given up: its copy was lost or
-compacted away. A record that was passed over when a later one was taken, came again or is somebody else's. Nothing is passed over before,
-for its listing may still be on its way.
+may be taken for a later one that is like it, but not while an earlier event's copy is still to come. An event of which no
+copy has come when a later one's has is given up: its copy was lost or compacted away. A record that was passed over when a later one was
+taken, came again or is somebody else's. Nothing is passed over before, for its listing may still be on its way.
 
 Invariant: the first mark that lists an offset counts, and marks come in one order everywhere (what comes again of them lists nothing new),
 so stamps are the same in every region, whatever else was read before or after.
@@ -28,9 +28,9 @@ so stamps are the same in every region, whatever else was read before or after.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -80,6 +80,15 @@ class Claimed(NamedTuple, Generic[T]):
     record: T
 
 
+class Taken(Protocol):
+    """Fingerprints of the copies that were taken, of the last ones at least: one like these may have come again."""
+
+    def __contains__(self, fingerprint: int, /) -> bool: ...
+
+    def add(self, fingerprint: int, /) -> None:
+        """Note a copy that was taken."""
+
+
 class Passed(NamedTuple, Generic[T]):
     """A record that no listed event has claimed, while a later one was claimed."""
 
@@ -113,12 +122,17 @@ class _Line(Generic[T]):
         """The one that waits longest."""
         return self._items[0][1] if self._items else None
 
+    @property
+    def first_name(self) -> int | None:
+        """Its name."""
+        return self._items[0][0] if self._items else None
+
     def add(self, name: int, item: T) -> None:
         self._places.setdefault(name, []).append(self._begin + len(self._items))
         self._items.append((name, item))
 
-    def take(self, name: int) -> list[T]:
-        """Take out everything up to the first of this name, which is the last that is returned."""
+    def take(self, name: int) -> list[tuple[int, T]]:
+        """Take out everything, with its names, up to the first of this name, which is the last that is returned."""
         place, found = self._places[name][0], []
         while self._begin <= place:
             each, item = self._items.popleft()
@@ -127,7 +141,7 @@ class _Line(Generic[T]):
             del places[0]
             if not places:
                 del self._places[each]
-            found.append(item)
+            found.append((each, item))
         return found
 
 
@@ -140,14 +154,14 @@ class Claims(Generic[T]):
         region: of the stream.
         partition: of the topic.
         state: how far it was read before.
-        own: the records are the log's own, and are found by their offsets.
+        taken: which copies were; None: the records are the log's own, and are found by their offsets.
     """
 
-    def __init__(self, region: Region, partition: int, state: Listed, *, own: bool) -> None:
+    def __init__(self, region: Region, partition: int, state: Listed, taken: Taken | None) -> None:
         self._region = region
         self._partition = partition
         self._state = state
-        self._own = own
+        self._taken = taken
         self._records: _Line[T] = _Line()
         self._due: _Line[_Due] = _Line()
         self._held: deque[tuple[Offset, Listed]] = deque()
@@ -194,7 +208,11 @@ class Claims(Generic[T]):
         """Take the next record. ``entry``: as its region would list it; of a copy the offset says nothing."""
         name = self._name(entry)
         self._records.add(name, record)
-        return self._match(name) if name in self._due else []
+        if name not in self._due or not self._fits(name):
+            return []
+        found = self._match(name)
+        self._let_go()
+        return found
 
     def hear(self, at: Offset, mark: Mark, listing: Listing) -> list[Claimed[T] | Passed[T]]:
         """Take what the next mark lists. ``at``: where it stands.
@@ -223,16 +241,21 @@ class Claims(Generic[T]):
                 self._held.append((at, before))
             name = self._name(one)
             self._due.add(name, due)
-            if name in self._records:
+            if name in self._records and self._fits(name):
                 found += self._match(name)
         state.offset = max(state.offset, mark.offset)
         state.clock_ms = max(state.clock_ms, mark.clock_ms)
         if listing.knew and (state.knew is None or listing.knew[-1].offset >= state.knew.offset):
             state.knew = listing.knew[-1]
+        self._let_go()
         return found
 
     def _name(self, entry: Entry) -> int:
-        return entry.offset if self._own else entry.fingerprint
+        return entry.offset if self._taken is None else entry.fingerprint
+
+    def _fits(self, name: int) -> bool:
+        """Whether the first record of this name can be the event's that is due: it is the first one, or none like it was taken."""
+        return self._taken is None or name == self._due.first_name or name not in self._taken
 
     def _listed(self, one: Entry, mark: Mark, listing: Listing) -> _Due:
         """Return a listed event with its stamp; it is the next one that is new."""
@@ -249,12 +272,28 @@ class Claims(Generic[T]):
         return _Due(one.offset, stamp, words)
 
     def _match(self, name: int) -> list[Claimed[T] | Passed[T]]:
-        state, due, records = self._state, self._due.take(name)[-1], self._records.take(name)
-        state.settled = due.offset + 1
+        """Claim the first record of this name; what is due before is given up but for records, held back as come again, that fit it."""
+        found: list[Claimed[T] | Passed[T]] = []
+        due = deque(self._due.take(name))
+        left = Counter(each for each, _ in due)
+        for each, record in self._records.take(name):
+            if not left[each]:
+                found.append(Passed(record))
+                continue
+            of = None
+            while of != each:
+                of, one = due.popleft()
+                left[of] -= 1
+            found.append(self._claimed(each, one, record))
+        return found
+
+    def _claimed(self, name: int, due: _Due, record: T) -> Claimed[T]:
+        self._state.settled = due.offset + 1
         if not due.ahead:
-            state.known_ms = max(state.known_ms, due.stamp.hlc.wall_ms)
-        self._let_go()
-        return [*(Passed(one) for one in records[:-1]), Claimed(due.stamp, due.ahead, records[-1])]
+            self._state.known_ms = max(self._state.known_ms, due.stamp.hlc.wall_ms)
+        if self._taken is not None:
+            self._taken.add(name)
+        return Claimed(due.stamp, due.ahead, record)
 
     def _let_go(self) -> None:
         """Hold no mark any more of which nothing is due."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Sequence
 
 import pytest
@@ -19,7 +21,7 @@ class Reader:
     """West, reading east's marks and copies; a record is its number, and its fingerprint."""
 
     def __init__(self, state: Listed | None = None) -> None:
-        self.claims: Claims[int] = Claims(EAST, 0, state or Listed(), own=False)
+        self.claims: Claims[int] = Claims(EAST, 0, state or Listed(), set())
         self.at = 0
         self.said: list[str] = []
 
@@ -57,6 +59,55 @@ def test_what_comes_again_is_passed_over_when_a_later_copy_is_claimed_and_not_be
 def test_one_alike_that_is_listed_later_is_not_taken_for_one_that_came_again() -> None:
     reader = Reader().copy(1, 1, 2).mark((0, 1)).mark((1, 1), (2, 2))
     assert reader.said == ["east-0-0=1", "east-0-1=1", "east-0-2=2"]
+
+
+def test_where_no_copy_is_lost_every_event_gets_one_like_it_whatever_came_again_in_between() -> None:
+    for seed in range(2_000):
+        choose = random.Random(seed)
+        names = [choose.randrange(1, 4) for _ in range(choose.randrange(2, 8))] + [9]
+        assert claimed_of(choose, names, copies_of(choose, names)) == list(enumerate(names)), seed
+
+
+def copies_of(choose: random.Random, names: Sequence[int]) -> list[int]:
+    """Return the names in their order, with suffixes of what was copied that came again."""
+    found, at = [], 0
+    while at < len(names):
+        found.append(names[at])
+        at += 1
+        if choose.random() < 0.3:
+            at -= choose.randrange(min(at, 4) + 1)
+    return found
+
+
+def claimed_of(choose: random.Random, names: Sequence[int], copies: Sequence[int]) -> list[tuple[int, int]]:
+    """Return which offsets were claimed by records of which names; marks and copies come in any order, and the process begins anew."""
+    cuts = [0, *sorted(choose.choices(range(len(names)), k=2)), len(names)]
+    marks = [list(enumerate(names))[begin:end] for begin, end in itertools.pairwise(cuts)]
+    taken, heard, come = set[int](), 0, 0
+    claims: Claims[int] = Claims(EAST, 0, Listed(), taken)
+    found: list[tuple[int, int]] = []
+    while heard < len(marks) or come < len(copies):
+        if choose.random() < 0.1:
+            heard = heard if claims.first_held is None else claims.first_held
+            come = come if claims.first_record is None else claims.first_record
+            claims = Claims(EAST, 0, claims.state, taken)
+        elif heard < len(marks) and (come == len(copies) or choose.random() < 0.5):
+            listing = Listing(cuts[heard], 1_000, pack([Entry(offset, 0, name) for offset, name in marks[heard]]))
+            said = claims.hear(Offset(heard), Mark(cuts[heard + 1], "", 0, 2_000, ""), listing)
+            heard += 1
+            found += [(one.stamp.number - 1, copies[one.record]) for one in said if isinstance(one, Claimed)]
+        elif come < len(copies):
+            said = claims.come(Entry(-1, 0, copies[come]), come)
+            come += 1
+            found += [(one.stamp.number - 1, copies[one.record]) for one in said if isinstance(one, Claimed)]
+    assert claims.first_held is None
+    return found
+
+
+def test_one_held_back_as_come_again_is_taken_when_what_was_due_before_it_is_given_up() -> None:
+    reader = Reader().copy(1).mark((0, 1), (1, 2), (2, 1), (3, 3)).copy(1)
+    assert reader.said == ["east-0-0=1"]
+    assert reader.copy(3).said[1:] == ["east-0-2=1", "east-0-3=3"]
 
 
 def test_an_event_whose_copy_never_comes_is_given_up_when_a_later_one_has_come() -> None:
