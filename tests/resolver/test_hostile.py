@@ -114,6 +114,19 @@ def test_same_decision_id(between: bool) -> None:
     assert r.kept[b"1"].entity.closed is not None, between
 
 
+def test_a_decision_for_an_event_that_its_conflict_does_not_have_leaves_it_open_and_says_which_it_has() -> None:
+    r = Region1()
+    conflict = open_conflict(r)
+    r.say(EAST, "ticket", "nobody", 150, conflict)
+    r.mark(EAST, 200, "e")
+    r.mark(WEST, 200, "w")
+    (answer,) = (step for step in r.settle().steps[b"1"] if isinstance(step, Answered))
+    assert answer.why is not None
+    assert (answer.why.reason, answer.conflict) == ("no-candidate", None)
+    assert answer.why.detail.endswith("there are e, w")
+    assert r.kept[b"1"].open is not None
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 @pytest.mark.parametrize("again", [False, True])
 def test_a_decision_whose_clock_was_far_ahead_counts_nowhere_also_when_it_comes_again_nearer_to_it(again: bool, restarted: bool) -> None:
