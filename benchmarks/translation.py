@@ -55,6 +55,7 @@ from benchmarks.translation_report import earlier, merged, write_into
 from benchmarks.translation_report import missed as missed
 from benchmarks.translation_report import table as table
 from mrc.core.errors import MrcError
+from mrc.sandbox import processes
 from mrc.sandbox.layout import Options
 from mrc.sandbox.world import Sandbox
 
@@ -330,10 +331,8 @@ class Run:
         """Kill MirrorMaker's worker: what it had copied and not flushed it copies again, when it is back."""
         self._commit([group for group in pinned if (group, PARTITIONS[0]) not in self._positions], PINNED_BEHIND_MAX)
         self.say("kills MirrorMaker's worker")
-        found = next(part for part in self.sandbox.status() if part.part == "west-connect")
-        if found.pid is None:
+        if not processes.end(self.sandbox.state.folder, ["west-connect"], grace_s=0):
             raise NotMeasured("the worker does not run")
-        os.kill(found.pid, signal.SIGKILL)
         self.sandbox.start("west")
         self._until(self._mirrored, READY_S, "MirrorMaker has copied everything")
 
