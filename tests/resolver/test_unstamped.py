@@ -347,6 +347,24 @@ def test_a_mark_that_lists_nonsense_is_a_dead_letter_and_those_behind_it_count()
         assert [dict(one.headers)["mrc-reason"] for one in site.records(site.topics.dead_letters)] == [b"bad-mark"] * 3
 
 
+def test_a_mark_of_a_process_that_lost_its_share_raises_nothing_that_marks_before_it_have_sealed() -> None:
+    both = pair()
+    east, west = both.sites[EAST], both.sites[WEST]
+    both.settle()
+    stale = msgspec.json.decode(east.records(east.topics.own_marks)[-1].value or b"")
+    write(both, EAST, "Cancelled")
+    both.settle(copying=False)
+    east.cluster.write(east.topics.own_marks, 0, b"mark", msgspec.json.encode({**stale, "clock_ms": both.clock.now_ms() + 300_000}), ())
+    for record in east.cluster.read(east.topics.own_marks, 0)[both._copied[f"{EAST} {west.topics.marks[EAST]}-0"] :]:
+        west.cluster.write(west.topics.marks[EAST], 0, record.key, record.value, record.headers, record.timestamp_ms)
+    west.tick()  # it has these marks before the event that they list
+    write(both, WEST, "Shipped")
+    both.settle()
+    both.settle()
+    (one,), (same,) = conflicts(both)
+    assert one == same
+
+
 def test_what_cannot_be_read_is_told_once_though_it_is_read_again() -> None:
     both = pair()
     east = both.sites[EAST]

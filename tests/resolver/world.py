@@ -254,7 +254,7 @@ class World:
             id=f"d{self._decisions}",
             key=one["key"],
             conflict=one["id"],
-            winner=self.choose.choice([*(side["id"] for side in one["candidates"]), *(["nobody"] if self.choose.random() < 0.1 else [])]),
+            winner=self.choose.choice([*(side["id"] for side in one["candidates"]), *(["nobody"] if self.choose.random() < 0.5 else [])]),
             clock_ms=marks[-1] + self.choose.choice((-100, 1, 500, 2_000, 2_000)),
             region=site.region,
             actor="ann",

@@ -273,18 +273,24 @@ class Claims(Generic[T]):
 
     def _match(self, name: int) -> list[Claimed[T] | Passed[T]]:
         """Claim the first record of this name; what is due before is given up but for records, held back as come again, that fit it."""
+        *skipped, (_, due) = self._due.take(name)
+        *before, (_, record) = self._records.take(name)
+        found = self._fitted(skipped, before) if skipped else [Passed(one) for _, one in before]
+        return [*found, self._claimed(name, due, record)]
+
+    def _fitted(self, skipped: list[tuple[int, _Due]], records: list[tuple[int, T]]) -> list[Claimed[T] | Passed[T]]:
         found: list[Claimed[T] | Passed[T]] = []
-        due = deque(self._due.take(name))
-        left = Counter(each for each, _ in due)
-        for each, record in self._records.take(name):
-            if not left[each]:
+        left = Counter(name for name, _ in skipped)
+        due = iter(skipped)
+        for name, record in records:
+            if not left[name]:
                 found.append(Passed(record))
                 continue
             of = None
-            while of != each:
-                of, one = due.popleft()
+            while of != name:
+                of, one = next(due)
                 left[of] -= 1
-            found.append(self._claimed(each, one, record))
+            found.append(self._claimed(name, one, record))
         return found
 
     def _claimed(self, name: int, due: _Due, record: T) -> Claimed[T]:

@@ -541,19 +541,24 @@ class Partition:
     def _count_marks(self, region: Region, done: Settled) -> None:
         held = self._held[region]
         waits: list[tuple[Offset, Mark | Decision]] = []
+        furthest: int | None = None
         while held:
             offset, said = held.popleft()
             waits.append((offset, said))
-            if isinstance(said, Mark) and self._counts(region, said):
-                # A mark before one that counts named an event that will never come: its copy was lost or compacted away. Of the rules
-                # it speaks all the same.
+            if isinstance(said, Decision):
+                if len(waits) == 1:
+                    self._hear(region, said, done)
+                    waits.clear()
+            elif (furthest is None or said.offset > furthest) and self._counts(region, said):
+                # A mark before one that counts and speaks of more named an event that will never come: its copy was lost or compacted
+                # away. Of the rules it speaks all the same.
                 for _, one in waits:
                     self._hear(region, one, done)
                 waits.clear()
+                furthest = None
                 self._seal(region, said, done)
-            elif isinstance(said, Decision) and len(waits) == 1:
-                self._hear(region, said, done)
-                waits.clear()
+            else:
+                furthest = said.offset if furthest is None else max(furthest, said.offset)
         held.extend(waits)
 
     def _hear(self, region: Region, said: Mark | Decision, done: Settled) -> None:
