@@ -86,6 +86,8 @@ def unpack(mark: Mark, listing: Listing) -> list[Entry]:
         found = [Entry(*one) for one in _ENTRY.iter_unpack(listing.events)]
     except struct.error as error:
         raise ValueError(f"what it lists is cut off: {error}") from None
+    if listing.after > mark.offset:
+        raise ValueError(f"it lists from {listing.after} on, and speaks of what is below {mark.offset}")
     below = listing.after - 1
     for one in found:
         if not below < one.offset < mark.offset:

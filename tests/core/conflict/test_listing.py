@@ -190,6 +190,13 @@ def test_what_is_no_listing_is_refused(events: bytes) -> None:
         unpack(Mark(5, "", 0, 0, ""), Listing(1, 0, events))
 
 
+def test_a_mark_that_lists_from_beyond_what_it_speaks_of_is_refused_and_hides_none() -> None:
+    reader = Reader().mark((0, 1))
+    with pytest.raises(ValueError, match="it lists from 9 on"):
+        reader.mark(after=9, upto=2)
+    assert reader.mark((1, 2), after=1).copy(1, 2).said == ["east-0-0=1", "east-0-1=2"]
+
+
 def listed(lister: Lister, position: int) -> list[tuple[int, int, list[int], list[int]]]:
     """The marks' offset, last, what they list, and the looks that they tell of."""
     return [
