@@ -221,6 +221,8 @@ class AgentService:
         record = inventory.record
         if unread is not None:
             return (unread, *_self_fenced(inventory), *coordinator.noticed())
+        if record is None and coordinator.estate.unit.mode == "active-active":
+            return ()  # both are written, and there is to be none
         if record is None:
             return (FindingView("NO_ACTIVE_RECORD", "error", CODES["NO_ACTIVE_RECORD"].means),)
         try:
@@ -646,7 +648,8 @@ def _blocked(coordinator: Coordinator) -> tuple[FindingView, ...]:
 
 def _region_view(coordinator: Coordinator, inventory: Inventory, pair: _Pair, unread: FindingView | None) -> RegionView:
     seen = inventory.regions[pair.region]
-    active = inventory.record is not None and inventory.record.region == pair.region
+    both = inventory.record is None and inventory.unit.mode == "active-active"
+    active = both or (inventory.record is not None and inventory.record.region == pair.region)
     return RegionView(
         region=pair.region,
         role="unknown" if unread else "active" if active else "standby",

@@ -144,7 +144,9 @@ def _status_table(view: StatusView) -> RenderableType:
 
     record = view.record
     head = f"{view.replication_group} ({view.policy}, {view.mode})  "
-    absent = "no active-region record" if any(f.code == "NO_ACTIVE_RECORD" for f in view.findings) else "the active region cannot be read"
+    absent = "both regions are written" if view.mode == "active-active" else "the active region cannot be read"
+    if any(one.code == "NO_ACTIVE_RECORD" for one in view.findings):
+        absent = "no active-region record"
     head += f"{record.region} is {record.state}, epoch {record.epoch}" if record else absent
     now = view.at_ms
     regions = [

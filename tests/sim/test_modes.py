@@ -75,7 +75,9 @@ def test_what_the_earlier_mode_has_refused_stays_until_the_group_is_given_back_a
     for region in (EAST, WEST):
         assert denies(estate, region) == 0
         write(estate, region)
-        assert "MODE_CHANGED" not in [one.code for one in service(estate, region).status("orders").findings]
+        status = service(estate, region).status("orders")
+        assert [one.code for one in status.findings if one.severity == "error"] == []
+        assert {one.role for one in status.regions} == {"active"}
 
 
 def test_a_move_that_was_under_way_goes_no_further(estate: Estate) -> None:
