@@ -63,7 +63,7 @@ class AgentsDocket:
                     yield news
             except MrcError as error:
                 failures += 1
-                if error.code not in ("AGENT_UNREACHABLE", "AGENT_BUSY") or not cursor or failures > AGAIN_MAX:
+                if not error.retryable or not cursor or failures > AGAIN_MAX:
                     raise
                 time.sleep(AGAIN_EVERY_S)
 

@@ -523,6 +523,31 @@ def test_who_follows_waits_for_a_place_where_the_agent_that_is_left_has_none(
         ending.join()
 
 
+class Shaky(Client):
+    """Its agents' cluster answers again after each message, or has lost what was asked for."""
+
+    def __init__(self, error: MrcError) -> None:
+        self.asked: list[str] = []
+        self._error = error
+
+    def stream_region(self, region: str, method: str, *, deadline_s: float, **fields: Any) -> Iterator[Any]:
+        self.asked.append(fields["cursor"])
+        yield {"conflict": None, "cursor": f"place {len(self.asked)}"}
+        raise self._error
+
+
+def test_who_follows_outlives_a_cluster_that_does_not_answer_for_a_moment_and_no_place_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mrc.control.dockets.AGAIN_EVERY_S", 0.0)
+    shaky = Shaky(MrcError("CLUSTER_UNREACHABLE", "no leader", retryable=True))
+    following = docket(shaky).follow(Filter())
+    assert [next(following).cursor for _ in range(3)] == ["place 1", "place 2", "place 3"]
+    assert shaky.asked == ["", "place 1", "place 2"]
+    with pytest.raises(MrcError, match="OFFSET_OUT_OF_RANGE"):
+        list(docket(Shaky(MrcError("OFFSET_OUT_OF_RANGE", "deleted"))).follow(Filter()))
+
+
 @pytest.fixture
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is noticed within a second."""
