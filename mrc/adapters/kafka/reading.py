@@ -24,6 +24,10 @@ FOLLOWING: Mapping[str, int] = {"fetch.min.bytes": 65_536, "fetch.wait.max.ms": 
 """Settings of a consumer that follows logs: what comes within this time comes with one request, not with one for each record."""
 
 
+IN_FULL: Mapping[str, int] = {"fetch.queue.backoff.ms": 20}
+"""Settings of a consumer that reads much at once: the driver else waits for a second whenever it holds as much as it may."""
+
+
 def open_consumer(
     access: Access, start: Mapping[TopicPartition, Offset], complaints: Complaints, sight: Sight, settings: Mapping[str, int] = {}
 ) -> Consumer:
@@ -40,8 +44,6 @@ def open_consumer(
             "fetch.wait.max.ms": 20,
             "fetch.error.backoff.ms": 50,
             "queued.max.messages.kbytes": 16_384,
-            # How long the driver waits (1 s by itself) when it holds that much: whoever takes it sooner would wait for the rest.
-            "fetch.queue.backoff.ms": 20,
             "error_cb": complaints,
             **settings,
         },
