@@ -138,7 +138,7 @@ class Batch(msgspec.Struct, frozen=True):
         tp: the partition.
         records: visible records; may be empty.
         position: everything below it has been seen, markers and aborted records included.
-        at_end: ``position`` was the readable end when the broker answered.
+        at_end: ``position`` was the readable end when the broker answered. Of a log that grows all the time this may never be told.
     """
 
     tp: TopicPartition

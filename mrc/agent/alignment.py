@@ -90,6 +90,9 @@ class Alignment:
             self._load()
             target = self.estate.clusters[self.flow.target]
             start = {p.target: Offset(p.target_position) for p in self.pairs.values()}
+            ends = target.ends(list(start), self.sights.target.isolation)
+            for pair in self.pairs.values():
+                pair.target_goal = ends[pair.target]
             self._target_reader = target.reader(start, self.sights.target)
         if self._source_reader is None and not self._half_known and self._may_try_source():
             try:
@@ -253,6 +256,9 @@ class Alignment:
         tps = list(self.pairs)
         starts = source.starts(tps)
         start = {tp: Offset(max(starts[tp], self.pairs[tp].source_position)) for tp in tps}
+        for tp, end in source.ends(tps, self.sights.source.isolation).items():
+            goal = self.pairs[tp].source_goal
+            self.pairs[tp].source_goal = end if goal is None else min(goal, end)  # a source that was gone may be shorter
         self._source_reader = source.reader(start, self.sights.source)
         self.source_down = None
         self.source_seen_at_ms = self.estate.clock.now_ms()
@@ -321,9 +327,9 @@ class Alignment:
         with self.lock:
             for batch in batches:
                 if source:
-                    self.pairs[batch.tp].feed_source(batch.records, batch.position, at_end=batch.at_end)
+                    self.pairs[batch.tp].feed_source(batch.records, batch.position)
                 else:
-                    self._by_target[batch.tp].feed_target(batch.records, batch.position, at_end=batch.at_end)
+                    self._by_target[batch.tp].feed_target(batch.records, batch.position)
         return any(batch.records for batch in batches)
 
     def _decide(self) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mrc.core.model import Seen, TopicPartition
+from mrc.core.model import Offset, Seen, TopicPartition
 from mrc.core.translation.aligner import Aligner
 from mrc.core.translation.changed import Changed
 from mrc.core.translation.offset_map import Deleted, OffsetMap, Translation
@@ -23,6 +23,7 @@ class Pair:
     Attributes:
         source, target: the partition in the flow's source and in its target.
         ids: of the two topics, in the same order.
+        source_goal, target_goal: where the two logs ended when this agent began to read them; None: it has not yet.
         came_back: the target has the originals. `known` and `aligner` speak of originals and copies, as MM2 made them.
     """
 
@@ -43,7 +44,8 @@ class Pair:
         self.aligner = Aligner(known, stamped=stamped)
         self.stored_first = known.first
         self.stored_at = (known.resolved_source, known.resolved_target)
-        self.source_read_through = self.target_read_through = False
+        self.source_goal: Offset | None = None
+        self.target_goal: Offset | None = None
         self.changed: Changed | None = None
         self.compacted = False
         self.sight = ""
@@ -51,8 +53,18 @@ class Pair:
 
     @property
     def read_through(self) -> bool:
-        """Whether both logs were read to their ends since this agent reads them: nothing old can cast doubt any more."""
+        """Whether both logs were read to where they ended when this agent began: nothing old can cast doubt any more."""
         return self.source_read_through and self.target_read_through
+
+    @property
+    def source_read_through(self) -> bool:
+        """The same of the source alone."""
+        return self.source_goal is not None and self.source_position >= self.source_goal
+
+    @property
+    def target_read_through(self) -> bool:
+        """The same of the target alone."""
+        return self.target_goal is not None and self.target_position >= self.target_goal
 
     @property
     def known(self) -> OffsetMap:
@@ -81,15 +93,13 @@ class Pair:
         """Whether the target's reader should go on."""
         return self.aligner.wants_source if self.came_back else self.aligner.wants_target
 
-    def feed_source(self, records: Iterable[Seen], position: int, *, at_end: bool) -> None:
+    def feed_source(self, records: Iterable[Seen], position: int) -> None:
         """Take what was read in the source."""
         (self.aligner.feed_target if self.came_back else self.aligner.feed_source)(records, position)
-        self.source_read_through = self.source_read_through or at_end
 
-    def feed_target(self, records: Iterable[Seen], position: int, *, at_end: bool) -> None:
+    def feed_target(self, records: Iterable[Seen], position: int) -> None:
         """Take what was read in the target."""
         (self.aligner.feed_source if self.came_back else self.aligner.feed_target)(records, position)
-        self.target_read_through = self.target_read_through or at_end
 
     def to_target(self, offset: int, *, final: bool = False) -> Translation:
         """Translate a source position; see `OffsetMap.to_target`. For what came back ``final`` means nothing: nobody waits for copies."""

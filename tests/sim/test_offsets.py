@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from mrc.agent.service import AgentService
 from mrc.core.errors import MrcError
@@ -16,6 +17,7 @@ from mrc.core.views import ExplanationView, GroupOffsetView, OffsetDiffView
 from mrc.ports import Position
 from mrc.sim.cluster import FakeCluster
 from mrc.sim.log import Record
+from mrc.sim.reader import FakeReader
 from mrc.sim.world import CONSUMER, EAST, PRODUCER, WEST
 from tests.sim.estate import BILLING, SHIPPING, Estate
 from tests.sim.test_service import known, reason, service
@@ -137,6 +139,17 @@ def test_a_bounded_answer_is_as_fresh_as_an_exact_one(estate: Estate, answers: A
     row = offset_on(answers.group_offsets("orders", BILLING), TP)
     assert (row.translation.type, row.translation.reason) == ("bounded", "identical-records")
     assert known(row.age_s) < 2
+
+
+def test_logs_that_grow_all_the_time_are_read_through_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker says that a log has ended when it has nothing to send; of one that grows all the time it never does."""
+    poll = FakeReader.poll
+    monkeypatch.setattr(FakeReader, "poll", lambda *asked: [replace(one, at_end=False) for one in poll(*asked)])
+    estate = Estate()
+    estate.settle(60)
+    rows = service(estate, WEST).group_offsets("orders", BILLING)
+    assert len(rows) == len(estate.world.tps())
+    assert {row.translation.type for row in rows} == {"exact"}
 
 
 def test_an_agent_whose_capture_has_not_begun_says_so(estate: Estate) -> None:
