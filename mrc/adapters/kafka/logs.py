@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as Wire
 from mrc.adapters.kafka.access import Access
 from mrc.adapters.kafka.cluster import KafkaCluster
 from mrc.adapters.kafka.errors import Complaints, unreachable, world_error
-from mrc.adapters.kafka.reading import IN_FULL, is_end, open_consumer
+from mrc.adapters.kafka.reading import is_end, open_consumer
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, TopicPartition
 from mrc.ports import COMMITTED, Arrived, Span
@@ -111,7 +111,7 @@ def committed(
     ``below``: a leader that has just been elected may know less for a moment, or for good.
     """
     complaints = Complaints()
-    consumer = open_consumer(access, starts, complaints, COMMITTED, IN_FULL)
+    consumer = open_consumer(access, starts, complaints, COMMITTED)
     left = set(starts)
     try:
         began_s = time.monotonic()

@@ -20,12 +20,10 @@ GROUP_ID = "mrc.reader"
 """The driver wants a name; nothing is ever committed under it."""
 
 
+FETCH_ON_MS = 20
+
 FOLLOWING: Mapping[str, int] = {"fetch.min.bytes": 65_536, "fetch.wait.max.ms": 50}
 """Settings of a consumer that follows logs: what comes within this time comes with one request, not with one for each record."""
-
-
-IN_FULL: Mapping[str, int] = {"fetch.queue.backoff.ms": 20}
-"""Settings of a consumer that reads much at once: the driver else waits for a second whenever it holds as much as it may."""
 
 
 def open_consumer(
@@ -44,6 +42,7 @@ def open_consumer(
             "fetch.wait.max.ms": 20,
             "fetch.error.backoff.ms": 50,
             "queued.max.messages.kbytes": 16_384,
+            "fetch.queue.backoff.ms": FETCH_ON_MS,
             "error_cb": complaints,
             **settings,
         },

@@ -18,7 +18,7 @@ from mrc.adapters.kafka.access import DRIVER_LOG, Access
 from mrc.adapters.kafka.cluster import KafkaCluster
 from mrc.adapters.kafka.errors import Complaints, unreachable, world_error
 from mrc.adapters.kafka.logs import arrived, committed
-from mrc.adapters.kafka.reading import is_end
+from mrc.adapters.kafka.reading import FETCH_ON_MS, is_end
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.model import GroupId, Offset, TopicPartition
 from mrc.ports import Arrived, Outgoing, Shares
@@ -311,7 +311,7 @@ class KafkaStreamLog:
                 # How soon new partitions are noticed; they are refused.
                 "topic.metadata.refresh.interval.ms": 30_000,
                 "queued.max.messages.kbytes": 65_536,
-                "fetch.queue.backoff.ms": 20,
+                "fetch.queue.backoff.ms": FETCH_ON_MS,
                 "error_cb": self._complaints,
             },
             logger=DRIVER_LOG,
