@@ -19,8 +19,8 @@ from mrc.ports import Batch, Record, Sight
 GROUP_ID = "mrc.reader"
 """The driver wants a name; nothing is ever committed under it."""
 
-
 FETCH_ON_MS = 20
+"""How long the driver waits when it holds as much as it may; by itself a second, in which whoever takes that sooner waits too."""
 
 FOLLOWING: Mapping[str, int] = {"fetch.min.bytes": 65_536, "fetch.wait.max.ms": 50}
 """Settings of a consumer that follows logs: what comes within this time comes with one request, not with one for each record."""
