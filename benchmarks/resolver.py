@@ -43,7 +43,7 @@ from mrc.core.conflict.entity import Entity, Rules, note, take
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
 from mrc.core.conflict.marks import Mark
-from mrc.core.conflict.partition import Kept
+from mrc.core.conflict.taking import Kept
 from mrc.core.model import Region, encode
 from mrc.resolver.task import ENTITY
 from mrc.sandbox import jars

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
-from mrc.core.conflict.partition import Pending
+from mrc.core.conflict.taking import Pending
 from mrc.core.model import Region
 
 PENDING = b"p"

@@ -17,7 +17,7 @@ import msgspec
 
 from mrc.core.conflict.events import EntityEvent, Json
 from mrc.core.conflict.headers import NAMES, Stamp, Unreadable, read_stamp
-from mrc.core.conflict.partition import Pending, Wrong
+from mrc.core.conflict.taking import Pending, Wrong
 from mrc.core.model import Region
 from mrc.ports import Arrived
 from mrc.resolver.kinds import Kind, Place

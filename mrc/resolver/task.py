@@ -17,8 +17,9 @@ from mrc.core.conflict.events import EntityEvent
 from mrc.core.conflict.headers import Unreadable
 from mrc.core.conflict.listing import Claimed, Listed
 from mrc.core.conflict.marks import Listing, Mark
-from mrc.core.conflict.partition import AHEAD, Answered, Final, Given, Kept, Partition, Pending, Settled, Stream, Wrong, is_final
+from mrc.core.conflict.partition import Partition, Settled, Stream, is_final
 from mrc.core.conflict.rules import RuleSet
+from mrc.core.conflict.taking import AHEAD, Answered, Final, Given, Kept, Pending, Wrong
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.model import Offset, Region, TopicPartition, decode, encode
 from mrc.ports import Arrived, Outgoing, Shelf

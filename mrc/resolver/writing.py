@@ -14,7 +14,8 @@ import msgspec
 from mrc.core.conflict.entity import Candidate, Conflict, Decision, HowClosed
 from mrc.core.conflict.events import EntityEvent, Json
 from mrc.core.conflict.headers import CLOCK, ID, ORIGIN, VECTOR, Stamp, clock_text, headers, vector_text
-from mrc.core.conflict.partition import Pending, Standing, Wrong
+from mrc.core.conflict.partition import Standing
+from mrc.core.conflict.taking import Pending, Wrong
 from mrc.core.model import Int64, Region, Value, encode
 from mrc.ports import Arrived, Outgoing
 from mrc.resolver.kinds import Kind, Topics

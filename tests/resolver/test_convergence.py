@@ -13,7 +13,8 @@ import pytest
 
 from mrc.core.conflict.entity import Decision
 from mrc.core.conflict.marks import Mark
-from mrc.core.conflict.partition import Given, Partition, Pending, Settled, Stream
+from mrc.core.conflict.partition import Partition, Settled, Stream
+from mrc.core.conflict.taking import Given, Pending
 from mrc.core.model import Region
 from mrc.resolver.kinds import Kind, Topics
 from mrc.resolver.task import Counts, KnownKinds, Task

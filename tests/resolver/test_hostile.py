@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from mrc.core.conflict import partition
+from mrc.core.conflict import partition, taking
 from mrc.core.conflict.entity import Decision, Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
 from mrc.core.conflict.marks import Mark
-from mrc.core.conflict.partition import DECIDED_AHEAD_MS_MAX, Answered, Given, Kept, Partition, Pending
+from mrc.core.conflict.partition import DECIDED_AHEAD_MS_MAX, Partition
 from mrc.core.conflict.rules import Manual, Rule, RuleSet
+from mrc.core.conflict.taking import Answered, Given, Kept, Pending
 from mrc.core.model import Offset, Region, encode
 from mrc.resolver.kinds import kind_of
 from mrc.resolver.pages import Pages
@@ -215,14 +216,14 @@ def test_an_event_behind_a_decision_that_waits_does_not_cost_what_waits_already(
     conflict = open_conflict(r)
     r.say(EAST, "ticket", "e", 150, conflict)
     r.settle()
-    take = partition._taken
+    take = taking.taken
 
     def counted(kept: Kept, pending: Sequence[Pending], *more: Any) -> Any:
         nonlocal taken
         taken += len(pending)
         return take(kept, pending, *more)
 
-    monkeypatch.setattr(partition, "_taken", counted)
+    monkeypatch.setattr(partition, "taken", counted)
     for number in range(2, 302):
         r.event(f"e{number}", EAST, number, 150 + number)
         assert r.partition.standing(b"1", r.load(b"1")) is not None

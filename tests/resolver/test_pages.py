@@ -7,7 +7,8 @@ import random
 import pytest
 
 from mrc.core.conflict.events import EntityEvent, Hlc
-from mrc.core.conflict.partition import Pending, Stream, is_final
+from mrc.core.conflict.partition import Stream, is_final
+from mrc.core.conflict.taking import Pending
 from mrc.core.model import Region
 from mrc.resolver import pages
 from mrc.resolver.pages import Pages

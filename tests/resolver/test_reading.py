@@ -12,8 +12,8 @@ import pytest
 from mrc.core.conflict.entity import Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, Unreadable, headers, read_seen
-from mrc.core.conflict.partition import Pending, Wrong
 from mrc.core.conflict.rules import Delta, Rule, RuleSet
+from mrc.core.conflict.taking import Pending, Wrong
 from mrc.core.model import Region
 from mrc.ports import Arrived
 from mrc.resolver import loop

@@ -14,8 +14,8 @@ from mrc.core.conflict.events import EntityEvent
 from mrc.core.conflict.headers import Stamp
 from mrc.core.conflict.listing import FOLLOWED_MS_MAX, LISTED_MAX, Claimed, Claims
 from mrc.core.conflict.marks import Entry, pack
-from mrc.core.conflict.partition import Wrong
 from mrc.core.conflict.rules import Rule, RuleSet, StatePrecedence
+from mrc.core.conflict.taking import Wrong
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition
 from mrc.ports import Arrived, Outgoing

@@ -15,8 +15,9 @@ from mrc.core.conflict.entity import Decision, Rules
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
 from mrc.core.conflict.marks import Mark
-from mrc.core.conflict.partition import Pending, is_final
+from mrc.core.conflict.partition import is_final
 from mrc.core.conflict.rules import Detection
+from mrc.core.conflict.taking import Pending
 from mrc.core.errors import MrcError
 from mrc.core.model import Region, TopicPartition, encode
 from mrc.ports import Arrived

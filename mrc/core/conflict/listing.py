@@ -73,7 +73,7 @@ class Listed(msgspec.Struct):
 
 
 class Claimed(NamedTuple, Generic[T]):
-    """A listed event and the record that was found for it. ``ahead``: why it is refused, see `mrc.core.conflict.partition.AHEAD`."""
+    """A listed event and the record that was found for it. ``ahead``: why it is refused, see `mrc.core.conflict.taking.AHEAD`."""
 
     stamp: Stamp
     ahead: str
