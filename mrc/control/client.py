@@ -10,7 +10,7 @@ import contextlib
 import getpass
 import queue
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -176,26 +176,22 @@ class Client:
         Raises:
             MrcError: ``UNKNOWN_REGION``; what an agent refused the request with; ``AGENT_BUSY``; ``AGENT_UNREACHABLE``.
         """
-        failed: list[Answer] = []
-        for one in self._of(region):
-            try:
-                return self._ask(one.address, method, deadline_s, fields)
-            except MrcError as error:
-                if error.code not in ("AGENT_UNREACHABLE", "AGENT_BUSY"):
-                    raise
-                failed.append(Answer(one, None, error))
-        raise worst(failed)
+        (answer,) = self._first_with_room(region, lambda address: iter((self._ask(address, method, deadline_s, fields),)))
+        return answer
 
     def stream_region(self, region: str, method: str, *, deadline_s: float, **fields: Any) -> Iterator[Any]:
         """Yield what the first agent of ``region`` that is there and has room streams.
 
         Raises as `ask_region`; a stream that breaks is not begun again.
         """
+        return self._first_with_room(region, lambda address: self._stream(address, method, deadline_s, fields))
+
+    def _first_with_room(self, region: str, ask: Callable[[str], Iterator[Any]]) -> Iterator[Any]:
         failed: list[Answer] = []
         for one in self._of(region):
             begun = False
             try:
-                for view in self._stream(one.address, method, deadline_s, fields):
+                for view in ask(one.address):
                     begun = True
                     yield view
                 return
