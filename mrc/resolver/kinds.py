@@ -14,17 +14,23 @@ WATERMARKS = "mrc.watermarks."
 
 
 class Place(NamedTuple):
-    """Where something is read in a record: ``key``, ``header`` with a name, or ``json`` with a path."""
+    """Where something is read in a record: ``key``, ``header`` with a name, or ``json`` with a path.
+
+    Attributes:
+        field: the one field of the value that the path leads to; empty: it is deeper, or elsewhere.
+    """
 
     kind: str
     path: tuple[str, ...] = ()
+    field: str = ""
 
 
 def place(text: str) -> Place:
     """Return a place as rules files write it: ``key``, ``header:NAME``, ``json:$.field.field``."""
     kind, _, rest = text.partition(":")
     if kind == "json":
-        return Place(kind, tuple(rest.removeprefix("$.").split(".")))
+        path = tuple(rest.removeprefix("$.").split("."))
+        return Place(kind, path, path[0] if len(path) == 1 else "")
     return Place(kind, (rest,) if rest else ())
 
 

@@ -22,9 +22,9 @@ BATCH_RECORDS_MAX = 10_000
 MARK_EVERY_S = 0.5
 
 BUSY_RECORDS = 1_000
-"""A batch of so many says that there is more to read: what has come and is not final is then shown every `SHOW_EVERY_S` only."""
+"""A batch of so many says that there is more to read: what is not final is then shown only if it is not final for `PROVISIONAL_AFTER_S`."""
 
-SHOW_EVERY_S = 1.0
+PROVISIONAL_AFTER_S = 1.0
 
 CACHED_MAX = 20_000
 """Entities that a process holds in memory, decoded, about 3 KB each; its partitions share them."""
@@ -70,7 +70,6 @@ class Resolver:
         self._announce = announce
         self._tasks: dict[TaskId, Task] = {}
         self._mark_at_s = clock.monotonic_s()
-        self._shown_at_s = clock.monotonic_s()
         self._rules: dict[TaskId, tuple[str, dict[Region, str]]] = {}
         self.counts = Counts()
 
@@ -179,13 +178,11 @@ class Resolver:
             task = worked[id] = self._tasks[id]
             task.take(record)
         now_s = self._clock.monotonic_s()
-        show_news = len(records) < BUSY_RECORDS or now_s >= self._shown_at_s + SHOW_EVERY_S
-        if show_news:
-            self._shown_at_s = now_s
+        provisional_after_s = PROVISIONAL_AFTER_S if len(records) >= BUSY_RECORDS else 0.0
         out: list[Outgoing] = []
         positions: dict[TopicPartition, Offset] = {}
         for task in worked.values():
-            out += task.finish(show_news=show_news)
+            out += task.finish(now_s, provisional_after_s)
             positions |= task.positions()
         ends = self._log.commit(out, positions)
         for id, task in worked.items():

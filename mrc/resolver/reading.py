@@ -48,9 +48,9 @@ def read_event(record: Arrived, kind: Kind, origin: Region) -> tuple[EntityEvent
     stamp = read_stamp(record.headers)
     if stamp.origin != origin:
         raise Unreadable("wrong-origin", f"it says to be of {stamp.origin} and stands in the log of {origin}")
-    regions = kind.rules.set.regions
-    if unknown := [region for region in stamp.vector if region not in regions]:
-        raise Unreadable("unknown-region", f"its writer has seen events of {', '.join(unknown)}, which the rules do not know")
+    if not stamp.vector.keys() <= kind.rules.regions:
+        unknown = ", ".join(sorted(stamp.vector.keys() - kind.rules.regions))
+        raise Unreadable("unknown-region", f"its writer has seen events of {unknown}, which the rules do not know")
     return _event(record, kind, key, stamp)
 
 
@@ -112,7 +112,7 @@ def _looked_at(record: _Looked, kind: Kind) -> tuple[str, Mapping[str, Json], Wr
     try:
         fields: dict[str, Json] = {}
         for name, at in kind.fields.items():
-            value = _at(at, record)
+            value = record.data.get(at.field) if at.field else _at(at, record)
             if value is not None:
                 fields[name] = value
                 # Small texts and numbers are by far the most frequent, and nothing can be wrong with them.

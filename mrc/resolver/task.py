@@ -6,9 +6,10 @@ that a batch changes is kept beside it, and a process that dies in between has c
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import takewhile
 
 import msgspec
 
@@ -53,6 +54,7 @@ class State(msgspec.Struct):
         streams: per region.
         final_ms: how far everything is final, see `Partition`.
         shown: per region, what came before this place has been shown.
+        put_off: of some entities with pending events it is not shown what they have come to.
         told: per topic, of what stands below it was told what cannot be read; it may be read again.
         listed: per region, how far its listing was read, where events have no headers.
     """
@@ -63,6 +65,7 @@ class State(msgspec.Struct):
     streams: dict[Region, Stream]
     final_ms: int = -1
     shown: dict[Region, int] = {}
+    put_off: bool = False
     told: dict[str, Offset] = {}
     listed: dict[Region, Listed] = {}
 
@@ -171,8 +174,15 @@ class Task:
         self._out: list[Outgoing] = []
         self._touched: dict[bytes, Outcome | None] = {}
         self._withdrawn: set[bytes] = set()
-        self._news = {one.key: None for one in self._pages if one.new and one.place >= state.shown.get(one.event.origin, 0)}
-        self._cache: OrderedDict[bytes, Kept] = OrderedDict()
+        # Entities of which something is not shown yet, with since when, earliest first: of `_news` an event that came, of `_put_off` one
+        # that became final, or got another clock.
+        self._news = {one.key: 0.0 for one in self._pages if one.new and one.place >= state.shown.get(one.event.origin, 0)}
+        self._put_off = {one.key: 0.0 for one in self._pages} if state.put_off else {}
+        self._came_now: dict[bytes, None] = {}
+        self._came: deque[tuple[float, dict[Region, int]]] = deque()
+        # Entities in memory; what was not asked for while one half filled up goes with the other.
+        self._cache: dict[bytes, Kept] = {}
+        self._cache_before: dict[bytes, Kept] = {}
         self._cached_max = cached_max
         self._batch = Counts()
         self._dirty = False
@@ -266,18 +276,23 @@ class Task:
         self._read[record.topic] = Offset(record.offset + 1)
         return found
 
-    def finish(self, *, show_news: bool = True) -> list[Outgoing]:
+    def finish(self, now_s: float = 0.0, provisional_after_s: float = 0.0) -> list[Outgoing]:
         """Decide what can be decided, and return what the batch writes, the state's changes last; nothing without records.
 
         Args:
-            show_news: show what stands by events that have come and are not final; else they wait for a later batch, or for being final.
+            now_s: of a clock that never goes back.
+            provisional_after_s: what stands by events that are not final is shown when they have waited for so long. Most are final by
+                then, if there is much to read.
         """
         if not self._dirty:
             return []
+        for key in self._came_now:
+            self._news.setdefault(key, now_s)
+        self._came_now = {}
         done = self._partition.settle(self._load)
         self._kind = self._kinds.kind(self._partition.version)
-        self._settled(done)
-        self._show(news=show_news)
+        self._settled(done, now_s)
+        self._show(now_s, provisional_after_s)
         self._writes |= self._pages.writes()
         if self._listings is not None:
             self._writes |= self._listings.writes()
@@ -290,10 +305,10 @@ class Task:
         if self._dirty:
             self._shelf.apply(self._writes, offset)
         done = self._batch
-        self._writes, self._out, self._touched = {}, [], {}
+        self._writes, self._out = {}, []
         self._batch, self._dirty = Counts(), False
-        while len(self._cache) > self._cached_max:
-            self._cache.popitem(last=False)
+        if len(self._cache) > self._cached_max // 2:
+            self._cache, self._cache_before = {}, self._cache
         return done
 
     @property
@@ -370,7 +385,7 @@ class Task:
         self._pages.add(one)
         if new:
             self._batch.events += 1
-            self._news[key] = None
+            self._came_now[key] = None
         return True
 
     def _mark(self, record: Arrived) -> Sequence[EntityEvent]:
@@ -390,10 +405,11 @@ class Task:
 
     # ---------------------------------------------------------------- deciding
 
-    def _settled(self, done: Settled) -> None:
+    def _settled(self, done: Settled, now_s: float) -> None:
         for one in done.raised:
             self._batch.raised += 1
             self._pages.change(one)
+            self._put_off.setdefault(one.key, now_s)
         for given in done.given:
             self._writes[_given_key(given)] = _encode(given)
             if given.unfit:
@@ -477,22 +493,32 @@ class Task:
         detail = f"its number, {event.number}, is not above {before}, which came before it"
         self._refused(one, Wrong("overtaken", detail))
 
-    def _show(self, *, news: bool) -> None:
-        """Write what stands for the entities of which something became final, and with ``news`` for those of which something came."""
-        for key in self._touched:
-            self._news.pop(key, None)
-        if news:
-            self._touched |= self._news
-            self._news = {}
-            self._shown = {region: stream.arrived for region, stream in self.streams.items()}
-        for key, last in self._touched.items():
-            standing = self._partition.standing(key, self._load(key), last)
-            if standing is not None:
-                kind = self._kinds.kind(standing.rules)
-                self._out.append(writing.resolved(kind, self._topics, self._number, key, standing))
-            elif key in self._withdrawn:
-                self._out.append(writing.nothing_stands(self._topics, self._number, key))
+    def _show(self, now_s: float, provisional_after_s: float) -> None:
+        """Write what stands for entities of which everything is final, and for those of which something has waited long enough."""
+        self._came.append((now_s, {region: stream.arrived for region, stream in self.streams.items()}))
+        upto_s = now_s - provisional_after_s
+        while self._came and self._came[0][0] <= upto_s:
+            self._shown = self._came.popleft()[1]
+        touched, self._touched = self._touched, {}
+        for key, last in touched.items():
+            if provisional_after_s and key not in self._withdrawn and not self._partition.is_decided(key, self._load(key)):
+                self._put_off.setdefault(key, now_s)
+            else:
+                self._show_one(key, last)
+        for late in (self._news, self._put_off):
+            for key, _ in list(takewhile(lambda one: one[1] <= upto_s, late.items())):
+                self._show_one(key, None)
         self._withdrawn.clear()
+
+    def _show_one(self, key: bytes, last: Outcome | None) -> None:
+        self._news.pop(key, None)
+        self._put_off.pop(key, None)
+        standing = self._partition.standing(key, self._load(key), last)
+        if standing is not None:
+            kind = self._kinds.kind(standing.rules)
+            self._out.append(writing.resolved(kind, self._topics, self._number, key, standing))
+        elif key in self._withdrawn:
+            self._out.append(writing.nothing_stands(self._topics, self._number, key))
 
     # ---------------------------------------------------------------- state
 
@@ -500,11 +526,12 @@ class Task:
         """Return an entity as its final events left it; who changes it writes it down."""
         kept = self._cache.get(key)
         if kept is None:
-            # What this batch has written is in the cache: nothing is dropped from it before the batch is on the shelf.
-            value = self._shelf.get(ENTITY + key)
-            kept = self._cache[key] = Kept() if value is None else _kept(value)
-        else:
-            self._cache.move_to_end(key)
+            kept = self._cache_before.pop(key, None)
+            if kept is None:
+                # What this batch has written is in the cache: nothing is dropped from it before the batch is on the shelf.
+                value = self._shelf.get(ENTITY + key)
+                kept = Kept() if value is None else _kept(value)
+            self._cache[key] = kept
         return kept
 
     def _as_read(self) -> State:
@@ -512,7 +539,17 @@ class Task:
         partition = self._partition
         self._told = {name: max(offset, self._told.get(name, Offset(0))) for name, offset in self._read.items()}
         listed = {} if self._listings is None else self._listings.states
-        return State(partition.version, self._partitions, read, partition.streams, partition.final_ms, self._shown, self._told, listed)
+        return State(
+            partition.version,
+            self._partitions,
+            read,
+            partition.streams,
+            partition.final_ms,
+            self._shown,
+            bool(self._put_off),
+            self._told,
+            listed,
+        )
 
     def _refuse_other_making(self, kind: Kind, made_for: Kind, partitions: int, had: int) -> None:
         if (kind.name, set(kind.regions)) != (made_for.name, set(made_for.regions)):

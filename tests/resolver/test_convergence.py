@@ -227,7 +227,6 @@ def test_the_worlds_hold_deaths_late_events_repetitions_and_conflicts() -> None:
 
 def test_a_resolver_that_lets_late_events_keep_their_clocks_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def keep(partition: Partition, stream: Stream, mark: Mark, one: Pending, done: Settled) -> None:
-        del partition._unsealed[one.event.origin][one.event.id]
         partition._wait(one)
 
     monkeypatch.setattr(Partition, "_seal_one", keep)

@@ -58,7 +58,7 @@ class Register(msgspec.Struct, array_like=True, gc=False):
     state: Write | None = None
     noted: dict[str, int] = {}
     kept: dict[str, Write] = {}
-    sums: dict[str, float] = {}
+    sums: dict[str, int | float] = {}
 
 
 class Decision(Written, frozen=True):
@@ -187,6 +187,7 @@ class Rules:
     def __post_init__(self) -> None:
         for name, value in {
             "ranks": Ranks(self.set.regions),
+            "regions": frozenset(self.set.regions),
             "states": self.set.states,
             "noted": self.set.noted,
             "kept": self.set.kept,
@@ -196,6 +197,7 @@ class Rules:
             object.__setattr__(self, name, value)
 
     ranks: Ranks = field(init=False)
+    regions: frozenset[Region] = field(init=False)
     states: frozenset[str] = field(init=False)
     noted: frozenset[str] = field(init=False)
     kept: frozenset[str] = field(init=False)

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from functools import lru_cache
 
 from mrc.core.conflict.events import Hlc
 from mrc.core.model import Region, Value
 
 VECTOR, CLOCK, ORIGIN, ID = "mrc-vv", "mrc-hlc", "mrc-origin", "mrc-event-id"
 NAMES = (VECTOR, CLOCK, ORIGIN, ID)
+_NAMES = frozenset(NAMES)
 
 REGIONS_MAX = 16
 NUMBER_MAX = 2**63 - 1
 WALL_MS_MAX = 2**48 - 1
 COUNTER_MAX = 2**31 - 1
 
-_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
-_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_VECTOR = re.compile("{0}(?:,{0})*".format(rf"{_REGION.pattern}=(?:0|[1-9][0-9]{{0,18}})"), re.ASCII)
-_READING = re.compile(r"(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})", re.ASCII)
+_REGION = re.compile(rb"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_PART = re.compile(rb"([^=,]*)=(0|[1-9][0-9]{0,18})")
+_READING = re.compile(rb"(0|[1-9][0-9]{0,18})\.(0|[1-9][0-9]{0,18})")
 _BYTES_MAX = 2048
 
 Headers = Iterable[tuple[str, bytes | None]]
@@ -106,15 +107,16 @@ def read_stamp(found: Headers) -> Stamp:
     values = _values(found)
     if len(values) < len(NAMES):
         raise Unreadable("no-stamp", f"there is no header {', '.join(name for name in NAMES if name not in values)}")
-    origin, id = Region(values[ORIGIN]), values[ID]
-    if not _REGION.fullmatch(origin):
-        raise Unreadable("bad-stamp", f"{ORIGIN} is no region's name: {origin[:80]!r}")
+    id = values[ID]
+    origin = _region(values[ORIGIN])
+    if origin is None:
+        raise Unreadable("bad-stamp", f"{ORIGIN} is no region's name: {_shown(values[ORIGIN])}")
     if not _ID.fullmatch(id):
-        raise Unreadable("bad-stamp", f"{ID} is not 1 to 128 visible ASCII characters: {id[:80]!r}")
+        raise Unreadable("bad-stamp", f"{ID} is not 1 to 128 visible ASCII characters: {_shown(id)}")
     vector = _vector(values[VECTOR])
     if not vector.get(origin):
-        raise Unreadable("bad-stamp", f"{VECTOR} has no number above 0 for {origin}, the event's own region: {values[VECTOR][:80]!r}")
-    return Stamp(origin, id, vector, _clock(values[CLOCK]))
+        raise Unreadable("bad-stamp", f"{VECTOR} has no number above 0 for {origin}, the event's own region: {_shown(values[VECTOR])}")
+    return Stamp(origin, id.decode(), vector, _clock(values[CLOCK]))
 
 
 def read_seen(found: Headers) -> tuple[dict[Region, int], Hlc]:
@@ -129,37 +131,46 @@ def read_seen(found: Headers) -> tuple[dict[Region, int], Hlc]:
     return _vector(values[VECTOR]), _clock(values[CLOCK])
 
 
-def _values(found: Headers) -> dict[str, str]:
-    values: dict[str, str] = {}
+def _values(found: Headers) -> dict[str, bytes]:
+    values: dict[str, bytes] = {}
     for name, value in found:
-        if name in NAMES:
+        if name in _NAMES:
             if name in values:
                 raise Unreadable("bad-stamp", f"header {name} is there twice")
             if value is None or len(value) > _BYTES_MAX or not value.isascii():
                 raise Unreadable("bad-stamp", f"header {name} is empty, longer than {_BYTES_MAX} bytes or not ASCII")
-            values[name] = value.decode()
+            values[name] = value
     return values
 
 
-def _vector(text: str) -> dict[Region, int]:
-    vector: dict[Any, int] = {}
-    parts = text.split(",") if _VECTOR.fullmatch(text) else []
+@lru_cache(maxsize=64)
+def _region(name: bytes) -> Region | None:
+    """Return the region of this name; None where it is none."""
+    return Region(name.decode()) if _REGION.fullmatch(name) else None
+
+
+def _vector(text: bytes) -> dict[Region, int]:
+    vector: dict[Region, int] = {}
     last = ""
-    for part in parts:
-        region, _, number = part.partition("=")
-        if region > last:
-            vector[region] = int(number)
-            last = region
-    if not parts or len(vector) < len(parts) or max(vector.values()) > NUMBER_MAX:
-        raise Unreadable("bad-stamp", f"{VECTOR} is not REGION=NUMBER,... in the order of the names: {text[:80]!r}")
+    for part in text.split(b","):
+        said = _PART.fullmatch(part)
+        region = _region(said[1]) if said is not None else None
+        if said is None or region is None or region <= last or (number := int(said[2])) > NUMBER_MAX:
+            raise Unreadable("bad-stamp", f"{VECTOR} is not REGION=NUMBER,... in the order of the names: {_shown(text)}")
+        vector[region] = number
+        last = region
     if len(vector) > REGIONS_MAX:
         raise Unreadable("bad-stamp", f"{VECTOR} names more than {REGIONS_MAX} regions")
     return vector
 
 
-def _clock(text: str) -> Hlc:
+def _clock(text: bytes) -> Hlc:
     found = _READING.fullmatch(text)
     wall_ms, counter = (int(found[1]), int(found[2])) if found is not None else (-1, 0)
     if not 0 <= wall_ms <= WALL_MS_MAX or counter > COUNTER_MAX:
-        raise Unreadable("bad-stamp", f"{CLOCK} is not MILLISECONDS.COUNTER: {text[:80]!r}")
+        raise Unreadable("bad-stamp", f"{CLOCK} is not MILLISECONDS.COUNTER: {_shown(text)}")
     return Hlc(wall_ms, counter)
+
+
+def _shown(value: bytes) -> str:
+    return repr(value[:80].decode())

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -119,11 +119,13 @@ class _Ahead(msgspec.Struct, gc=False):
         entity: with its pending events taken.
         bodies: the values of its last events.
         last: the latest of the events that were taken.
+        more: have come since; they are taken when somebody asks.
     """
 
     entity: Entity
     bodies: dict[str, bytes | None]
     last: Pending
+    more: list[Pending] = []
 
 
 class _Heard(msgspec.Struct, gc=False):
@@ -185,8 +187,9 @@ class Partition:
         self.final_ms = final_ms
         self.streams = {region: streams.get(region) or Stream() for region in self._rules.set.regions}
         self._known: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
-        self._unsealed: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
-        self._of_entity: dict[bytes, dict[Pending, None]] = {}
+        # In the order of their places, and so of marks.
+        self._unsealed: dict[Region, deque[Pending]] = {region: deque() for region in self.streams}
+        self._of_entity: dict[bytes, list[Pending]] = {}
         self._ahead: OrderedDict[bytes, _Ahead] = OrderedDict()
         self._heard: dict[bytes, _Heard] = {}
         # What is sealed waits by the millisecond in which it is due; `_due` is the heap of these.
@@ -250,10 +253,7 @@ class Partition:
             stream.last = event.id
         self._note(one, sealed=False)
         if new and wrong is None and (ahead := self._ahead.get(key)) is not None:
-            if self._order(one) > self._order(ahead.last):
-                self._advance(ahead, one)
-            else:
-                del self._ahead[key]
+            ahead.more.append(one)
         if new and wrong is None and (heard := self._heard.pop(key, None)) is not None:
             place = self._order(one)
             if (heard.last is None or place > heard.last) and event.hlc > Hlc(heard.clock_ms):
@@ -300,15 +300,14 @@ class Partition:
             last: what stood after the last of these, where that is known.
         """
         entity, bodies, stands = kept.entity, kept.bodies, kept.stands
-        pending = [one for one in self._of_entity.get(key, ()) if one.wrong is None and not kept.knows(one.event)]
-        given = [one for one in self._given.get(key, {}).values() if not one.unfit]
+        pending, given = self._coming(key, kept)
         final = not pending and not given
         if given:
             heard = self._heard.get(key) or self._hear_all(key, kept, pending, given)
             final = not heard.changed
             entity, bodies, stands, last = heard.kept.entity, heard.kept.bodies, heard.kept.stands, None
         elif pending:
-            ahead = self._ahead.get(key) or self._look_ahead(key, kept, pending)
+            ahead = self._caught_up(key) or self._look_ahead(key, kept, pending)
             ahead.entity.closed = entity.closed
             entity, bodies = ahead.entity, ahead.bodies
             last = outcome(entity, self._rules)
@@ -324,6 +323,18 @@ class Partition:
         vector = {head.origin: head.number for head in heads}
         hlc = max([head.hlc for head in heads])
         return Standing(winner, stands.fields, stands.conflict, stands.rules, stands.decision, bodies[winner.id], final, vector, hlc)
+
+    def is_decided(self, key: bytes, kept: Kept) -> bool:
+        """Whether no pending event and no decision that is known can change what ``kept``, an entity's final events, have come to."""
+        return self._coming(key, kept) == ((), ())
+
+    def _coming(self, key: bytes, kept: Kept) -> tuple[Sequence[Pending], Sequence[Given]]:
+        """Return the events and the decisions about an entity whose turn is to come."""
+        pending = self._of_entity.get(key, ())
+        if pending:
+            pending = [one for one in pending if one.wrong is None and not kept.knows(one.event)]
+        given = [one for one in self._given[key].values() if not one.unfit] if key in self._given else ()
+        return pending or (), given or ()
 
     def _hear_all(self, key: bytes, kept: Kept, pending: Sequence[Pending], given: Sequence[Given]) -> _Heard:
         copy = Kept(
@@ -346,10 +357,22 @@ class Partition:
         heard.kept.bodies = _bodies_of_heads(heard.kept.entity, heard.kept.bodies)
         heard.changed |= any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
 
-    def _look_ahead(self, key: bytes, kept: Kept, pending: list[Pending]) -> _Ahead:
-        pending.sort(key=self._order)
-        ahead = self._ahead[key] = _Ahead(copied(kept.entity), dict(kept.bodies), pending[0])
-        for one in pending:
+    def _caught_up(self, key: bytes) -> _Ahead | None:
+        """Return what an entity has come to, with what has come since; None: it is not known, or something has come before the rest."""
+        ahead = self._ahead.get(key)
+        if ahead is not None and ahead.more:
+            more, ahead.more = sorted(ahead.more, key=self._order), []
+            if self._order(more[0]) <= self._order(ahead.last):
+                del self._ahead[key]
+                return None
+            for one in more:
+                self._advance(ahead, one)
+        return ahead
+
+    def _look_ahead(self, key: bytes, kept: Kept, pending: Sequence[Pending]) -> _Ahead:
+        first, *_ = in_order = sorted(pending, key=self._order)
+        ahead = self._ahead[key] = _Ahead(copied(kept.entity), dict(kept.bodies), first)
+        for one in in_order:
             self._advance(ahead, one)
         if len(self._ahead) > AHEAD_MAX:
             self._ahead.popitem(last=False)
@@ -454,23 +477,26 @@ class Partition:
 
     def _counts(self, region: Region, mark: Mark) -> bool:
         stream = self.streams[region]
-        known = mark.last in ("", stream.sealed_last) or mark.last in self._unsealed[region]
+        known = mark.last in ("", stream.sealed_last) or self._behind(region, mark) is not None
         return known or mark.offset <= stream.sealed_offset
+
+    def _behind(self, region: Region, mark: Mark) -> int | None:
+        """Return the place of the event that a mark names; None: it has not come, or is sealed already."""
+        last = self._known[region].get(mark.last)
+        return last.place if last is not None and last.place >= self.streams[region].sealed else None
 
     def _seal(self, region: Region, mark: Mark, done: Settled) -> None:
         stream, unsealed = self.streams[region], self._unsealed[region]
         if mark.offset > stream.sealed_offset:
-            if mark.last != stream.sealed_last and mark.last in unsealed:
-                upto = unsealed[mark.last].place
-                for one in _upto(unsealed, upto):
-                    self._seal_one(stream, mark, one, done)
+            if mark.last != stream.sealed_last and (upto := self._behind(region, mark)) is not None:
+                while unsealed and unsealed[0].place <= upto:
+                    self._seal_one(stream, mark, unsealed.popleft(), done)
                 stream.sealed = upto + 1
             stream.sealed_offset, stream.sealed_last = mark.offset, mark.last
         stream.watermark_ms = max(stream.watermark_ms, mark.clock_ms)
 
     def _seal_one(self, stream: Stream, mark: Mark, one: Pending, done: Settled) -> None:
         event = one.event
-        del self._unsealed[event.origin][event.id]
         # Of a listed event the mark that lists it has judged its timestamp; its clock may be ahead because marks before it were.
         ahead = self._rules.set.detection == "causal" and event.hlc.wall_ms > mark.horizon_ms
         if ahead:
@@ -493,27 +519,29 @@ class Partition:
                 due.setdefault(one.key, []).append(one)
         while self._turns and self._turns[0][0] <= final_ms:
             due.setdefault(heapq.heappop(self._turns)[1], [])
+        upto = Hlc(final_ms)
         for key, pending in due.items():
             self._heard.pop(key, None)
             kept = load(key)
             bodies = kept.bodies
             for one in pending:
                 bodies[one.event.id] = one.body
-                self._forget(one)
-            steps = taken(kept, pending, self._words(key, final_ms), self._rules, Hlc(final_ms))
-            if any(isinstance(step, Final) and step.refused for step in steps):
-                self._ahead.pop(key, None)
-            done.steps.setdefault(key, []).extend(steps)
-            done.bodies.setdefault(key, {}).update(bodies)
+            self._forget(key, pending)
+            given = self._words(key, final_ms) if key in self._given else []
+            steps = taken(kept, pending, given, self._rules, upto)
+            if key in self._ahead and any(isinstance(step, Final) and step.refused for step in steps):
+                del self._ahead[key]
+            if key in done.entities:
+                done.steps[key] += steps
+                done.bodies[key] |= bodies
+            else:
+                done.steps[key], done.bodies[key], done.entities[key] = steps, bodies, kept
             kept.bodies = _bodies_of_heads(kept.entity, bodies)
-            done.entities[key] = kept
             self._ask(key, kept, done)
 
     def _words(self, key: bytes, final_ms: int) -> list[Given]:
         """Return the decisions about an entity whose turn it is; they wait no more."""
-        some = self._given.get(key)
-        if some is None:
-            return []
+        some = self._given[key]
         due = [one for one in some.values() if one.decision.clock_ms <= final_ms]
         for one in due:
             del some[one.region, one.decision.clock_ms, one.decision.id]
@@ -537,11 +565,14 @@ class Partition:
         event = one.event
         self._known[event.origin][event.id] = one
         self._news += one.new
-        self._of_entity.setdefault(one.key, {})[one] = None
+        if (some := self._of_entity.get(one.key)) is None:
+            self._of_entity[one.key] = [one]
+        else:
+            some.append(one)
         if sealed:
             self._wait(one)
         else:
-            self._unsealed[event.origin][event.id] = one
+            self._unsealed[event.origin].append(one)
 
     def _wait(self, one: Pending) -> None:
         due_ms = due_at_ms(one.event.hlc)
@@ -553,15 +584,20 @@ class Partition:
     def _order(self, one: Pending) -> tuple[Hlc, int, str]:
         return order(one.event, self._rules.ranks)
 
-    def _forget(self, one: Pending) -> None:
-        if self._known[one.event.origin].pop(one.event.id, None) is not one:
-            raise InvariantViolation("an event that is not pending became final", where=one.event.id)
-        self._news -= one.new
-        rest = self._of_entity[one.key]
-        del rest[one]
-        if not rest:
-            del self._of_entity[one.key]
-            self._ahead.pop(one.key, None)
+    def _forget(self, key: bytes, pending: Sequence[Pending]) -> None:
+        """Forget events of one entity: they are final."""
+        for one in pending:
+            event = one.event
+            if self._known[event.origin].pop(event.id, None) is not one:
+                raise InvariantViolation("an event that is not pending became final", where=event.id)
+            self._news -= one.new
+        rest = self._of_entity.get(key, [])
+        if len(rest) > len(pending):
+            gone = {(one.event.origin, one.place) for one in pending}
+            self._of_entity[key] = [one for one in rest if (one.event.origin, one.place) not in gone]
+        elif rest:
+            del self._of_entity[key]
+            self._ahead.pop(key, None)
 
 
 def due_at_ms(hlc: Hlc) -> int:
@@ -581,13 +617,3 @@ def _bodies_of_heads(entity: Entity, bodies: Mapping[str, bytes | None]) -> dict
 def _had(stream: Stream, upto_ms: int) -> str:
     """Return the rules that a region had just before ``upto_ms``, where it heard no change since the one before."""
     return next(one.rules for one in reversed(stream.had) if one.from_ms < upto_ms)
-
-
-def _upto(unsealed: Mapping[str, Pending], place: int) -> Iterator[Pending]:
-    """Return the unsealed events up to this place; they are in the order of their places."""
-    found = []
-    for one in unsealed.values():
-        if one.place > place:
-            break
-        found.append(one)
-    return iter(found)
