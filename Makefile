@@ -4,7 +4,7 @@
 # make test-full  the same with a million random histories, translation judged and the demo run with MirrorMaker of both kinds, regions of three brokers, and ten kills
 # make e2e     the tests on real servers only; K=expression chooses some
 # make demo    a region dies, the other takes over, everything comes home; REPORT=file writes JSON
-# make demo-conflicts  Cancelled in one region against Shipped in the other, resolved by three rules files
+# make demo-conflicts  Cancelled in one region against Shipped in the other, resolved by four rules files
 # make fmt, make proto, make docs, make lock, make clean
 
 PYTHON ?= python3.11

@@ -7,7 +7,8 @@ starts, about one entity in ten events, 3 partitions, 150 bytes; one event in te
 *mrc*: one process. Timed is from when the first `WARM` of the events were counted until all are final: read, decided, written to
 what stands, to the conflicts and to the changelog in transactions, and to disk. *The peer* (peers/LastWriteWins.java) keeps the last
 event of each entity, in a RocksDB store with a changelog, exactly once; timed is from the same event until all are committed. It
-runs with each of `PEER_THREADS`, and the better figure counts.
+runs with each of `PEER_THREADS`, and the better figure counts. *Without headers*: as much of the same, by `detection: watermark`, with both
+regions' marks, which list what they seal, as after a new start of east's resolver.
 
 Then the changelog is filled up to `RESTORED` entities, the disk is deleted, and timed is from the start of a process until it has its
 share again; it is filled up to `HELD` entities, and some more events are resolved with them: peak resident memory, the kernel's, is of that
@@ -42,9 +43,14 @@ from mrc.config.conflicts import load_conflicts
 from mrc.core.conflict.entity import Entity, Rules, note, take
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.conflict.headers import Stamp, headers
-from mrc.core.conflict.marks import Mark
+from mrc.core.conflict.listing import event_id
+from mrc.core.conflict.marks import Entry, Knew, Listing, Mark, pack
+from mrc.core.conflict.rules import Detection
 from mrc.core.conflict.taking import Kept
-from mrc.core.model import Region, encode
+from mrc.core.model import Offset, Region, encode
+from mrc.ports import Arrived
+from mrc.resolver.kinds import WATERMARKS
+from mrc.resolver.reading import fingerprint
 from mrc.resolver.task import ENTITY
 from mrc.sandbox import jars
 from mrc.sandbox.layout import Options
@@ -130,31 +136,52 @@ class Run(NamedTuple):
             raise SystemExit(f"the resolver failed; see {self.log}")
 
 
-class Bench:
-    """A sandbox with a configuration, and how much was written there."""
+class Block:
+    """What one region has written to one partition since its last mark there."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, begin: int = 0, knew: int = 0, clock_ms: int = 0) -> None:
+        self.begin = begin
+        self.entries: list[Entry] = []
+        self.knew, self.clock_ms = knew, clock_ms
+
+    @property
+    def end(self) -> int:
+        """Return the offset of what comes next."""
+        return self.begin + len(self.entries)
+
+
+class Bench:
+    """A sandbox with a configuration, and how much was written there, in one topic with its copies."""
+
+    def __init__(self, sandbox: Sandbox, detection: Detection = "causal") -> None:
         self.sandbox = sandbox
         self.folder = sandbox.state.folder
-        self.config, self.rules = self._prepared()
+        self.stamped = detection == "causal"
+        self.topic = "orders" if self.stamped else "unstamped"
+        self.state = self.folder / f"resolver-{self.topic}"
+        self.config, self.rules = self._prepared(detection)
         self.written = 0
         self._choose = random.Random(1)
-        self._offsets = dict.fromkeys(range(PARTITIONS), 0)
+        self._blocks = {(region, partition): Block() for region in (EAST, WEST) for partition in range(PARTITIONS)}
         self._lives = 0
 
-    def _prepared(self) -> tuple[Path, Rules]:
+    def _prepared(self, detection: Detection) -> tuple[Path, Rules]:
         """Make the topics; return the configuration and the rules."""
-        rules = self.folder / "conflicts.yaml"
-        shutil.copy(ROOT / "docs" / "examples" / "conflicts.yaml", rules)
+        rules = self.folder / f"{self.topic}-rules.yaml"
+        told = yaml.safe_load((ROOT / "docs" / "examples" / "conflicts.yaml").read_text())
+        told["entities"][0] |= {"topics": [self.topic], "detection": detection}
+        rules.write_text(yaml.safe_dump(told))
         settings = yaml.safe_load(self.sandbox.config_path.read_text())
-        settings["replication_groups"][0] |= {"mode": "active-active", "rules": rules.name}
-        config = self.folder / "active-active.yaml"
+        settings["replication_groups"][0] |= {"mode": "active-active", "topics": [self.topic], "rules": rules.name}
+        config = self.folder / f"{self.topic}.yaml"
         config.write_text(yaml.safe_dump(settings))
         login = self.sandbox.client_config(EAST, "admin")
         access = Access(login["bootstrap.servers"], "SASL_PLAINTEXT", login["sasl.mechanism"], "admin", login["sasl.password"])
         cluster = KafkaCluster(EAST, access, None, 20.0)
-        for name in ("west.orders", "west.mrc.watermarks.orders", *(f"standing.{threads}" for threads in PEER_THREADS)):
-            cluster.make_topic_like(name, PARTITIONS, {})
+        topics = [self.topic, f"{WATERMARKS}{self.topic}"]
+        for name in (*topics, *(f"west.{topic}" for topic in topics), *(f"standing.{threads}" for threads in PEER_THREADS)):
+            if not cluster.topics([name]):
+                cluster.make_topic_like(name, PARTITIONS, {})
         cluster.close()
         return config, load_conflicts(rules)[0].rules
 
@@ -168,28 +195,42 @@ class Bench:
         producer, now_ms = self.producer(), int(time.time() * 1000)
         for key, event, value in told(self._choose, events, self.written, now_ms):
             partition = key % PARTITIONS
-            stamp = headers(Stamp(event.origin, event.id, {**event.seen, event.origin: event.number}, event.hlc))
-            topic = "orders" if event.origin == EAST else "west.orders"
-            put(producer, topic, partition, f"order-{key}".encode(), value, stamp)
-            if event.origin == WEST:
-                self._offsets[partition] += 1
-                if self._offsets[partition] % MARK_EVERY == 0:
-                    self._mark(producer, partition, event.id, event.hlc.wall_ms - 1)
+            self._put(producer, partition, f"order-{key}".encode(), value, event)
+            if len(self._blocks[event.origin, partition].entries) == MARK_EVERY:
+                self._mark(producer, partition, event, event.hlc.wall_ms - 1)
         self.written += events
         end_ms = now_ms + events // 10
         for partition in range(PARTITIONS):
-            id = f"end-{self.written}-{partition}"
-            stamp = headers(Stamp(WEST, id, {WEST: self.written + 1}, Hlc(end_ms)))
-            put(producer, "west.orders", partition, id.encode(), b'{"event": "Placed"}', stamp)
-            self._offsets[partition] += 1
-            self._mark(producer, partition, id, end_ms)
+            event = EntityEvent("", f"end-{self.written}-{partition}", WEST, self.written + 1, {}, Hlc(end_ms))
+            self._put(producer, partition, event.id.encode(), b'{"event": "Placed"}', event)
+            self._mark(producer, partition, event, end_ms)
         self.written += PARTITIONS
         if producer.flush(300):
             raise SystemExit("the events could not be written")
 
-    def _mark(self, producer: Producer, partition: int, last: str, clock_ms: int) -> None:
-        mark = Mark(self._offsets[partition], last, clock_ms, clock_ms + 3_600_000, self.rules.hash)
-        put(producer, "west.mrc.watermarks.orders", partition, b"mark", encode(mark), [])
+    def _put(self, producer: Producer, partition: int, key: bytes, value: bytes, event: EntityEvent) -> None:
+        at_ms = event.hlc.wall_ms
+        topic = self.topic if event.origin == EAST else f"west.{self.topic}"
+        stamp = headers(Stamp(event.origin, event.id, {**event.seen, event.origin: event.number}, event.hlc)) if self.stamped else []
+        put(producer, topic, partition, key, value, stamp, at_ms)
+        block = self._blocks[event.origin, partition]
+        found = 0 if self.stamped else fingerprint(Arrived(topic, partition, block.end, key, value, (), at_ms))
+        block.entries.append(Entry(block.end, at_ms, found))
+
+    def _mark(self, producer: Producer, partition: int, last: EntityEvent, clock_ms: int) -> None:
+        """Write a region's mark behind its last event; with headers the resolver that is measured writes its own."""
+        region, block = last.origin, self._blocks[last.origin, partition]
+        other = WEST if region == EAST else EAST
+        heard = self._blocks[other, partition].end
+        self._blocks[region, partition] = Block(block.end, heard, clock_ms)
+        if self.stamped and region == EAST:
+            return
+        knew = (Knew(Offset(block.begin), {other: block.knew}, block.clock_ms),) if block.knew else ()
+        listing = None if self.stamped else Listing(Offset(block.begin), clock_ms + MARK_EVERY, pack(block.entries), knew)
+        id = last.id if self.stamped else event_id(region, partition, block.end - 1)
+        mark = Mark(Offset(block.end), id, clock_ms, clock_ms + 3_600_000, self.rules.hash, listing=listing)
+        topic = f"{WATERMARKS}{self.topic}"
+        put(producer, topic if region == EAST else f"west.{topic}", partition, b"mark", encode(mark), [])
 
     def fill(self, begin: int, end: int) -> None:
         """Write the state of entities to the changelog, each with an event of either region, as the resolver writes it."""
@@ -215,8 +256,8 @@ class Bench:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             metrics = f"127.0.0.1:{free.getsockname()[1]}"
-        log = self.folder / f"resolver-{self._lives}.log"
-        words = ["--config", str(self.config), "resolver", "run", "--region", EAST, "--state", str(self.folder / "resolver")]
+        log = self.folder / f"resolver-{self.topic}-{self._lives}.log"
+        words = ["--config", str(self.config), "resolver", "run", "--region", EAST, "--state", str(self.state)]
         with log.open("wb") as file:
             process = subprocess.Popen([sys.executable, "-m", "mrc", *words, "--metrics", metrics], stdout=file, stderr=file)
         return Run(process, log, metrics)
@@ -239,11 +280,11 @@ def value_of(type: str, amount: int) -> bytes:
     return json.dumps({"event": type, "amount": amount, "pad": "x" * 100}).encode()
 
 
-def put(producer: Producer, topic: str, partition: int, key: bytes, value: bytes, stamp: list[tuple[str, bytes]]) -> None:
-    """Write a record as soon as there is room for it."""
+def put(producer: Producer, topic: str, partition: int, key: bytes, value: bytes, stamp: list[tuple[str, bytes]], at_ms: int = 0) -> None:
+    """Write a record as soon as there is room for it. ``at_ms``: its timestamp; 0: now."""
     while True:
         try:
-            producer.produce(topic, value, key, partition, headers=list(stamp))
+            producer.produce(topic, value, key, partition, headers=list(stamp), timestamp=at_ms)
         except BufferError:
             producer.poll(0.1)
         else:
@@ -337,7 +378,7 @@ def hold(bench: Bench) -> dict[str, float]:
     """Let a resolver restore its state, and resolve with much of it; return how long the one took and what the other needs."""
     entities = bench.written // EVENTS_PER_ENTITY
     bench.fill(0, RESTORED - entities)
-    shutil.rmtree(bench.folder / "resolver")
+    shutil.rmtree(bench.state)
     until_s, began_s = time.monotonic() + IN_TIME_S, time.monotonic()
     run = bench.start()
     try:
@@ -407,6 +448,9 @@ def main() -> int:
         found |= compared(ours, {threads: peer(bench, library, threads) for threads in PEER_THREADS})
         if not asked.speed_only:
             found |= hold(bench)
+        unstamped = Bench(sandbox, "watermark")
+        unstamped.load(asked.events)
+        found["unstamped_events_per_s"] = resolve(unstamped)["mrc_events_per_s"]
     finally:
         sandbox.down()
     late = missed(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,7 @@ def show(ctx: click.Context, id: str, topic: str | None, region: str | None, age
     """Explain the conflict ID: both sides, how they were found concurrent, each step of the rules, what stands in each region.
 
     Leaves with 3 where regions have decided it differently. A region that has not written it yet, or does not answer, is named.
+    `mrc conflicts explain` is the same.
 
     \b
     Examples:
@@ -135,6 +137,11 @@ def show(ctx: click.Context, id: str, topic: str | None, region: str | None, age
     data = {**_row(one), "regions": {name: _in_region(what, one) for name, what in said.items()}}
     emit(ctx, data, table=lambda _: _show_table(one, data["regions"]))
     return Exit.OK if all(_same(one, other) for other in found) else Exit.FINDINGS
+
+
+explain = copy.copy(show)
+explain.params, explain.hidden = list(show.params), True
+conflicts.add_command(explain, "explain")
 
 
 @conflicts.command()

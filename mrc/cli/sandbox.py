@@ -394,7 +394,7 @@ def demo(ctx: click.Context, rate: float, report_file: Path | None, pages: Path 
 @click.option("--keep", is_flag=True, help="Leave the sandbox up afterwards.")
 @click.pass_obj
 def demo_conflicts(state: Path, /, keep: bool) -> None:
-    """Watch two regions write about one order: Cancelled in east, Shipped in west, resolved by three rules files.
+    """Watch two regions write about one order: Cancelled in east, Shipped in west, resolved by four rules files.
 
     Each conflict is explained, with what every region has decided. Exit code 1 where the regions do not agree; no process is left.
 

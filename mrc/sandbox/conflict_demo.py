@@ -1,4 +1,4 @@
-"""The demo of conflicts: *Order Cancelled* in east against *Order Shipped* in west, under three rules files, resolved in both regions.
+"""The demo of conflicts: *Order Cancelled* in east against *Order Shipped* in west, under four rules files, resolved in both regions.
 
 Two real regions, MirrorMaker both ways, and per rules file a topic with a resolver in each region, as operators run them. What is shown at
 the end is what `mrc conflicts` says; that the regions agree is its comparison's word, and that of the two regions' conflicts beside.
@@ -6,11 +6,12 @@ the end is what `mrc conflicts` says; that the regions agree is its comparison's
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,13 @@ from mrc.sandbox.layout import REGIONS, Options, other
 from mrc.sandbox.world import Sandbox
 
 FOLDER = Path(__file__).with_name("rules")
-FILES = ("state-precedence", "last-update-wins", "manual")
+FILES = ("state-precedence", "last-update-wins", "manual", "without-headers")
 ORDER = "order-17"
 CALL_S = 10.0
 COMMAND_S = 120.0
+LOOKED_S = 2.0
+"""Resolvers look twice a second at what has been copied; after that long they have, and producers that stamp nothing have seen it."""
+
 IN_TIME_S = 240.0
 """How long anything may take to appear, on a machine that is busy with other things."""
 
@@ -48,11 +52,13 @@ class Scene(msgspec.Struct, frozen=True):
     Attributes:
         name: of the file, and of the replication group.
         topic: what the file is about.
+        stamped: its producers stamp their events.
         config: the configuration with that replication group.
     """
 
     name: str
     topic: str
+    stamped: bool
     config: Path
 
 
@@ -87,18 +93,19 @@ class ConflictDemo:
             self._write(scene)
         for scene in scenes:
             self._judge(scene)
-        self._say("both regions agree under all three rules files")
+        self._say("both regions agree under all four rules files")
 
     # ---------------------------------------------------------------- preparing
 
     def _scene(self, name: str) -> Scene:
         rules = FOLDER / f"{name}.yaml"
-        (topic,) = yaml.safe_load(rules.read_text())["entities"][0]["topics"]
+        (entity,) = yaml.safe_load(rules.read_text())["entities"]
+        (topic,) = entity["topics"]
         settings = yaml.safe_load(self.sandbox.config_path.read_text())
         settings["replication_groups"][0] |= {"name": name, "mode": "active-active", "topics": [topic], "rules": str(rules)}
         config = self.sandbox.state.folder / f"{name}.yaml"
         config.write_text(yaml.safe_dump(settings))
-        return Scene(name, topic, config)
+        return Scene(name, topic, entity.get("detection", "causal") == "causal", config)
 
     def _access(self, region: str) -> Access:
         login = self.sandbox.client_config(region, "admin")
@@ -121,30 +128,54 @@ class ConflictDemo:
         names = [name for scene in scenes for name in (scene.topic, f"mrc.watermarks.{scene.topic}")]
         for region, cluster in clusters.items():
             self._until(f"the resolvers' topics in {region}", partial(_exist, cluster, names))
-        for region in REGIONS:
-            connect = ConnectReplicator(self.sandbox.layout.connect_url(region), CALL_S)
-            flow = flow_connector(other(region), region)
+        for connect, flow in self._flows():
             connect.configure(flow, {**connect.settings(flow), "topics": ",".join(names)})
         for region, cluster in clusters.items():
             self._until(f"copies in {region}", partial(_exist, cluster, [f"{other(region)}.{name}" for name in names]))
 
+    def _flows(self) -> list[tuple[ConnectReplicator, str]]:
+        """Both flows, each with the Connect that it runs on."""
+        return [
+            (ConnectReplicator(self.sandbox.layout.connect_url(region), CALL_S), flow_connector(other(region), region))
+            for region in REGIONS
+        ]
+
     # ---------------------------------------------------------------- what happens
 
     def _write(self, scene: Scene) -> None:
-        """The order is placed in east and seen in both regions; then west ships it, and east, which has not heard of that, cancels it."""
+        """The order is placed in east and seen in both regions; then west ships it, and east, which has not heard of that, cancels it.
+
+        Who stamps events says what he has seen, however soon the copies come. Of others it is the copies that tell, so nothing is
+        copied meanwhile.
+        """
         self._event(scene, "east", "Placed", Seen())
         east, west = (self._seen(scene, region) for region in REGIONS)
-        self._event(scene, "west", "Shipped", west)
-        time.sleep(1.0)  # the cancellation is the later event, also where the other one has come late into its log
-        self._event(scene, "east", "Cancelled", east)
-        self._say(f"{scene.name}: {ORDER} was placed in east and seen in both; then Shipped in west, and Cancelled in east")
+        with contextlib.nullcontext() if scene.stamped else self._cut():
+            self._event(scene, "west", "Shipped", west)
+            time.sleep(1.0)  # the cancellation is the later event, also where the other one has come late into its log
+            self._event(scene, "east", "Cancelled", east)
+        cut = "" if scene.stamped else " while the links were cut"
+        self._say(f"{scene.name}: {ORDER} was placed in east and seen in both; then Shipped in west, and Cancelled in east{cut}")
+
+    @contextlib.contextmanager
+    def _cut(self) -> Iterator[None]:
+        """Let nothing be copied."""
+        time.sleep(LOOKED_S)
+        for connect, flow in self._flows():
+            connect.stop(flow)
+            self._until(f"the end of {flow}", partial(_has_stopped, connect, flow))
+        try:
+            yield
+        finally:
+            for connect, flow in self._flows():
+                connect.resume(flow)
 
     def _event(self, scene: Scene, region: str, type: str, seen: Seen) -> None:
         failures: list[KafkaError] = []
         settings = {"enable.idempotence": True, "message.timeout.ms": int(IN_TIME_S * 1000)}
         producer = Producer({**self.sandbox.client_config(region, "admin"), **settings})
         producer.list_topics(scene.topic, timeout=IN_TIME_S)  # connected before the event gets its clock, it is not late
-        headers: Any = Stamper(region).stamp(seen, f"{ORDER}/{type}")
+        headers: Any = Stamper(region).stamp(seen, f"{ORDER}/{type}") if scene.stamped else None
         body = json.dumps({"event": type}).encode()
         producer.produce(
             scene.topic, body, ORDER.encode(), headers=headers, on_delivery=lambda error, _: failures.append(error) if error else None
@@ -211,3 +242,8 @@ class ConflictDemo:
 
 def _exist(cluster: KafkaCluster, topics: Sequence[str]) -> bool:
     return len(cluster.topics(topics)) == len(topics)
+
+
+def _has_stopped(connect: ConnectReplicator, flow: str) -> bool:
+    found = connect.status(flow)
+    return found.state == "STOPPED" and not found.tasks

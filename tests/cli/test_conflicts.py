@@ -121,8 +121,12 @@ def test_a_key_is_shown_as_it_is_whatever_it_looks_like(estate: Estate, capsys: 
     key = "[/b] [red]:100:"
     estate.pair.tell(key, CANCELLED_AND_SHIPPED)
     estate.pair.settle()
-    assert estate.run("conflicts", "show", conflict_of(estate, capsys, key)["id"]) == 0
-    assert f"order/{key} in orders" in capsys.readouterr().out
+    id = conflict_of(estate, capsys, key)["id"]
+    assert estate.run("conflicts", "show", id) == 0
+    shown = capsys.readouterr().out
+    assert f"order/{key} in orders" in shown
+    assert estate.run("conflicts", "explain", id) == 0
+    assert capsys.readouterr().out == shown
 
 
 def test_clocks_that_no_calendar_has_are_shown(estate: Estate, capsys: pytest.CaptureFixture[str]) -> None:
