@@ -111,7 +111,7 @@ def show(ctx: click.Context, id: str, topic: str | None, region: str | None, age
     \b
     Examples:
       mrc conflicts show 0e8dd75a3d6b4c5f3c41
-      mrc conflicts show 0e8dd75a3d6b4c5f3c41 --region west --output json
+      mrc conflicts explain 0e8dd75a3d6b4c5f3c41 --region west --output json
     """
     from mrc.wiring.estates import unit
 
