@@ -26,9 +26,6 @@ BUSY_RECORDS = 1_000
 
 PROVISIONAL_AFTER_S = 1.0
 
-CACHED_MAX = 20_000
-"""Entities that a process holds in memory, decoded, about 3 KB each; its partitions share them."""
-
 TaskId = tuple[str, int]
 """A kind's topic and a partition."""
 
@@ -116,7 +113,7 @@ class Resolver:
                 here = ", ".join(sorted(found))
                 message = f"partition {partition} of {', '.join(sorted(missing))} is another process's, that of {here} is here"
                 raise MrcError("PARTITIONS_DIFFER", message, where=self._here, retryable=True)
-            self._tasks[topic, partition] = self._begin(kind, names, partition, partitions[topic], CACHED_MAX // len(wanted))
+            self._tasks[topic, partition] = self._begin(kind, names, partition, partitions[topic])
         self._announce("share", partitions=[f"{topic}-{partition}" for topic, partition in self._tasks])
         return {tp: offset for task in self._tasks.values() for tp, offset in task.positions().items()}
 
@@ -132,12 +129,12 @@ class Resolver:
         check_partitions(kind, names, counts)
         return counts[topic]
 
-    def _begin(self, kind: Kind, names: Topics, partition: int, partitions: int, cached_max: int) -> Task:
+    def _begin(self, kind: Kind, names: Topics, partition: int, partitions: int) -> Task:
         changelog = TopicPartition(names.changelog, partition)
         shelf = self._shelves.open(str(changelog), self._log.identity(names.changelog))
         try:
             shelf = self._restored(shelf, changelog)
-            return Task(kind, names, partition, partitions, shelf, self._ready_once, cached_max)
+            return Task(kind, names, partition, partitions, shelf, self._ready_once)
         except msgspec.DecodeError as error:
             shelf.close()
             raise MrcError("STATE_UNREADABLE", f"another version wrote it, or somebody else: {error}", where=str(changelog)) from error

@@ -137,12 +137,9 @@ class Task:
         partitions: how many there are.
         shelf: holds what the changelog holds.
         ready: makes rules of before ready to be applied.
-        cached_max: how many entities are held in memory, besides those that a batch changes.
     """
 
-    def __init__(
-        self, kind: Kind, topics: Topics, partition: int, partitions: int, shelf: Shelf, ready: Ready, cached_max: int = 1_000
-    ) -> None:
+    def __init__(self, kind: Kind, topics: Topics, partition: int, partitions: int, shelf: Shelf, ready: Ready) -> None:
         self._topics = topics
         self._number = partition
         self._shelf = shelf
@@ -180,10 +177,8 @@ class Task:
         self._put_off = {one.key: 0.0 for one in self._pages} if state.put_off else {}
         self._came_now: dict[bytes, None] = {}
         self._came: deque[tuple[float, dict[Region, int]]] = deque()
-        # Entities in memory; what was not asked for while one half filled up goes with the other.
-        self._cache: dict[bytes, Kept] = {}
-        self._cache_before: dict[bytes, Kept] = {}
-        self._cached_max = cached_max
+        # Of this batch alone. To hold more of them costs memory and wins nothing: one that lies cold there is not sooner read than decoded.
+        self._entities: dict[bytes, Kept] = {}
         self._batch = Counts()
         self._dirty = False
         self._marked_ms = -1
@@ -305,10 +300,8 @@ class Task:
         if self._dirty:
             self._shelf.apply(self._writes, offset)
         done = self._batch
-        self._writes, self._out = {}, []
+        self._writes, self._out, self._entities = {}, [], {}
         self._batch, self._dirty = Counts(), False
-        if len(self._cache) > self._cached_max // 2:
-            self._cache, self._cache_before = {}, self._cache
         return done
 
     @property
@@ -524,14 +517,10 @@ class Task:
 
     def _load(self, key: bytes) -> Kept:
         """Return an entity as its final events left it; who changes it writes it down."""
-        kept = self._cache.get(key)
+        kept = self._entities.get(key)
         if kept is None:
-            kept = self._cache_before.pop(key, None)
-            if kept is None:
-                # What this batch has written is in the cache: nothing is dropped from it before the batch is on the shelf.
-                value = self._shelf.get(ENTITY + key)
-                kept = Kept() if value is None else _kept(value)
-            self._cache[key] = kept
+            value = self._shelf.get(ENTITY + key)
+            kept = self._entities[key] = Kept() if value is None else _kept(value)
         return kept
 
     def _as_read(self) -> State:

@@ -172,7 +172,7 @@ def run(settings: Settings, group: ReplicationGroup, region: str, instance: str,
     log = structlog.get_logger().bind(region=region, group=group.name, instance=instance)
     server = serve(metrics, ResolverCollector(lambda: process.resolver, region, instance)) if metrics else None
     # What is pending lives long and in no cycles: looking for garbage among it costs a third of the time, for nothing.
-    gc.set_threshold(50_000, 50, 100)
+    gc.set_threshold(200_000, 50, 100)
     log.info("starts", version=__version__, pid=os.getpid(), state=str(folder), metrics=metrics or "")
     try:
         process.run()

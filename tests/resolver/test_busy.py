@@ -44,7 +44,6 @@ def test_busy_resolvers_decide_as_the_oracle_does(lives: Lives, kind: type[World
 @pytest.mark.parametrize("kind", [World, Unstamped])
 @pytest.mark.parametrize("lives", [lived, lived_with_changes, lived_with_decisions])
 def test_with_little_memory_resolvers_decide_as_the_oracle_does(lives: Lives, kind: type[World], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "CACHED_MAX", 0)
     monkeypatch.setattr(partition, "AHEAD_MAX", 1)
     monkeypatch.setattr(listing, "LISTED_MAX", 1)
     monkeypatch.setattr(listing, "KNEW_MAX", 1)
