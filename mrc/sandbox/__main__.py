@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     try:
         click.echo(jars.fetch(lambda line: click.echo(line, err=True)))
     except MrcError as error:
-        click.echo(f"{error}\n{error.remedy}", err=True)
+        click.echo(error, err=True)  # its remedy is for servers that failed
         return 1
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
