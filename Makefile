@@ -1,4 +1,4 @@
-# make setup   everything that the rest needs: .venv, Java, Maven, Chromium, the sandbox's jars, HAProxy and a name server for tests
+# make setup   everything that the rest needs: .venv, Java, Maven, the sandbox's jars; for tests HAProxy, a name server and Chromium
 # make check   format, lint, types, imports, API, generated code and the tests that need no server and no browser
 # make test    setup, then all of check and the tests on real servers and in Chromium
 # make test-full  the same with a million random histories, translation judged and the demo run with MirrorMaker of both kinds, regions of three brokers, and ten kills
@@ -12,15 +12,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := pip --disable-pip-version-check --quiet
 
-.PHONY: setup python check lint test test-full e2e demo demo-conflicts fmt proto docs lock clean
+.PHONY: setup test-tools jars python check lint test test-full e2e demo demo-conflicts fmt proto docs lock clean
 .DEFAULT_GOAL := check
 
 # Where a recipe says exec, a signal to make alone reaches what tidies up instead of a shell in between.
 
-setup: python
-	@scripts/java
+# What only the tests need comes first: where nothing may be installed all that is missing is named before Java's absence ends it.
+setup: python test-tools jars
+
+test-tools:
 	@scripts/routers
 	@scripts/chromium
+
+jars: python
+	@scripts/java
 	@$(BIN)/python -m mrc.sandbox jars >/dev/null
 
 python: $(VENV)/.mrc-installed
@@ -28,7 +33,8 @@ python: $(VENV)/.mrc-installed
 $(VENV)/.lock-installed: requirements.lock
 	@command -v $(PYTHON) >/dev/null || { echo "mrc needs $(PYTHON) on the PATH; name another with PYTHON=..." >&2; exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; install its venv package" >&2; exit 1; }
-	@$(BIN)/python -m $(PIP) install --require-hashes -r requirements.lock
+	@echo "installing Python packages into $(VENV)" >&2
+	@$(BIN)/python -m $(PIP) install --require-hashes -r requirements.lock || { echo "they could not be installed; see that pip reaches its index, and run this again" >&2; exit 1; }
 	@touch $@
 
 $(VENV)/.mrc-installed: $(VENV)/.lock-installed pyproject.toml
@@ -50,10 +56,10 @@ test-full: setup lint
 e2e: setup
 	@exec scripts/test -v -m server $(if $(K),-k "$(K)")
 
-demo: setup
+demo: jars
 	@exec scripts/demo demo --pages build/demo $(if $(REPORT),--report "$(REPORT)")
 
-demo-conflicts: setup
+demo-conflicts: jars
 	@exec scripts/demo demo-conflicts
 
 fmt: python

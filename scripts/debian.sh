@@ -15,3 +15,13 @@ may_install() {
 apt_get() {
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
+
+# One unreachable source of many fails this and may not matter. A mirror that takes connections and never answers is given up soon: left to
+# itself apt tries it for ten minutes.
+update_lists() {
+    apt_get -o Acquire::Retries=0 -o Acquire::http::Timeout=15 update || echo "going on with the package lists that are there"
+}
+
+install_packages() {
+    apt_get install -y --no-install-recommends "$@"
+}

@@ -49,7 +49,13 @@ class Browser:
             *FLAGS,
             f"--user-data-dir={profile}",
         ]
-        self._process = subprocess.Popen(command, pass_fds=(read_there, write_there), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command,
+            pass_fds=(read_there, write_there),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "XDG_CONFIG_HOME": str(profile)},  # crash reports are beside no profile
+        )
         os.close(read_there)
         os.close(write_there)
         self._in, self._out = write_here, read_here
@@ -65,9 +71,12 @@ class Browser:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        os.close(self._in)
-        self._process.kill()
-        self._process.wait(10)
+        os.close(self._in)  # without it the browser ends by itself, and takes its temporary files along
+        try:
+            self._process.wait(COMMAND_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(COMMAND_S)
         os.close(self._out)
 
     def open(self, page: Path) -> None:

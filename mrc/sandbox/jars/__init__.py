@@ -78,7 +78,8 @@ def _run(command: list[str]) -> None:
         raise MrcError("SANDBOX_FAILED", f"Maven did not finish in {FETCH_TIMEOUT_S:.0f} s", where=str(POM), retryable=True) from expired
     if done.returncode != 0:
         said = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
-        raise MrcError("SANDBOX_FAILED", f"Maven failed: {said[0] if said else 'no message'}", where=str(POM), retryable=True)
+        what = f"Maven failed; see that it reaches its repository, and run this again: {said[0] if said else 'it said nothing'}"
+        raise MrcError("SANDBOX_FAILED", what, where=str(POM), retryable=True)
 
 
 def _tool(name: str, package: str) -> str:
