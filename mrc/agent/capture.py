@@ -309,7 +309,7 @@ class Capture:
     # -- for the mover
 
     def final_positions(self, *, source_alive: bool, deadline_s: float) -> dict[GroupId, dict[TopicPartition, Position]]:
-        """See `mrc.agent.steps.Positions`."""
+        """See `mrc.agent.work.Positions`."""
         pending: list[str] = []
         found: dict[GroupId, dict[TopicPartition, Position]] = {}
         again: dict[GroupId, list[int | None]] = {}
@@ -399,11 +399,11 @@ class Capture:
 
     @property
     def sights(self) -> Sights:
-        """See `mrc.agent.steps.Positions`."""
+        """See `mrc.agent.work.Positions`."""
         return self._alignment.sights
 
     def behind(self) -> str:
-        """See `mrc.agent.steps.Positions`."""
+        """See `mrc.agent.work.Positions`."""
         if not self._running:
             return "the capture has not started yet"
         with self._alignment.lock:
@@ -415,17 +415,17 @@ class Capture:
         return f"the capture still has {unread:,} offsets of both logs to read" if unread > UNREAD_MAX else ""
 
     def source_topic_ids(self) -> dict[str, str]:
-        """See `mrc.agent.steps.Positions`."""
+        """See `mrc.agent.work.Positions`."""
         with self._alignment.lock:
             return {tp.topic: pair.ids[0] for tp, pair in self._alignment.pairs.items() if pair.ids[0]}
 
     def target_topic_ids(self) -> dict[str, str]:
-        """See `mrc.agent.steps.Positions`."""
+        """See `mrc.agent.work.Positions`."""
         with self._alignment.lock:
             return {tp.topic: pair.ids[1] for tp, pair in self._alignment.pairs.items() if not pair.came_back}
 
     def last_mirrored(self) -> dict[TopicPartition, int]:
-        """See `mrc.agent.steps.Positions`."""
+        """See `mrc.agent.work.Positions`."""
         with self._alignment.lock:
             return {tp: pair.known.last[0] for tp, pair in self._alignment.pairs.items() if pair.known.last and not pair.came_back}
 
@@ -583,7 +583,7 @@ class Capture:
         ]
 
     def obstacles(self) -> list[FindingView]:
-        """See `mrc.agent.steps.Positions`."""
+        """See `mrc.agent.work.Positions`."""
         return [one for one in self.findings() if one.code in FORBID_PLANNED]
 
     def lag(self) -> tuple[Reading[float], Reading[float]]:

@@ -8,19 +8,16 @@ agent's own; what it recovers it writes in the source, which is open all the whi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from mrc.agent import fencing, flowing
 from mrc.agent.recovery import Progress, Recovery, pending, recovered_tps
+from mrc.agent.work import Work
 from mrc.core.errors import MrcError
 from mrc.core.failover.divergence import Exported
 from mrc.core.failover.findings import findings, spelt
 from mrc.core.failover.ledger import Ledger
-
-if TYPE_CHECKING:
-    from mrc.agent.steps import Work
 
 
 def wait_until(work: Work, require: Callable[[], object], *, every_s: float = 0.05) -> None:
