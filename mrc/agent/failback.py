@@ -21,20 +21,8 @@ from mrc.core.failover.ledger import Ledger
 
 
 def wait_until(work: Work, require: Callable[[], object], *, every_s: float = 0.05) -> None:
-    """Return as soon as ``require`` raises nothing; at the step's deadline raise what it did last."""
-    last: list[MrcError] = []
-
-    def done() -> bool:
-        try:
-            require()
-        except MrcError as error:
-            if error.kind == "bug":
-                raise
-            last[:] = [error]
-            return False
-        return True
-
-    work.wait(done, lambda: last[0], every_s=every_s)
+    """As `Work.wait_for`, for a region that returns: whatever it fails with meanwhile passes, but for a bug of mrc."""
+    work.wait_for(require, passes=lambda error: error.kind != "bug", every_s=every_s)
 
 
 # ---------------------------------------------------------------- the region returns

@@ -7,7 +7,7 @@ a check of the lease (`Work.lead`); every wait ends at the step's deadline or wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -133,29 +133,11 @@ def _fence_source(work: Work) -> dict[str, str]:
     opened, draining, closed, target_open = _records(work.plan)
     record, _ = work.estate.require_record()
     if _same(record, opened) and work.plan.kind != "fence":
-        _wait_for_proof(work, lambda: fencing.require_open(work.estate, work.plan.source))
+        work.wait_for(lambda: fencing.require_open(work.estate, work.plan.source))
     if not (_same(record, closed) or _same(record, target_open)):  # proved again later: the record has moved on
         _set_record(work, (opened,), draining)
     _reconcile_fence(work, work.plan.source)
     return {}
-
-
-def _wait_for_proof(work: Work, prove: Callable[[], fencing.Proof]) -> fencing.Proof:
-    """Return the proof as soon as it holds; whatever may pass by itself is waited for until the step's deadline."""
-    proved: list[fencing.Proof] = []
-    failed: list[MrcError] = []
-
-    def done() -> bool:
-        try:
-            proved[:] = [prove()]
-        except MrcError as error:
-            if not error.retryable:
-                raise
-            failed[:] = [error]
-        return bool(proved)
-
-    work.wait(done, lambda: failed[0])
-    return proved[0]
 
 
 def _source_fenced(work: Work) -> str:
@@ -165,7 +147,7 @@ def _source_fenced(work: Work) -> str:
     """
     record, _ = work.estate.require_record()
     still = record.region == work.plan.source
-    return _wait_for_proof(work, lambda: fencing.require_fenced(work.estate, work.plan.source, still=still)).detail
+    return work.wait_for(lambda: fencing.require_fenced(work.estate, work.plan.source, still=still)).detail
 
 
 def _open_source(work: Work) -> dict[str, str]:

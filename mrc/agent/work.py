@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from mrc.agent.estate import Estate
 from mrc.core.errors import MrcError
@@ -19,6 +19,8 @@ from mrc.core.model import Flow, GroupId, Offset, TopicPartition
 from mrc.core.translation.sight import Sights
 from mrc.core.views import FindingView
 from mrc.ports import Check, Seen
+
+T = TypeVar("T")
 
 
 class Positions(Protocol):
@@ -122,6 +124,29 @@ class Work:
         self.estate.wait_until(settled, self.deadline_s, every_s=every_s)
         if not held:
             raise otherwise()
+
+    def wait_for(
+        self, require: Callable[[], T], *, passes: Callable[[MrcError], bool] = lambda error: error.retryable, every_s: float = 0.05
+    ) -> T:
+        """Return what ``require`` returns, as soon as it raises nothing; as `wait`, and then raise what it raised last.
+
+        Args:
+            passes: which errors may pass by themselves; any other ends the wait.
+        """
+        found: list[T] = []
+        last: list[MrcError] = []
+
+        def done() -> bool:
+            try:
+                found[:] = [require()]
+            except MrcError as error:
+                if not passes(error):
+                    raise
+                last[:] = [error]
+            return bool(found)
+
+        self.wait(done, lambda: last[0], every_s=every_s)
+        return found[0]
 
 
 class Step(NamedTuple):
