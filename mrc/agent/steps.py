@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from mrc.agent import blocking, bounding, failback, fencing, flowing, old_log, rebuilding, renewing, routing
+from mrc.agent import blocking, bounding, custom_steps, failback, fencing, flowing, old_log, rebuilding, renewing, routing
 from mrc.agent.leadership import leader_path
 from mrc.agent.work import Step, Work
 from mrc.core.errors import InvariantViolation, MrcError
@@ -579,7 +579,7 @@ def _route(work: Work) -> dict[str, str]:
         "epoch": str(work.plan.epoch + 1),
     }
     work.lead()
-    return {"route": _command_output(work, list(work.estate.route), facts)}
+    return {"route": custom_steps.run(work, list(work.estate.route), facts)}
 
 
 def _routed(work: Work) -> str:
@@ -605,112 +605,6 @@ def _routed(work: Work) -> str:
     led = "".join(f"; {route.name} leads to {work.plan.target}" for route in work.estate.routes)
     word = f"; {work.plan.actor} attests that producers are started anew" if work.estate.unit.carries_producers else ""
     return f"the record names {record.region}{said or ('' if led else '; no routing command is configured')}{led}{word}"
-
-
-# ---------------------------------------------------------------- steps of the operator's own
-
-
-def _words(work: Work) -> list[str]:
-    argv = work.step.parameters["argv"]
-    if not isinstance(argv, tuple):
-        raise InvariantViolation("argv is not a list", where=work.step.name)
-    return list(argv)
-
-
-def _told(work: Work) -> dict[str, str]:
-    """Return the facts that a step of the operator's is told."""
-    plan = work.plan
-    return {**work.facts, "execution": plan.id, "kind": plan.kind, "source": plan.source, "target": plan.target, "step": work.step.name}
-
-
-def _left_s(work: Work) -> float:
-    return max(0.1, work.deadline_s - work.estate.clock.monotonic_s())
-
-
-def _command_output(work: Work, argv: list[str], facts: Mapping[str, str]) -> str:
-    return work.estate.hook.run(argv, facts, _left_s(work))[-200:].strip()
-
-
-def _command(work: Work) -> dict[str, str]:
-    work.lead()
-    return {work.step.name: _command_output(work, _words(work), _told(work))}
-
-
-def _commanded(work: Work) -> str:
-    return f"exit code 0; it said: {work.facts.get(work.step.name) or 'nothing'}"
-
-
-def _http(work: Work) -> dict[str, str]:
-    work.lead()
-    method, url = str(work.step.parameters["method"]), str(work.step.parameters["url"])
-    return {work.step.name: work.estate.hook.send(method, url, _told(work), _left_s(work))[:200].strip()}
-
-
-def _answered(work: Work) -> str:
-    return f"{work.step.parameters['url']} has taken the request; it said: {work.facts.get(work.step.name) or 'nothing'}"
-
-
-def _waited_for(work: Work) -> str:
-    """Ask until the command says yes. Each run may take what is left of the step's time."""
-    argv, facts = _words(work), _told(work)
-    last: list[str] = [""]
-
-    def done() -> bool:
-        work.lead()
-        try:
-            last[0] = _command_output(work, argv, facts)
-        except MrcError as error:
-            if error.code != "HOOK_FAILED":
-                raise
-            last[0] = error.message
-            return False
-        return True
-
-    def otherwise() -> MrcError:
-        return MrcError("EFFECT_TIMED_OUT", f"it has not ended with exit code 0; the last time: {last[0]}", where=argv[0])
-
-    work.wait(done, otherwise, every_s=1.0)
-    return f"exit code 0; it said: {last[0] or 'nothing'}"
-
-
-def _pause(work: Work) -> dict[str, str]:
-    seconds = int(str(work.step.parameters["seconds"]))
-    clock = work.estate.clock
-    until_s = clock.monotonic_s() + seconds
-    broken_off = MrcError("EFFECT_TIMED_OUT", f"the pause of {seconds} s was broken off")
-    work.wait(lambda: clock.monotonic_s() >= until_s, lambda: broken_off, every_s=min(0.2, seconds))
-    return {}
-
-
-def _paused(work: Work) -> str:
-    return f"{work.step.parameters['seconds']} s have passed"
-
-
-def _notify(work: Work) -> dict[str, str]:
-    """Tell somebody; try again where that fails, in the time of one try, and then let the move go on."""
-    parameters, said = work.step.parameters, ""
-    for number in range(work.step.retries + 1):
-        if number:
-            work.estate.clock.sleep(0.5)
-        if work.interrupted() or (number and work.estate.clock.monotonic_s() >= work.deadline_s):
-            break
-        work.lead()
-        try:
-            if "url" in parameters:
-                work.estate.hook.send("POST", str(parameters["url"]), _told(work), _left_s(work))
-            else:
-                work.estate.hook.run(_words(work), _told(work), _left_s(work))
-        except MrcError as error:
-            if error.code != "HOOK_FAILED":
-                raise
-            said = f"nobody was told: {error.message}"
-        else:
-            return {work.step.name: "told"}
-    return {work.step.name: said or "nobody was told: an abort came first"}
-
-
-def _notified(work: Work) -> str:
-    return work.facts.get(work.step.name, "")
 
 
 # ---------------------------------------------------------------- the way back, the canary
@@ -767,11 +661,11 @@ STEPS: Mapping[str, Step] = {
     "route": Step(_route, _routed),
     "reverse-flow": Step(_nothing, _flow_reversed),
     "canary": Step(_canary, _canary_seen),
-    "command": Step(_command, _commanded),
-    "http": Step(_http, _answered),
-    "wait-for": Step(_nothing, _waited_for),
-    "pause": Step(_pause, _paused),
-    "notify": Step(_notify, _notified),
+    "command": Step(custom_steps.command, custom_steps.commanded),
+    "http": Step(custom_steps.http, custom_steps.answered),
+    "wait-for": Step(_nothing, custom_steps.waited_for),
+    "pause": Step(custom_steps.pause, custom_steps.paused),
+    "notify": Step(custom_steps.notify, custom_steps.notified),
     "await-region": Step(_nothing, failback.region_back),
     "hold-flow": Step(rebuilding.hold, rebuilding.held, rebuilding.let_go),
     "copy-acls": Step(rebuilding.copy_acls, rebuilding.acls_copied),
