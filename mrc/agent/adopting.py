@@ -16,7 +16,7 @@ import msgspec
 from mrc.agent import fencing, flowing
 from mrc.agent.estate import Estate
 from mrc.agent.leadership import leader_path
-from mrc.agent.steps import CANARY_TOPIC
+from mrc.agent.opening import CANARY_TOPIC
 from mrc.core.errors import MrcError
 from mrc.core.failover import adoption as adoptions
 from mrc.core.failover import archive, fence

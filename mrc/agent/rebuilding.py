@@ -21,10 +21,6 @@ from mrc.core.inventory import Binding
 from mrc.core.model import GroupId, Offset, Region, TopicPartition
 from mrc.core.views import FindingView
 
-_RACES = 5
-"""How often a lost race for the fence's node is run again."""
-
-
 # ---------------------------------------------------------------- looking
 
 
@@ -117,12 +113,12 @@ def let_go(work: Work) -> str:
 def copy_acls(work: Work) -> dict[str, str]:
     """Add the rights that the region lacks, each together with the fence's refusal."""
     estate, region = work.estate, work.plan.target
-    for number in range(_RACES):
+    for number in range(fencing.RACES):
         coming = _lacking(estate, region, estate.clusters[region].bindings())
         try:
             fencing.admit(estate, region, coming, work.lead)
         except MrcError as error:
-            if error.code != "STALE_TERM" or number == _RACES - 1:
+            if error.code != "STALE_TERM" or number == fencing.RACES - 1:
                 raise
             work.lead()
         else:
