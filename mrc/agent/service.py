@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple, TypeVar, cast, get_args
+from typing import NamedTuple, TypeVar, cast, get_args
 
 import msgspec
 
@@ -21,16 +21,14 @@ from mrc.agent.mover import Asked
 from mrc.core.errors import CODES, MrcError
 from mrc.core.failover import fence, rebuild
 from mrc.core.failover.actions import ACTIONS
-from mrc.core.failover.archive import Archived
-from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Entry, Run, Skipped, replay
+from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Run, Skipped, replay
 from mrc.core.failover.findings import findings
 from mrc.core.failover.flows import should_run
-from mrc.core.failover.ledger import Ledger
 from mrc.core.failover.plan import Plan, lint, make_plan
-from mrc.core.failover.report import encode_report, make_report
 from mrc.core.failover.runbook import PLANNED, STAYING, MoveKind, Runbook
+from mrc.core.failover.shown import entry_view, execution_view, report_of, unreadable_view
 from mrc.core.inventory import Inventory, Position, Unit
-from mrc.core.model import ActiveRecord, Flow, Known, Offset, Reading, Region, TopicPartition, Unknown, encode
+from mrc.core.model import ActiveRecord, Flow, Known, Offset, Reading, Region, TopicPartition, Unknown
 from mrc.core.translation.positions import Place
 from mrc.core.views import (
     AgentView,
@@ -826,92 +824,3 @@ def _listed(coordinator: Coordinator, execution: str) -> ExecutionView:
         if error.code != "GARBLED_RECORD":
             raise
         return unreadable_view(coordinator.estate.unit.name, execution, str(error))
-
-
-def unreadable_view(replication_group: str, execution: str, why: str) -> ExecutionView:
-    """Return what is shown of an execution whose plan or journal cannot be read."""
-    return ExecutionView(
-        id=execution,
-        replication_group=replication_group,
-        kind="",
-        source="",
-        target="",
-        status="unreadable",
-        waits_for=why,
-        steps=(),
-        started_at_ms=0,
-        ended_at_ms=0,
-        actor="",
-        reason="",
-        runbook_hash="",
-        abortable=False,
-    )
-
-
-def report_of(one: Archived, ledgers: Reading[tuple[Ledger, ...]], now_ms: int) -> str:
-    """Return the report of an execution as a JSON document. Raises `MrcError` as `Archived.run`."""
-    run = one.run()
-    return encode_report(make_report(execution_view(run, now_ms), run, one.entries, one.measured, ledgers, now_ms)).decode()
-
-
-def execution_view(run: Run, now_ms: int) -> ExecutionView:
-    """Return what is shown of an execution."""
-    status: Literal["running", "waiting", "undoing", "succeeded", "aborted", "superseded"]
-    match run.phase:
-        case "waiting" | "undoing" | "succeeded" | "aborted" | "superseded":
-            status = run.phase
-        case _:
-            status = "running"
-    waits = ""
-    if run.waiting is not None:
-        waits = run.waiting.message if not run.waiting.code else f"{run.waiting.code}: {run.waiting.message}"
-    return ExecutionView(
-        id=run.plan.id,
-        replication_group=run.plan.replication_group,
-        kind=run.plan.kind,
-        source=run.plan.source,
-        target=run.plan.target,
-        status=status,
-        waits_for=waits,
-        steps=tuple(_step_view(run, index, now_ms) for index in range(len(run.plan.steps))),
-        started_at_ms=run.started_at_ms,
-        ended_at_ms=run.ended_at_ms,
-        actor=run.plan.actor,
-        reason=run.plan.reason,
-        runbook_hash=run.plan.runbook_hash,
-        abortable=run.abortable,
-    )
-
-
-def _step_view(run: Run, index: int, now_ms: int) -> StepView:
-    step = run.plan.steps[index]
-    began, ended = run.times.get(step.name, (0, 0))
-    state = "planned"
-    if ended:
-        state = "skipped" if run.evidence.get(step.name, "").startswith("skipped: ") else "done"
-    elif began and run.phase == "superseded":
-        state = "left"
-    elif began and run.phase == "aborted":
-        state = "undone"
-    elif began and index == run.at:
-        state = {"doing": "running", "verifying": "verifying", "waiting": "waiting", "undoing": "undoing"}.get(run.phase, "running")
-    elif run.waiting is not None and run.waiting.step == step.name:
-        state = "waiting"
-    return StepView(
-        name=step.name,
-        action=step.action,
-        state=state,
-        evidence=run.evidence.get(step.name, ""),
-        elapsed_ms=(ended or run.ended_at_ms or now_ms) - began if began else 0,
-        approval=step.approval,
-        point_of_no_return=ACTIONS[step.action].opens,
-    )
-
-
-def entry_view(name: str, entry: Entry | MrcError) -> EntryView:
-    """Return what is shown of a journal entry, or of one that cannot be read."""
-    if isinstance(entry, MrcError):
-        return EntryView(int(name) if name.isdecimal() else 0, 0, "", 0, "unreadable", "", str(entry))
-    fields = msgspec.to_builtins(entry.event)
-    what, step = str(fields.pop("type")), str(fields.pop("step", ""))
-    return EntryView(entry.number, entry.at_ms, entry.agent, entry.term, what, step, encode(fields).decode() if fields else "")

@@ -537,7 +537,7 @@ def history(ctx: click.Context, execution: str | None, archived: bool, region: s
 
 
 def _archived(ctx: click.Context, call: Invocation, region: str, execution: str | None) -> None:
-    from mrc.agent.service import entry_view, execution_view, unreadable_view
+    from mrc.core.failover.shown import entry_view, execution_view, unreadable_view
     from mrc.wiring import direct
 
     settings = call.settings()

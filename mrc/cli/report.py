@@ -85,7 +85,7 @@ def _of_archives(call: Invocation, settings: Settings, execution: str, silent: M
 
 
 def _archived(call: Invocation, settings: Settings, execution: str, region: str) -> str:
-    from mrc.agent.service import report_of
+    from mrc.core.failover.shown import report_of
     from mrc.core.model import Unknown
     from mrc.wiring import direct
 

@@ -6,12 +6,12 @@ import pytest
 
 from mrc.agent.archive import SETTLED_MS, kept
 from mrc.agent.recording import AFTER_MS
-from mrc.agent.service import report_of
 from mrc.core.errors import MrcError
 from mrc.core.failover.archive import TOPIC, decode_archive
 from mrc.core.failover.execution import Run
 from mrc.core.failover.measured import Measured
 from mrc.core.failover.report import Report, decode_report
+from mrc.core.failover.shown import report_of
 from mrc.core.model import Known, Unknown
 from mrc.core.views import FindingView
 from mrc.sim.tree import Stored
