@@ -90,7 +90,7 @@ class _Course:
 
         def running() -> bool:
             status = replicator.status(connector)
-            return status.state == "RUNNING" and bool(status.tasks) and all(task == "RUNNING" for task in status.tasks)
+            return status.state == "RUNNING" and status.tasks_run
 
         if not self.estate.wait_until(running, clock.monotonic_s() + STOPS_WITHIN_S):
             status = replicator.status(connector)

@@ -196,8 +196,7 @@ class Capture:
         """Tell the maps where the running flow began, and what failovers left behind."""
         found = self._estate.store.flow_start(self._flow)
         if found is not None and found[0].applied:
-            begins = {TopicPartition(topic, p): offset for topic, offsets in found[0].positions.items() for p, offset in enumerate(offsets)}
-            self._alignment.pass_below(begins)
+            self._alignment.pass_below(found[0].offsets())
         anchors: dict[TopicPartition, list[tuple[int, int]]] = {}
         for ledger, _ in self._estate.store.ledgers():
             for tail in ledger.tails if ledger.state == "listed" else ():

@@ -47,9 +47,7 @@ def to_copy(work: Work) -> dict[TopicPartition, Seen | None]:
 def _begins(work: Work) -> dict[TopicPartition, Offset]:
     """Return from where the forward flow copies; records before that came from the target, or were left by a failover."""
     found = work.estate.store.flow_start(work.forward)
-    if found is None:
-        return {}
-    return {TopicPartition(topic, p): offset for topic, offsets in found[0].positions.items() for p, offset in enumerate(offsets)}
+    return found[0].offsets() if found is not None else {}
 
 
 def source_ends(work: Work) -> str:

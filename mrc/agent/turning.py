@@ -82,11 +82,10 @@ def resume_flow(work: Work) -> str:
             raise
         return f"{connector} is let run by the leading agent of {work.plan.target}, when Connect answers there"
 
-    def runs() -> bool:
-        status = replicator.status(connector)
-        return bool(status.tasks) and all(task == "RUNNING" for task in status.tasks)
-
-    work.wait(runs, lambda: MrcError("NOT_VERIFIED", f"{connector} does not run: {replicator.status(connector)}", where=connector))
+    work.wait(
+        lambda: replicator.status(connector).tasks_run,
+        lambda: MrcError("NOT_VERIFIED", f"{connector} does not run: {replicator.status(connector)}", where=connector),
+    )
     return f"{connector} runs again"
 
 
