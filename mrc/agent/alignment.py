@@ -43,6 +43,7 @@ class Alignment:
     Attributes:
         loaded: `pairs` holds what is stored, or more; False while it is being looked for.
         loads: how often it was loaded: an answer that was put together across two loads is none.
+        names: of the topics in the target, by their names in the source.
         target_ids: ids of the target's topics, by their names in the source, when they were looked at last.
     """
 
@@ -69,7 +70,7 @@ class Alignment:
         self._stored_at_s = 0.0
         self._refreshed_at_s = 0.0
         self._shape: object = None
-        self._names = estate.unit.counterparts(flow.source)
+        self.names = estate.unit.counterparts(flow.source)
 
     # -- opening and closing
 
@@ -103,14 +104,14 @@ class Alignment:
     def _source_answers(self) -> bool:
         """Ask before what serves meanwhile is given up: a dead source is asked again and again."""
         try:
-            self.estate.clusters[self.flow.source].topics(tuple(self._names))
+            self.estate.clusters[self.flow.source].topics(tuple(self.names))
         except MrcError as error:
             self._source_failed(error)
             return False
         return True
 
     def _load(self) -> None:
-        target, names = self.estate.clusters[self.flow.target], self._names
+        target, names = self.estate.clusters[self.flow.target], self.names
         stored = target.load(self.topic)
         there = target.topics(list(names.values()))
         try:
@@ -217,9 +218,9 @@ class Alignment:
         if self._source_reader is None or now_s - self._refreshed_at_s < REFRESH_EVERY_S:
             return
         self._refreshed_at_s = now_s
-        there = self.estate.clusters[self.flow.target].topics(tuple(self._names.values()))
+        there = self.estate.clusters[self.flow.target].topics(tuple(self.names.values()))
         try:
-            here = self.estate.clusters[self.flow.source].topics(tuple(self._names))
+            here = self.estate.clusters[self.flow.source].topics(tuple(self.names))
             sights = self.estate.sights_of(self.flow, here, there)
             if (_shape(here, there), sights, self._transforms, self._faithful(self.flow)) != self._shape:
                 self.store(now=True)

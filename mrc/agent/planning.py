@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from mrc.agent import fencing, rebuilding, recovering
-from mrc.agent.capture import FORBID_PLANNED
 from mrc.agent.coordinator import Coordinator
+from mrc.agent.noticing import FORBID_PLANNED
 from mrc.agent.objectives import over_rpo, over_rto
 from mrc.core.errors import CODES, MrcError
 from mrc.core.failover.actions import ACTIONS

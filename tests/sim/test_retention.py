@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mrc.agent.capture import ENDS_EVERY_S, STARTS_EVERY_S
+from mrc.agent.flow_lag import ENDS_EVERY_S, STARTS_EVERY_S
 from mrc.core.failover.execution import AbortAsked
 from mrc.core.model import Offset, TopicPartition
 from mrc.core.views import FindingView
