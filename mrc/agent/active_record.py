@@ -22,6 +22,14 @@ def set_record(work: Work, allowed: tuple[ActiveRecord, ...], wanted: ActiveReco
     work.estate.store.put_record(work.lead, stamped, version)
 
 
+def require_same(work: Work, wanted: ActiveRecord) -> tuple[ActiveRecord, int]:
+    """Return the record with its version. Raises ``RECORD_UNEXPECTED`` where it is not the same as ``wanted``."""
+    record, version = work.estate.require_record()
+    if not same(record, wanted):
+        raise MrcError("RECORD_UNEXPECTED", f"the record says {record.region} {record.state}, epoch {record.epoch}", where=work.plan.id)
+    return record, version
+
+
 def same(one: ActiveRecord, other: ActiveRecord) -> bool:
     """Whether two records say the same of the same epoch."""
     return (one.region, one.state, one.epoch) == (other.region, other.state, other.epoch)
@@ -35,6 +43,11 @@ def records_of(plan: Plan) -> tuple[ActiveRecord, ActiveRecord, ActiveRecord, Ac
         ActiveRecord(plan.target, "closed", plan.epoch),
         ActiveRecord(plan.target, "open", Epoch(plan.epoch + 1)),
     )
+
+
+def reopened(plan: Plan) -> ActiveRecord:
+    """Return the record with which the source is opened again, in an epoch of its own."""
+    return ActiveRecord(plan.source, "open", Epoch(plan.epoch + 1))
 
 
 def never_opened(plan: Plan) -> ActiveRecord:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from mrc.agent import fencing
-from mrc.agent.active_record import never_opened, records_of, same, set_record
+from mrc.agent.active_record import never_opened, records_of, reopened, require_same, same, set_record
 from mrc.agent.work import Work
 from mrc.core.errors import MrcError
 from mrc.core.failover import fence
-from mrc.core.model import ActiveRecord, Epoch, GroupId
+from mrc.core.model import GroupId
 
 
 def fence_source(work: Work) -> dict[str, str]:
@@ -38,7 +38,7 @@ def source_fenced(work: Work) -> str:
 def open_source(work: Work) -> dict[str, str]:
     """Let the record say that the source is open, in a new epoch. Raises ``RECORD_UNEXPECTED``."""
     _, draining, _, _ = records_of(work.plan)
-    set_record(work, (draining,), ActiveRecord(work.plan.source, "open", Epoch(work.plan.epoch + 1)))
+    set_record(work, (draining,), reopened(work.plan))
     return {}
 
 
@@ -98,9 +98,7 @@ def close_source(work: Work) -> dict[str, str]:
 
 def source_closed(work: Work) -> str:
     """See the record, that nobody has come back, and every refusal."""
-    record, _ = work.estate.require_record()
-    if not same(record, records_of(work.plan)[2]):
-        raise MrcError("RECORD_UNEXPECTED", f"the record says {record.region} {record.state}, epoch {record.epoch}", where=work.plan.id)
+    record, _ = require_same(work, records_of(work.plan)[2])
     if work.plan.kind == "failover":
         return f"closed; {work.plan.source} is fenced at first contact"
     back = [g for g, info in work.estate.clusters[work.plan.source].groups(work.estate.unit.groups).items() if info.members]
@@ -119,9 +117,7 @@ def unclose_source(work: Work) -> str:
     record, _ = work.estate.require_record()
     if work.plan.kind == "failover":
         if not same(record, opened):
-            set_record(
-                work, (closed, draining, never_opened(work.plan)), ActiveRecord(work.plan.source, "open", Epoch(work.plan.epoch + 1))
-            )
+            set_record(work, (closed, draining, never_opened(work.plan)), reopened(work.plan))
         return f"{work.plan.source} is the active region again"
     if same(record, closed):
         set_record(work, (closed,), draining)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mrc.agent import custom_steps, draining, fencing, routing, turning
-from mrc.agent.active_record import records_of, same, set_record
+from mrc.agent.active_record import records_of, require_same, same, set_record
 from mrc.agent.work import Work
 from mrc.core.errors import MrcError
 from mrc.core.failover import fence
@@ -58,9 +58,7 @@ def route(work: Work) -> dict[str, str]:
             "nobody has attested that producers are started anew which the redirect would carry along: skip the step, or configure them"
         )
         raise MrcError("PRODUCERS_CARRIED", message, where="routing.producers")
-    record, version = work.estate.require_record()
-    if not same(record, records_of(work.plan)[3]):
-        raise MrcError("RECORD_UNEXPECTED", f"the record says {record.region} {record.state}, epoch {record.epoch}", where=work.plan.id)
+    record, version = require_same(work, records_of(work.plan)[3])
     routing.release(work.estate, record, version, work.lead)
     if not work.estate.route:
         return {}
