@@ -145,6 +145,17 @@ class Estate:
             self.stop(name)
             self.agents[name] = self._agent(name)
 
+    def lose(self, region: Region) -> None:
+        """Let a region die, its agents too."""
+        self.world.lose(region)
+        for name in (f"{region}-a", f"{region}-b"):
+            self.stop(name)
+
+    def regain(self, region: Region) -> None:
+        """Let a region live again, with agents that know nothing."""
+        self.world.regain(region)
+        self.restart(region)
+
     def stop(self, name: str) -> None:
         """Kill an agent."""
         self.agents[name].alive = False

@@ -257,7 +257,7 @@ ACTS = acts()
 def test_the_agent_may_be_killed_at_any_act_of_a_failover_that_blocks_the_flow(at: int, after: bool) -> None:
     estate = without_connect()
     leader = estate.leader(WEST)
-    leader.switch.at, leader.switch.after, leader.switch.armed = at, after, True
+    leader.switch.die_at(at, after=after)
     try:
         estate.begin("failover", WEST, attested=True)
     except Killed:

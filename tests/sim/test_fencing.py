@@ -13,7 +13,7 @@ from mrc.ports import Binding
 from mrc.sim.agents import contents
 from mrc.sim.world import EAST, PROBE, PRODUCER, WEST
 from tests.sim.estate import RUNBOOKS, Estate
-from tests.sim.test_accidents import lose, regain, settled, until_step
+from tests.sim.test_accidents import settled, until_step
 
 LATE_TP = TopicPartition("orders", 1)
 """Its leader is broker 1."""
@@ -33,11 +33,11 @@ def test_a_refusal_of_an_earlier_fence_is_not_taken_for_one_of_the_new_fence() -
     estate.replicating = False
     estate.begin("switchover", WEST)
     until_step(estate, "drain")
-    lose(estate, EAST)
+    estate.lose(EAST)
     estate.leader(WEST).coordinator.mover.ask(AbortAsked("test"))
     assert estate.until("aborted").phase == "aborted"
     estate.world.clusters[EAST].late_s[1] = 30.0  # of the fence's end, and of the next fence
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.replicating = True
     estate.settle(30)
     began_s = estate.world.clock.monotonic_s()

@@ -93,9 +93,7 @@ def test_a_successor_goes_on_with_the_samples_behind_a_gap(estate: Recorded) -> 
 
 
 def test_of_a_dead_source_nothing_is_measured_and_that_is_said(estate: Recorded) -> None:
-    estate.world.lose(EAST)
-    for name in ("east-a", "east-b"):
-        estate.stop(name)
+    estate.lose(EAST)
     estate.settle(20)
     run = estate.move("failover", WEST, attested=True)
     estate.settle(15)

@@ -15,7 +15,7 @@ from mrc.ports import Position
 from mrc.sim.agents import contents
 from mrc.sim.world import EAST, WEST
 from tests.sim.estate import BILLING, SHIPPING, Estate
-from tests.sim.test_accidents import lose, until_step
+from tests.sim.test_accidents import until_step
 from tests.sim.test_service import service
 
 TP = TopicPartition("orders", 0)
@@ -133,7 +133,7 @@ def test_copies_that_are_deleted_in_the_middle_of_a_move_are_found_while_there_i
 def test_an_unplanned_move_begins_where_the_log_does(estate: Estate) -> None:
     start = delete(estate)
     estate.settle(20)
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     assert estate.world.clusters[WEST].positions(SHIPPING)[TP].offset >= start
 

@@ -116,10 +116,7 @@ def test_an_approval_in_time_is_not_undone_afterwards(tmp_path: Path) -> None:
 def test_a_plan_leaves_out_what_was_not_seen_and_the_move_does_what_the_plan_says(tmp_path: Path, only_if: str, there: bool) -> None:
     estate = settled()
     written(tmp_path, "failover", canary={"only_if": only_if})
-    estate.world.lose(EAST)
-    for name in ("east-a", "east-b"):
-        estate.agents[name].alive = False
-        estate.agents[name].tree.expire()
+    estate.lose(EAST)
     estate.settle()
     answers = service(estate, WEST, tmp_path)
     view = answers.plan("orders", "failover", WEST, attested=True, allow_data_loss=False)
