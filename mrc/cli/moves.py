@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -184,11 +185,11 @@ def _move(
     kind: str,
     region: str,
     *,
-    attested: bool,
     yes: bool,
     wait: bool,
     reason: str,
     token: str | None,
+    attested: bool = False,
     instead: bool = False,
     restarted: bool = False,
     closes: str = "",
@@ -329,17 +330,26 @@ _REASON = click.option("--reason", default="", help="Why; kept in the history.")
 _TOKEN = click.option("--token", help="Idempotency token: the same one answers with the same execution.")
 
 
+class _Asked(TypedDict):
+    """How a move is begun and followed: the options of `_begins_a_move`."""
+
+    yes: bool
+    wait: bool
+    reason: str
+    token: str | None
+
+
+def _begins_a_move(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options that each one has which begins a move."""
+    return _YES(_WAIT(_REASON(_TOKEN(command))))
+
+
 @click.command()
 @click.argument("region")
-@_YES
-@_WAIT
-@_REASON
-@_TOKEN
+@_begins_a_move
 @_RESTARTED
 @click.pass_context
-def switchover(
-    ctx: click.Context, region: str, yes: bool, wait: bool, reason: str, token: str | None, attest_producers_restarted: bool
-) -> int:
+def switchover(ctx: click.Context, region: str, attest_producers_restarted: bool, **asked: Unpack[_Asked]) -> int:
     """Move the unit to REGION while both regions are alive: nothing lost, skipped or processed twice.
 
     Ctrl-C leaves it running; exit code 4 then, and how to re-attach.
@@ -349,22 +359,15 @@ def switchover(
       mrc switchover west --reason "maintenance of east"
       mrc switchover west --yes --no-wait
     """
-    return _move(
-        ctx, "switchover", region, attested=False, yes=yes, wait=wait, reason=reason, token=token, restarted=attest_producers_restarted
-    )
+    return _move(ctx, "switchover", region, restarted=attest_producers_restarted, **asked)
 
 
 @click.command()
 @click.argument("region")
-@_YES
-@_WAIT
-@_REASON
-@_TOKEN
+@_begins_a_move
 @_RESTARTED
 @click.pass_context
-def failback(
-    ctx: click.Context, region: str, yes: bool, wait: bool, reason: str, token: str | None, attest_producers_restarted: bool
-) -> int:
+def failback(ctx: click.Context, region: str, attest_producers_restarted: bool, **asked: Unpack[_Asked]) -> int:
     """Go home to REGION after a failover: recover what only REGION has, account for it, then switch over.
 
     It may be begun while REGION is still on its way back. Exit code 4 where it goes on without the command.
@@ -373,9 +376,7 @@ def failback(
     Examples:
       mrc failback east --reason "east is back"
     """
-    return _move(
-        ctx, "failback", region, attested=False, yes=yes, wait=wait, reason=reason, token=token, restarted=attest_producers_restarted
-    )
+    return _move(ctx, "failback", region, restarted=attest_producers_restarted, **asked)
 
 
 @click.command()
@@ -386,10 +387,7 @@ def failback(
     help="You made sure that the other region is dead: mrc cannot prove it. Not needed where its agents have fenced it by themselves.",
 )
 @click.option("--allow-data-loss", is_flag=True, help="End the move that is running as it stands, and fail over in its place.")
-@_YES
-@_WAIT
-@_REASON
-@_TOKEN
+@_begins_a_move
 @_RESTARTED
 @click.pass_context
 def failover(
@@ -397,11 +395,8 @@ def failover(
     region: str,
     attest_dead: bool,
     allow_data_loss: bool,
-    yes: bool,
-    wait: bool,
-    reason: str,
-    token: str | None,
     attest_producers_restarted: bool,
+    **asked: Unpack[_Asked],
 ) -> int:
     """Open REGION after the active one has died. States the expected loss per partition before it asks.
 
@@ -413,28 +408,14 @@ def failover(
       mrc failover west --attest-dead --reason "east burnt down"
       mrc failover west --attest-dead --allow-data-loss --reason "east died in the middle of the switchover"
     """
-    return _move(
-        ctx,
-        "failover",
-        region,
-        attested=attest_dead,
-        yes=yes,
-        wait=wait,
-        reason=reason,
-        token=token,
-        instead=allow_data_loss,
-        restarted=attest_producers_restarted,
-    )
+    return _move(ctx, "failover", region, attested=attest_dead, instead=allow_data_loss, restarted=attest_producers_restarted, **asked)
 
 
 @click.command()
 @click.argument("region", required=False)
-@_YES
-@_WAIT
-@_REASON
-@_TOKEN
+@_begins_a_move
 @click.pass_context
-def fence(ctx: click.Context, region: str | None, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+def fence(ctx: click.Context, region: str | None, **asked: Unpack[_Asked]) -> int:
     """Close the open region to writers, and keep it so until somebody lets it open again. Nothing else is opened.
 
     REGION, where it is given, must be the open one. It ends with exit code 4 as soon as every partition's leader is seen to refuse
@@ -446,7 +427,7 @@ def fence(ctx: click.Context, region: str | None, yes: bool, wait: bool, reason:
       mrc fence east --yes
     """
     source, other = _regions_of_fence(ctx, region)
-    return _move(ctx, "fence", other, attested=False, yes=yes, wait=wait, reason=reason, token=token, closes=source)
+    return _move(ctx, "fence", other, closes=source, **asked)
 
 
 @click.command()
@@ -456,12 +437,9 @@ def fence(ctx: click.Context, region: str | None, yes: bool, wait: bool, reason:
     is_flag=True,
     help="Delete topics of REGION that hold records, also what nobody else may have. Wants a --reason.",
 )
-@_YES
-@_WAIT
-@_REASON
-@_TOKEN
+@_begins_a_move
 @click.pass_context
-def rebuild(ctx: click.Context, region: str, allow_data_loss: bool, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+def rebuild(ctx: click.Context, region: str, allow_data_loss: bool, **asked: Unpack[_Asked]) -> int:
     """Make REGION anew from the open one: topics, ACLs, copies, positions, until a switchover to it would find nothing against it.
 
     For a region that has come back empty, or that a failback refuses because its log is shorter or a topic was made anew. The open region
@@ -472,9 +450,9 @@ def rebuild(ctx: click.Context, region: str, allow_data_loss: bool, yes: bool, w
       mrc rebuild east --reason "new disks"
       mrc rebuild east --allow-data-loss --reason "restored from an old copy; what is wanted of it was taken by hand"
     """
-    if allow_data_loss and not reason.strip():
+    if allow_data_loss and not asked["reason"].strip():
         raise click.UsageError("--allow-data-loss wants a --reason: it is kept in the history", ctx)
-    return _move(ctx, "rebuild", region, attested=False, yes=yes, wait=wait, reason=reason, token=token, instead=allow_data_loss)
+    return _move(ctx, "rebuild", region, instead=allow_data_loss, **asked)
 
 
 def _executions(call: Invocation) -> list[ExecutionView]:
