@@ -100,7 +100,8 @@ def _regions_of_fence(ctx: click.Context, region: str | None) -> tuple[str, str]
     return source, next(name for name in names if name != source)
 
 
-def _plan_table(view: PlanView) -> RenderableType:
+def plan_table(view: PlanView) -> RenderableType:
+    """Return a plan for people: its steps, what it may lose, what stands against it, the positions."""
     from rich.console import Group
     from rich.text import Text
 
@@ -176,7 +177,7 @@ def plan(
     if region is None:
         raise click.UsageError("Missing argument 'REGION'.", ctx)
     view = _plan(invocation(ctx), kind, region, attested=attest_dead, instead=allow_data_loss, restarted=attest_producers_restarted)
-    emit(ctx, view, table=_plan_table)
+    emit(ctx, view, table=plan_table)
     return Exit.FINDINGS if any(f.severity == "error" for f in view.findings) else Exit.OK
 
 
@@ -207,7 +208,7 @@ def _move(
     view = _plan(call, kind, region, attested=attested, instead=instead, restarted=restarted)
     errors = [f for f in view.findings if f.severity == "error"]
     if call.output == "table" and (errors or not yes):
-        console(call).print(_plan_table(view))
+        console(call).print(plan_table(view))
     if not errors and not yes:
         does = f"close {closes} to writers" if closes else f"rebuild {region}" if kind == "rebuild" else f"move to {region}"
         typed = click.prompt(f"type the region's name to {does}", err=True, default="", show_default=False)
