@@ -224,3 +224,10 @@ class Estate:
                 for region, replicator in self.world.replicators.items()
             },
         }
+
+
+def settled() -> Estate:
+    """Return an estate in which agents lead, flows run and groups have positions."""
+    estate = Estate()
+    estate.settle()
+    return estate

@@ -12,14 +12,8 @@ from mrc.core.model import ActiveRecord, Epoch, Region, TopicPartition
 from mrc.ports import Check
 from mrc.sim.agents import contents
 from mrc.sim.world import EAST, PRODUCER, WEST
-from tests.sim.estate import BILLING, RUNBOOKS, SHIPPING, Estate
+from tests.sim.estate import BILLING, RUNBOOKS, SHIPPING, Estate, settled
 from tests.sim.test_service import service
-
-
-def settled() -> Estate:
-    estate = Estate()
-    estate.settle()
-    return estate
 
 
 def until_step(estate: Estate, step: str) -> Run:

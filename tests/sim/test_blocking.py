@@ -12,8 +12,8 @@ from mrc.core.model import TopicPartition
 from mrc.sim.kills import Killed
 from mrc.sim.replicator import MM2
 from mrc.sim.world import EAST, PRODUCER, WEST
-from tests.sim.estate import Estate
-from tests.sim.test_accidents import settled, until_step
+from tests.sim.estate import Estate, settled
+from tests.sim.test_accidents import until_step
 from tests.sim.test_service import service
 
 ORDERS = TopicPartition("orders", 0)

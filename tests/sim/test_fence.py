@@ -11,8 +11,7 @@ from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Run, replay
 from mrc.core.model import Region, TopicPartition
 from mrc.sim.kills import Killed
 from mrc.sim.world import EAST, PRODUCER, WEST
-from tests.sim.estate import Estate
-from tests.sim.test_accidents import settled
+from tests.sim.estate import Estate, settled
 from tests.sim.test_service import objectives, service
 
 ORDERS = TopicPartition("orders", 0)

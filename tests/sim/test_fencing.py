@@ -12,8 +12,8 @@ from mrc.core.model import TopicPartition
 from mrc.ports import Binding
 from mrc.sim.agents import contents
 from mrc.sim.world import EAST, PROBE, PRODUCER, WEST
-from tests.sim.estate import RUNBOOKS, Estate
-from tests.sim.test_accidents import settled, until_step
+from tests.sim.estate import RUNBOOKS, Estate, settled
+from tests.sim.test_accidents import until_step
 
 LATE_TP = TopicPartition("orders", 1)
 """Its leader is broker 1."""

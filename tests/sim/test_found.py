@@ -9,8 +9,8 @@ from mrc.core.errors import MrcError
 from mrc.core.failover.execution import AbortAsked, Do
 from mrc.core.failover.plan import make_plan
 from mrc.sim.world import EAST, WEST
-from tests.sim.estate import RUNBOOKS, Estate
-from tests.sim.test_accidents import settled, until_step
+from tests.sim.estate import RUNBOOKS, Estate, settled
+from tests.sim.test_accidents import until_step
 
 
 def test_a_move_whose_beginning_and_whose_taking_up_were_both_never_answered_goes_on_all_the_same() -> None:

@@ -15,8 +15,8 @@ from mrc.core.model import Epoch, Flow, TopicPartition
 from mrc.sim.cluster import FakeCluster
 from mrc.sim.kills import Killed
 from mrc.sim.world import EAST, PRODUCER, WEST
-from tests.sim.estate import RUNBOOKS, Estate
-from tests.sim.test_accidents import settled, until_step
+from tests.sim.estate import RUNBOOKS, Estate, settled
+from tests.sim.test_accidents import until_step
 from tests.sim.test_service import service
 
 ORDERS = TopicPartition("orders", 0)

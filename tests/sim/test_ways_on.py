@@ -16,7 +16,7 @@ from mrc.core.failover.execution import AbortAsked, Approved
 from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import Region
 from mrc.sim.world import EAST, WEST
-from tests.sim.estate import RUNBOOKS, Estate
+from tests.sim.estate import RUNBOOKS, Estate, settled
 
 
 def written(folder: Path, kind: MoveKind, **changed: dict[str, Any]) -> Path:
@@ -27,12 +27,6 @@ def written(folder: Path, kind: MoveKind, **changed: dict[str, Any]) -> Path:
     path = folder / f"{kind}.yaml"
     path.write_text(yaml.safe_dump(book, sort_keys=False))
     return path
-
-
-def settled() -> Estate:
-    estate = Estate()
-    estate.settle()
-    return estate
 
 
 def service(estate: Estate, region: Region, folder: Path) -> AgentService:
