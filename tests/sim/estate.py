@@ -145,6 +145,15 @@ class Estate:
             self.stop(name)
             self.agents[name] = self._agent(name)
 
+    def until_step(self, step: str) -> Run:
+        """Run rounds until the execution that moves to west is at this step."""
+        for _ in range(ROUNDS_MAX):
+            self.round()
+            run = self.run_of(WEST)
+            if run is not None and run.phase not in ENDED and run.step.name == step:
+                return run
+        raise AssertionError(f"never came to {step}: {self.run_of(WEST)}")
+
     def lose(self, region: Region) -> None:
         """Let a region die, its agents too."""
         self.world.lose(region)

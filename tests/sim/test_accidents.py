@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mrc.core.errors import MrcError
-from mrc.core.failover.execution import ENDED, AbortAsked, Run, Skipped, replay
+from mrc.core.failover.execution import AbortAsked, Run, Skipped, replay
 from mrc.core.model import ActiveRecord, Epoch, Region, TopicPartition
 from mrc.ports import Check
 from mrc.sim.agents import contents
@@ -16,21 +16,12 @@ from tests.sim.estate import BILLING, RUNBOOKS, SHIPPING, Estate, settled
 from tests.sim.test_service import service
 
 
-def until_step(estate: Estate, step: str) -> Run:
-    for _ in range(300):
-        estate.round()
-        run = estate.run_of(WEST)
-        if run is not None and run.phase not in ENDED and run.step.name == step:
-            return run
-    raise AssertionError(f"never came to {step}")
-
-
 @pytest.mark.parametrize("step", ["drain", "stop-flow", "move-positions"])
 def test_when_the_source_dies_in_a_switchover_it_is_ended_and_a_failover_goes_on(step: str) -> None:
     estate = settled()
     estate.replicating = step != "drain"
     estate.begin("switchover", WEST)
-    until_step(estate, step)
+    estate.until_step(step)
     estate.lose(EAST)
     estate.settle(40)
     estate.leader(WEST).coordinator.mover.ask(AbortAsked("test"))
@@ -102,7 +93,7 @@ def test_a_region_that_returns_with_its_topics_made_anew_is_not_taken_for_one_th
 def test_a_refused_abort_from_the_source_takes_nothing_over() -> None:
     estate = settled()
     estate.begin("switchover", WEST)
-    execution = until_step(estate, "open-target").plan.id
+    execution = estate.until_step("open-target").plan.id
     for name in ("west-a", "west-b"):
         estate.agents[name].alive = False
         estate.agents[name].tree.expire()
@@ -121,7 +112,7 @@ def test_an_aborted_failover_leaves_no_entry_in_the_ledger() -> None:
     estate.replicating = False
     estate.lose(EAST)
     estate.begin("failover", WEST, attested=True)
-    until_step(estate, "move-positions")
+    estate.until_step("move-positions")
     mover = estate.leader(WEST).coordinator.mover
     mover.ask(AbortAsked("test"))
     estate.settle(40)
@@ -214,7 +205,7 @@ def test_a_switchover_whose_source_dies_is_turned_into_a_failover(step: str) -> 
     estate = settled()
     estate.replicating = step != "drain"
     estate.begin("switchover", WEST)
-    run = until_step(estate, step)
+    run = estate.until_step(step)
     old = run.plan.id
     estate.lose(EAST)
     estate.settle(10)
@@ -243,7 +234,7 @@ def test_a_switchover_whose_source_dies_is_turned_into_a_failover(step: str) -> 
 def test_a_move_whose_target_dies_after_the_point_of_no_return_gives_way_to_a_failover_back(step: str) -> None:
     estate = settled()
     estate.begin("switchover", WEST)
-    run = until_step(estate, step)
+    run = estate.until_step(step)
     estate.lose(WEST)
     estate.settle(80)
     new = start(estate, EAST, allow_data_loss=True)
@@ -257,7 +248,7 @@ def test_a_move_whose_target_dies_after_the_point_of_no_return_gives_way_to_a_fa
 def test_an_execution_that_was_superseded_changes_nothing_more_when_its_agent_wakes() -> None:
     estate = settled()
     estate.begin("switchover", WEST)
-    until_step(estate, "open-target")
+    estate.until_step("open-target")
     sleeper = estate.leader(WEST)
     store, plan = sleeper.coordinator.estate.store, sleeper.coordinator.mover.run
     assert plan is not None

@@ -13,7 +13,6 @@ from mrc.sim.kills import Killed
 from mrc.sim.replicator import MM2
 from mrc.sim.world import EAST, PRODUCER, WEST
 from tests.sim.estate import Estate, settled
-from tests.sim.test_accidents import until_step
 from tests.sim.test_service import service
 
 ORDERS = TopicPartition("orders", 0)
@@ -159,7 +158,7 @@ def test_a_block_that_would_refuse_nobody_keeps_the_failover_from_being_begun(wh
 def test_connect_that_dies_after_the_plan_was_made_is_blocked_all_the_same() -> None:
     estate = settled()
     estate.begin("failover", WEST, attested=True)
-    until_step(estate, "close-source")
+    estate.until_step("close-source")
     estate.world.replicators[WEST].reachable = False
     run = estate.finish(WEST)
     assert run.phase == "succeeded"
@@ -208,7 +207,7 @@ def test_a_broker_that_learns_of_the_block_late_lets_nothing_in_behind_the_openi
 def test_an_aborted_failover_lets_the_flow_run_again_once_connect_is_back() -> None:
     estate = without_connect()
     estate.begin("failover", WEST, attested=True)
-    until_step(estate, "move-positions")
+    estate.until_step("move-positions")
     estate.leader(WEST).coordinator.mover.ask(AbortAsked("test"))
     run = estate.until("aborted", "succeeded")
     assert run.phase == "aborted"

@@ -10,7 +10,6 @@ from mrc.core.failover.execution import AbortAsked, Do
 from mrc.core.failover.plan import make_plan
 from mrc.sim.world import EAST, WEST
 from tests.sim.estate import RUNBOOKS, Estate, settled
-from tests.sim.test_accidents import until_step
 
 
 def test_a_move_whose_beginning_and_whose_taking_up_were_both_never_answered_goes_on_all_the_same() -> None:
@@ -64,7 +63,7 @@ def test_an_effect_whose_execution_is_superseded_before_it_is_tried_again_is_not
     estate = settled()
     estate.replicating = False
     estate.begin("switchover", WEST)
-    before = until_step(estate, "drain")
+    before = estate.until_step("drain")
     leader = estate.leader(WEST)
     mover = leader.coordinator.mover
     mover._effects.clear()

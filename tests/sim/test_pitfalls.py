@@ -16,7 +16,6 @@ from mrc.sim.cluster import FakeCluster
 from mrc.sim.kills import Killed
 from mrc.sim.world import EAST, PRODUCER, WEST
 from tests.sim.estate import RUNBOOKS, Estate, settled
-from tests.sim.test_accidents import until_step
 from tests.sim.test_service import service
 
 ORDERS = TopicPartition("orders", 0)
@@ -125,7 +124,7 @@ def test_an_application_that_lost_its_right_in_the_middle_of_a_move_is_named_bef
     estate = settled()
     right = Binding("topic", "orders", "literal", PRODUCER, "write", "allow")
     estate.begin("switchover", WEST)
-    until_step(estate, "release-groups")
+    estate.until_step("release-groups")
     estate.world.clusters[WEST].remove_bindings([right])
     run = estate.until("waiting")
     assert run.waiting is not None
@@ -145,7 +144,7 @@ def test_a_hook_whose_agent_dies_at_it_is_run_by_the_next_leader(tmp_path: Path,
     leader = estate.leader(WEST)
     leader.switch.armed = True
     estate.begin("switchover", WEST, runbook=file)
-    until_step(estate, "canary")
+    estate.until_step("canary")
     died_at: list[str] = []
     act = leader.switch.act
 

@@ -15,7 +15,6 @@ from mrc.ports import Position
 from mrc.sim.agents import contents
 from mrc.sim.world import EAST, WEST
 from tests.sim.estate import BILLING, SHIPPING, Estate
-from tests.sim.test_accidents import until_step
 from tests.sim.test_service import service
 
 TP = TopicPartition("orders", 0)
@@ -117,7 +116,7 @@ def test_a_group_that_is_reset_in_the_source_skips_what_its_operator_let_it_skip
 def test_copies_that_are_deleted_in_the_middle_of_a_move_are_found_while_there_is_a_way_back(estate: Estate) -> None:
     estate.replicating = False
     estate.begin("switchover", WEST)
-    until_step(estate, "drain")
+    estate.until_step("drain")
     delete(estate)
     estate.replicating = True
     run = estate.until("waiting")

@@ -255,13 +255,7 @@ def move_until(estate: Estate, step: str) -> str:
     """Begin a switchover to west and let it come to a step; return the execution's id."""
     estate.settle()
     estate.begin("switchover", WEST)
-    for _ in range(100):
-        estate.round()
-        run = estate.run_of(WEST)
-        assert run is not None
-        if run.step.name == step:
-            return run.plan.id
-    raise AssertionError(f"never came to {step}")
+    return estate.until_step(step).plan.id
 
 
 @pytest.mark.parametrize("step", ["drain", "stop-flow", "release-groups", "move-positions"])
