@@ -1,4 +1,4 @@
-"""Moves: plan, start, follow, approve, abort, and what they left behind. A fence is one that moves nothing."""
+"""Moves: plan, start, follow, approve, abort. A fence is one that moves nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mrc.config import Settings
-    from mrc.core.views import CheckpointView, EntryView, ExecutionView, FindingView, PlanView, StepView
+    from mrc.core.views import CheckpointView, ExecutionView, FindingView, PlanView, StepView
 
 FOLLOW_S = 3600.0
 POSITIONS_MAX = 200
@@ -75,7 +75,7 @@ def _with_lines(view: PlanView, settings: Settings) -> PlanView:
     return with_lines
 
 
-def _way(view: PlanView | ExecutionView) -> str:
+def way(view: PlanView | ExecutionView) -> str:
     """Return from where to where a move goes; a fence stays where it is."""
     return view.source if view.kind == "fence" else f"{view.source} -> {view.target}"
 
@@ -111,7 +111,7 @@ def plan_table(view: PlanView) -> RenderableType:
     ]
     epoch = f"epoch {view.epoch}" if view.kind == "rebuild" else f"epoch {view.epoch} -> {view.epoch + 1}"
     parts: list[RenderableType] = [
-        Text(f"{view.kind} of {view.replication_group}: {_way(view)}, {epoch}", style="bold"),
+        Text(f"{view.kind} of {view.replication_group}: {way(view)}, {epoch}", style="bold"),
         grid((">", "step", "approval", "", "what it does"), steps),
     ]
     if view.expected_loss:
@@ -320,7 +320,7 @@ def _execution_table(view: ExecutionView) -> RenderableType:
     from rich.text import Text
 
     took_s = ((view.ended_at_ms or view.started_at_ms) - view.started_at_ms) / 1000
-    head = f"{view.kind} {_way(view)}: {view.status}" + (f" after {took_s:.2f} s" if view.ended_at_ms else "")
+    head = f"{view.kind} {way(view)}: {view.status}" + (f" after {took_s:.2f} s" if view.ended_at_ms else "")
     rows = [(s.name, s.state, f"{s.elapsed_ms / 1000:.2f}", s.evidence) for s in view.steps]
     return Group(Text(head, style="bold"), grid(("step", "state", ">s", "evidence"), rows))
 
@@ -456,7 +456,8 @@ def rebuild(ctx: click.Context, region: str, allow_data_loss: bool, **asked: Unp
     return _move(ctx, "rebuild", region, instead=allow_data_loss, **asked)
 
 
-def _executions(call: Invocation) -> list[ExecutionView]:
+def executions(call: Invocation) -> list[ExecutionView]:
+    """Return the last executions as agents have them, oldest first."""
     from mrc.control.client import Client
 
     settings = call.settings()
@@ -467,7 +468,7 @@ def _executions(call: Invocation) -> list[ExecutionView]:
 
 def _named(call: Invocation, execution: str | None) -> ExecutionView:
     """Return the named execution, or the only one that runs. Raises ``UNKNOWN_EXECUTION``, ``GARBLED_RECORD``."""
-    found = _executions(call)
+    found = executions(call)
     if execution is None:
         running = [one for one in found if one.status not in _ENDED]
         if len(running) != 1:
@@ -479,88 +480,6 @@ def _named(call: Invocation, execution: str | None) -> ExecutionView:
         if one.id == execution:
             return one
     raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r}")
-
-
-@click.command()
-@click.argument("execution", required=False)
-@click.option("--archived", is_flag=True, help="Read the archive in the region's own cluster: no agents, no ZooKeeper.")
-@click.option("--region", help="With --archived: the region whose cluster is asked. Each has all that has ended.")
-@click.pass_context
-def history(ctx: click.Context, execution: str | None, archived: bool, region: str | None) -> None:
-    """List the executions; with EXECUTION show its journal.
-
-    Every region's leading agent keeps what has ended in mrc.executions.internal, a compacted topic of its own cluster: --archived
-    reads it there on the day on which ZooKeeper is gone.
-
-    \b
-    Examples:
-      mrc history
-      mrc history 1795497709477-3fa2c1
-      mrc history --archived --region west
-    """
-    from mrc.control.client import Client
-
-    call = invocation(ctx)
-    if archived != (region is not None):
-        raise click.UsageError("--archived and --region belong together", ctx)
-    if region is not None:
-        _archived(ctx, call, region, execution)
-        return
-    if execution is None:
-        rows = _executions(call)[::-1]
-        emit(ctx, rows, table=_history_table)
-        return
-    with Client(call.settings()) as client:
-        entries = client.ask_any("GetHistory", execution_id=execution)
-    emit(ctx, entries, table=_entries_table)
-
-
-def _archived(ctx: click.Context, call: Invocation, region: str, execution: str | None) -> None:
-    from mrc.core.failover.shown import entry_view, execution_view, unreadable_view
-    from mrc.wiring import direct
-
-    settings = call.settings()
-    group = call.group(settings)
-    found = direct.history(settings, group, region)
-    if execution is None:
-        rows: list[ExecutionView] = []
-        for id, kept in reversed(found.items()):
-            try:
-                if isinstance(kept, MrcError):
-                    raise kept
-                rows.append(execution_view(kept.run(), 0))
-            except MrcError as error:
-                if error.code not in ("GARBLED_RECORD", "VERSION_MISMATCH"):
-                    raise
-                rows.append(unreadable_view(group.name, id, str(error)))
-        emit(ctx, rows, table=_history_table)
-        return
-    one = found.get(execution)
-    if one is None:
-        raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r} is archived in {region}")
-    if isinstance(one, MrcError):
-        raise one
-    emit(ctx, tuple(entry_view(f"{entry.number:06d}", entry) for entry in one.entries), table=_entries_table)
-
-
-def _history_table(rows: list[ExecutionView]) -> RenderableType:
-    cells = [
-        (v.id, v.kind, _way(v), v.status, f"{max(0, v.ended_at_ms - v.started_at_ms) / 1000:.2f}", v.actor, v.reason)
-        if v.status != "unreadable"
-        else (v.id, "", "", v.status, "", "", v.waits_for)
-        for v in rows
-    ]
-    return grid(("execution", "kind", "move", "status", ">s", "actor", "reason"), cells)
-
-
-def _entries_table(entries: tuple[EntryView, ...]) -> RenderableType:
-    cells = [
-        (str(e.number), time.strftime("%H:%M:%S", time.localtime(e.at_ms / 1000)), e.agent, str(e.term), e.what, e.step, e.detail)
-        if e.what != "unreadable"
-        else (str(e.number), "", "", "", e.what, "", e.detail)
-        for e in entries
-    ]
-    return grid((">", "at", "agent", ">term", "what", "step", "detail"), cells)
 
 
 @click.command()
