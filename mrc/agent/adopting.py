@@ -16,7 +16,7 @@ import msgspec
 from mrc.agent import fencing, flowing
 from mrc.agent.estate import Estate
 from mrc.agent.leadership import leader_path
-from mrc.agent.steps import CANARY_TOPIC
+from mrc.agent.opening import CANARY_TOPIC
 from mrc.core.errors import MrcError
 from mrc.core.failover import adoption as adoptions
 from mrc.core.failover import archive, fence
@@ -90,7 +90,7 @@ class _Course:
 
         def running() -> bool:
             status = replicator.status(connector)
-            return status.state == "RUNNING" and bool(status.tasks) and all(task == "RUNNING" for task in status.tasks)
+            return status.state == "RUNNING" and status.tasks_run
 
         if not self.estate.wait_until(running, clock.monotonic_s() + STOPS_WITHIN_S):
             status = replicator.status(connector)

@@ -15,7 +15,7 @@ from mrc.agent.pairs import Pair, oriented
 from mrc.core.errors import MrcError
 from mrc.core.inventory import TopicInfo
 from mrc.core.model import Flow, Offset, TopicPartition
-from mrc.core.translation.changed import Changed, changed
+from mrc.core.translation.changed import BYTES_AS_THEY_ARE, Changed, changed
 from mrc.core.translation.offset_map import OffsetMap
 from mrc.core.translation.sight import Sights
 from mrc.core.translation.stored import Anew, Decoded, decode_map, encode_map, stored_isolation
@@ -31,8 +31,6 @@ _SAMPLE = 200
 ANEW_TOLD_MS = 24 * 3_600_000
 """How long it is told that a map was begun anew."""
 
-BYTES = "org.apache.kafka.connect.converters.ByteArrayConverter"
-
 POLL_RECORDS = 5_000
 POLL_S = 0.02
 
@@ -43,6 +41,7 @@ class Alignment:
     Attributes:
         loaded: `pairs` holds what is stored, or more; False while it is being looked for.
         loads: how often it was loaded: an answer that was put together across two loads is none.
+        names: of the topics in the target, by their names in the source.
         target_ids: ids of the target's topics, by their names in the source, when they were looked at last.
     """
 
@@ -68,8 +67,8 @@ class Alignment:
         self.sights = Sights(COMMITTED, COMMITTED)
         self._stored_at_s = 0.0
         self._refreshed_at_s = 0.0
-        self._shape: object = None
-        self._names = estate.unit.counterparts(flow.source)
+        self._loaded_by: object = None
+        self.names = estate.unit.counterparts(flow.source)
 
     # -- opening and closing
 
@@ -98,25 +97,25 @@ class Alignment:
             try:
                 self._open_source()
             except MrcError as error:
-                self._source_failed(error)
+                self.source_failed(error)
 
     def _source_answers(self) -> bool:
         """Ask before what serves meanwhile is given up: a dead source is asked again and again."""
         try:
-            self.estate.clusters[self.flow.source].topics(tuple(self._names))
+            self.estate.clusters[self.flow.source].topics(tuple(self.names))
         except MrcError as error:
-            self._source_failed(error)
+            self.source_failed(error)
             return False
         return True
 
     def _load(self) -> None:
-        target, names = self.estate.clusters[self.flow.target], self._names
+        target, names = self.estate.clusters[self.flow.target], self.names
         stored = target.load(self.topic)
         there = target.topics(list(names.values()))
         try:
             here: Mapping[str, TopicInfo] = self.estate.clusters[self.flow.source].topics(tuple(names))
         except MrcError as error:
-            self._source_failed(error)
+            self.source_failed(error)
             here = {}
         self._half_known = not here
         isolation = stored_isolation(stored, names)
@@ -125,7 +124,7 @@ class Alignment:
             # Whether aborted records were copied decides what stands for what: a guess would let groups skip records.
             message = "Connect has not said yet how this connector reads its source, so nothing is compared"
             raise MrcError("CONNECT_UNREACHABLE", message, where=self.estate.connector(self.flow), retryable=True)
-        self._shape = _shape(here, there), self.sights, self._transforms, self._faithful(self.flow)
+        self._loaded_by = self._premises(here, there, self.sights)
         self._refreshed_at_s = self.estate.clock.monotonic_s()
         pairs: dict[TopicPartition, Pair] = {}
         for topic, name in names.items():
@@ -205,7 +204,11 @@ class Alignment:
     def _faithful(self, flow: Flow) -> bool:
         """Whether a flow is known to copy byte for byte. What a connector takes over from its worker's settings is not known."""
         settings = self.estate.settings.get(flow, {})
-        return not settings.get("transforms") and all(settings.get(f"{part}.converter") == BYTES for part in ("key", "value", "header"))
+        return not settings.get("transforms") and all(settings.get(name) == converter for name, converter in BYTES_AS_THEY_ARE.items())
+
+    def _premises(self, here: Mapping[str, TopicInfo], there: Mapping[str, TopicInfo], sights: Sights) -> object:
+        """Return what the maps depend on: where it is otherwise by now, they have to begin anew."""
+        return _shape(here, there), sights, self._transforms, self._faithful(self.flow)
 
     def refresh(self) -> None:
         """Begin anew, from what is stored, where topics were made anew, have grown or are looked at otherwise by now.
@@ -217,11 +220,11 @@ class Alignment:
         if self._source_reader is None or now_s - self._refreshed_at_s < REFRESH_EVERY_S:
             return
         self._refreshed_at_s = now_s
-        there = self.estate.clusters[self.flow.target].topics(tuple(self._names.values()))
+        there = self.estate.clusters[self.flow.target].topics(tuple(self.names.values()))
         try:
-            here = self.estate.clusters[self.flow.source].topics(tuple(self._names))
+            here = self.estate.clusters[self.flow.source].topics(tuple(self.names))
             sights = self.estate.sights_of(self.flow, here, there)
-            if (_shape(here, there), sights, self._transforms, self._faithful(self.flow)) != self._shape:
+            if self._premises(here, there, sights) != self._loaded_by:
                 self.store(now=True)
                 self.close()
                 return
@@ -231,7 +234,7 @@ class Alignment:
         except MrcError as error:
             if error.kind == "bug":
                 raise
-            self._source_failed(error)
+            self.source_failed(error)
 
     def _look_for_changes(self, pair: Pair) -> None:
         """Where a flow copies and no copy is recognised, find out why."""
@@ -282,7 +285,8 @@ class Alignment:
     def _may_try_source(self) -> bool:
         return self.estate.clock.monotonic_s() >= self._retry_at_s
 
-    def _source_failed(self, error: MrcError) -> None:
+    def source_failed(self, error: MrcError) -> None:
+        """Note that the source did not answer some question of this flow: it is tried again `RETRY_S` later."""
         if self._source_reader is not None:
             self._source_reader.close()
             self._source_reader = None
@@ -290,10 +294,6 @@ class Alignment:
             self.source_down_since_ms = self.estate.clock.now_ms()
         self.source_down = error
         self._retry_at_s = self.estate.clock.monotonic_s() + RETRY_S
-
-    def source_failed(self, error: MrcError) -> None:
-        """Note that the source did not answer some other question of this flow."""
-        self._source_failed(error)
 
     @property
     def source_readable(self) -> bool:
@@ -308,7 +308,7 @@ class Alignment:
                 news = self._feed(self._source_reader.poll(POLL_RECORDS, POLL_S), source=True)
                 self.source_seen_at_ms = self.estate.clock.now_ms()
             except MrcError as error:
-                self._source_failed(error)
+                self.source_failed(error)
                 if error.code == "OFFSET_OUT_OF_RANGE":
                     # The log begins later by now, or is another topic's: begin anew from what of the stored map still holds.
                     self._out_of_range = True
@@ -345,7 +345,7 @@ class Alignment:
                 found = self.estate.clusters[self.flow.source].ends(here, self.sights.source.isolation)
                 ends |= {self.pairs[tp]: end for tp, end in found.items()}
             except MrcError as error:
-                self._source_failed(error)
+                self.source_failed(error)
         with self.lock:
             for pair, end in ends.items():
                 pair.aligner.note_source_end(end)

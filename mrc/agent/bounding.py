@@ -6,15 +6,12 @@ The entry of the divergence ledger that says so is made exact when the region is
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from mrc.agent import flowing, old_log
+from mrc.agent.work import Work
 from mrc.core.failover.ledger import Ledger, Tail
 from mrc.core.model import Offset, TopicPartition
 from mrc.ports import Seen
-
-if TYPE_CHECKING:
-    from mrc.agent.steps import Work
 
 Tails = Mapping[TopicPartition, Sequence[Tail]]
 

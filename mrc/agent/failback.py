@@ -8,36 +8,21 @@ agent's own; what it recovers it writes in the source, which is open all the whi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from mrc.agent import fencing, flowing
 from mrc.agent.recovery import Progress, Recovery, pending, recovered_tps
+from mrc.agent.work import Work
 from mrc.core.errors import MrcError
 from mrc.core.failover.divergence import Exported
 from mrc.core.failover.findings import findings, spelt
 from mrc.core.failover.ledger import Ledger
 
-if TYPE_CHECKING:
-    from mrc.agent.steps import Work
-
 
 def wait_until(work: Work, require: Callable[[], object], *, every_s: float = 0.05) -> None:
-    """Return as soon as ``require`` raises nothing; at the step's deadline raise what it did last."""
-    last: list[MrcError] = []
-
-    def done() -> bool:
-        try:
-            require()
-        except MrcError as error:
-            if error.kind == "bug":
-                raise
-            last[:] = [error]
-            return False
-        return True
-
-    work.wait(done, lambda: last[0], every_s=every_s)
+    """As `Work.wait_for`, for a region that returns: whatever it fails with meanwhile passes, but for a bug of mrc."""
+    work.wait_for(require, passes=lambda error: error.kind != "bug", every_s=every_s)
 
 
 # ---------------------------------------------------------------- the region returns

@@ -21,6 +21,9 @@ from mrc.core.inventory import Binding
 from mrc.core.model import Region, TopicPartition, Value
 from mrc.core.views import FenceView
 
+RACES = 5
+"""How often a lost race for the fence's node is run again at once."""
+
 
 class Proof(Value, frozen=True):
     """What the partition leaders answered.
@@ -82,6 +85,18 @@ def _reconcile(estate: Estate, region: Region, lead: LeaderCheck) -> bool:
         estate.store.put_fence(lead, region, _noting(stored, frozenset(stored.bindings) - extra), version, record_version)
         return True
     return False
+
+
+def reconcile_at_once(estate: Estate, region: Region, lead: LeaderCheck) -> None:
+    """Bring a fence to the record at once; a lost race means that somebody else did, and is looked at again."""
+    for _ in range(RACES):
+        try:
+            if not reconcile(estate, region, lead):
+                return
+        except MrcError as error:
+            if error.code != "STALE_TERM":
+                raise
+            lead()
 
 
 def admit(estate: Estate, region: Region, coming: frozenset[Binding], lead: LeaderCheck) -> None:

@@ -75,7 +75,7 @@ def _apply(estate: Estate, flow: Flow, start: FlowStart, version: int, lead: Lea
         replicator.stop(connector)
         if replicator.status(connector).tasks:
             return f"{connector} is stopping"
-    positions = {TopicPartition(topic, p): offset for topic, offsets in start.positions.items() for p, offset in enumerate(offsets)}
+    positions = start.offsets()
     ends = estate.clusters[flow.source].ends(list(positions), "read_uncommitted")
     beyond = [str(tp) for tp, offset in positions.items() if offset > ends[tp]]
     if beyond:
@@ -94,8 +94,7 @@ def runs(estate: Estate, flow: Flow, *, set_first: bool) -> bool:
     found = estate.store.flow_start(flow)
     if set_first and (found is None or not found[0].applied):
         return False
-    status = estate.replicators[flow.target].status(estate.connector(flow))
-    return bool(status.tasks) and all(task == "RUNNING" for task in status.tasks)
+    return estate.replicators[flow.target].status(estate.connector(flow)).tasks_run
 
 
 def set_positions(replicator: Replicator, connector: str, positions: Mapping[TopicPartition, Offset]) -> None:

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 
 from mrc.agent.estate import Estate
-from mrc.agent.steps import STEPS, Positions, Recent, Work
+from mrc.agent.steps import STEPS
+from mrc.agent.work import Positions, Recent, Work
 from mrc.core.errors import InvariantViolation, MrcError
 from mrc.core.failover.execution import (
     ENDED,

@@ -10,12 +10,13 @@ taken its place as the one who writes (`mrc.agent.renewing.begin_again`).
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from mrc.agent import renewing
 from mrc.agent.estate import Estate
 from mrc.agent.failback import require_ready, wait_until
 from mrc.agent.recovery import BATCH, READ, read
+from mrc.agent.work import Work
 from mrc.core.errors import MrcError
 from mrc.core.failover import old_log
 from mrc.core.failover.divergence import OldLogPolicy
@@ -25,10 +26,6 @@ from mrc.core.failover.old_log import Held
 from mrc.core.inventory import TopicInfo
 from mrc.core.model import Flow, GroupId, Offset, Record, Region, TopicPartition
 from mrc.ports import Emitted
-
-if TYPE_CHECKING:
-    from mrc.agent.steps import Work
-
 
 OLD_LOG_POLICIES: tuple[str, ...] = get_args(OldLogPolicy)
 """All of them."""

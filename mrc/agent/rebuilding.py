@@ -7,12 +7,11 @@ before anything is deleted, and let go, from the beginning of everything, once t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mrc.agent import fencing, flowing, renewing
 from mrc.agent.estate import Estate
 from mrc.agent.failback import require_ready, wait_until
 from mrc.agent.recovery import pending
+from mrc.agent.work import Work
 from mrc.core.errors import MrcError
 from mrc.core.failover import fence, rebuild
 from mrc.core.failover.findings import spelt
@@ -21,13 +20,6 @@ from mrc.core.failover.rebuild import SeenTopic
 from mrc.core.inventory import Binding
 from mrc.core.model import GroupId, Offset, Region, TopicPartition
 from mrc.core.views import FindingView
-
-if TYPE_CHECKING:
-    from mrc.agent.steps import Work
-
-_RACES = 5
-"""How often a lost race for the fence's node is run again."""
-
 
 # ---------------------------------------------------------------- looking
 
@@ -121,12 +113,12 @@ def let_go(work: Work) -> str:
 def copy_acls(work: Work) -> dict[str, str]:
     """Add the rights that the region lacks, each together with the fence's refusal."""
     estate, region = work.estate, work.plan.target
-    for number in range(_RACES):
+    for number in range(fencing.RACES):
         coming = _lacking(estate, region, estate.clusters[region].bindings())
         try:
             fencing.admit(estate, region, coming, work.lead)
         except MrcError as error:
-            if error.code != "STALE_TERM" or number == _RACES - 1:
+            if error.code != "STALE_TERM" or number == fencing.RACES - 1:
                 raise
             work.lead()
         else:

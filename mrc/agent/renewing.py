@@ -8,17 +8,14 @@ took the place of one and was aborted, its note is left: whichever comes next le
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from typing import TYPE_CHECKING
 
 from mrc.agent.estate import Estate
+from mrc.agent.work import Work
 from mrc.core.errors import MrcError
 from mrc.core.failover.flows import FlowStart, OldTopic
 from mrc.core.failover.ledger import renewed
 from mrc.core.inventory import TopicInfo
 from mrc.core.model import Offset, TopicPartition
-
-if TYPE_CHECKING:
-    from mrc.agent.steps import Work
 
 _SHAPE = (
     "cleanup.policy",

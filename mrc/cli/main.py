@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "failback": ("mrc.cli.moves:failback", "Go home after a failover: recover, account, switch over."),
     "rebuild": ("mrc.cli.moves:rebuild", "Make a region anew that came back empty or without its log."),
     "fence": ("mrc.cli.moves:fence", "Close the open region to writers until a person opens it again."),
-    "history": ("mrc.cli.moves:history", "List the executions, newest first."),
+    "history": ("mrc.cli.history:history", "List the executions, newest first."),
     "report": ("mrc.cli.report:report", "What an execution did and cost, as a page or as JSON."),
     "watch": ("mrc.cli.moves:watch", "Follow an execution until it ends."),
     "approve": ("mrc.cli.moves:approve", "Let a waiting execution go on."),

@@ -1,10 +1,11 @@
-"""Moves: plan, start, follow, approve, abort, and what they left behind. A fence is one that moves nothing."""
+"""Moves: plan, start, follow, approve, abort. A fence is one that moves nothing."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from mrc.config import Settings
-    from mrc.core.views import CheckpointView, EntryView, ExecutionView, FindingView, PlanView, StepView
+    from mrc.core.views import CheckpointView, ExecutionView, FindingView, PlanView, StepView
 
 FOLLOW_S = 3600.0
 POSITIONS_MAX = 200
@@ -74,7 +75,7 @@ def _with_lines(view: PlanView, settings: Settings) -> PlanView:
     return with_lines
 
 
-def _way(view: PlanView | ExecutionView) -> str:
+def way(view: PlanView | ExecutionView) -> str:
     """Return from where to where a move goes; a fence stays where it is."""
     return view.source if view.kind == "fence" else f"{view.source} -> {view.target}"
 
@@ -99,7 +100,8 @@ def _regions_of_fence(ctx: click.Context, region: str | None) -> tuple[str, str]
     return source, next(name for name in names if name != source)
 
 
-def _plan_table(view: PlanView) -> RenderableType:
+def plan_table(view: PlanView) -> RenderableType:
+    """Return a plan for people: its steps, what it may lose, what stands against it, the positions."""
     from rich.console import Group
     from rich.text import Text
 
@@ -109,7 +111,7 @@ def _plan_table(view: PlanView) -> RenderableType:
     ]
     epoch = f"epoch {view.epoch}" if view.kind == "rebuild" else f"epoch {view.epoch} -> {view.epoch + 1}"
     parts: list[RenderableType] = [
-        Text(f"{view.kind} of {view.replication_group}: {_way(view)}, {epoch}", style="bold"),
+        Text(f"{view.kind} of {view.replication_group}: {way(view)}, {epoch}", style="bold"),
         grid((">", "step", "approval", "", "what it does"), steps),
     ]
     if view.expected_loss:
@@ -175,7 +177,7 @@ def plan(
     if region is None:
         raise click.UsageError("Missing argument 'REGION'.", ctx)
     view = _plan(invocation(ctx), kind, region, attested=attest_dead, instead=allow_data_loss, restarted=attest_producers_restarted)
-    emit(ctx, view, table=_plan_table)
+    emit(ctx, view, table=plan_table)
     return Exit.FINDINGS if any(f.severity == "error" for f in view.findings) else Exit.OK
 
 
@@ -184,11 +186,11 @@ def _move(
     kind: str,
     region: str,
     *,
-    attested: bool,
     yes: bool,
     wait: bool,
     reason: str,
     token: str | None,
+    attested: bool = False,
     instead: bool = False,
     restarted: bool = False,
     closes: str = "",
@@ -206,7 +208,7 @@ def _move(
     view = _plan(call, kind, region, attested=attested, instead=instead, restarted=restarted)
     errors = [f for f in view.findings if f.severity == "error"]
     if call.output == "table" and (errors or not yes):
-        console(call).print(_plan_table(view))
+        console(call).print(plan_table(view))
     if not errors and not yes:
         does = f"close {closes} to writers" if closes else f"rebuild {region}" if kind == "rebuild" else f"move to {region}"
         typed = click.prompt(f"type the region's name to {does}", err=True, default="", show_default=False)
@@ -318,7 +320,7 @@ def _execution_table(view: ExecutionView) -> RenderableType:
     from rich.text import Text
 
     took_s = ((view.ended_at_ms or view.started_at_ms) - view.started_at_ms) / 1000
-    head = f"{view.kind} {_way(view)}: {view.status}" + (f" after {took_s:.2f} s" if view.ended_at_ms else "")
+    head = f"{view.kind} {way(view)}: {view.status}" + (f" after {took_s:.2f} s" if view.ended_at_ms else "")
     rows = [(s.name, s.state, f"{s.elapsed_ms / 1000:.2f}", s.evidence) for s in view.steps]
     return Group(Text(head, style="bold"), grid(("step", "state", ">s", "evidence"), rows))
 
@@ -329,17 +331,26 @@ _REASON = click.option("--reason", default="", help="Why; kept in the history.")
 _TOKEN = click.option("--token", help="Idempotency token: the same one answers with the same execution.")
 
 
+class _Asked(TypedDict):
+    """How a move is begun and followed: the options of `_begins_a_move`."""
+
+    yes: bool
+    wait: bool
+    reason: str
+    token: str | None
+
+
+def _begins_a_move(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options that each one has which begins a move."""
+    return _YES(_WAIT(_REASON(_TOKEN(command))))
+
+
 @click.command()
 @click.argument("region")
-@_YES
-@_WAIT
-@_REASON
-@_TOKEN
+@_begins_a_move
 @_RESTARTED
 @click.pass_context
-def switchover(
-    ctx: click.Context, region: str, yes: bool, wait: bool, reason: str, token: str | None, attest_producers_restarted: bool
-) -> int:
+def switchover(ctx: click.Context, region: str, attest_producers_restarted: bool, **asked: Unpack[_Asked]) -> int:
     """Move the unit to REGION while both regions are alive: nothing lost, skipped or processed twice.
 
     Ctrl-C leaves it running; exit code 4 then, and how to re-attach.
@@ -349,22 +360,15 @@ def switchover(
       mrc switchover west --reason "maintenance of east"
       mrc switchover west --yes --no-wait
     """
-    return _move(
-        ctx, "switchover", region, attested=False, yes=yes, wait=wait, reason=reason, token=token, restarted=attest_producers_restarted
-    )
+    return _move(ctx, "switchover", region, restarted=attest_producers_restarted, **asked)
 
 
 @click.command()
 @click.argument("region")
-@_YES
-@_WAIT
-@_REASON
-@_TOKEN
+@_begins_a_move
 @_RESTARTED
 @click.pass_context
-def failback(
-    ctx: click.Context, region: str, yes: bool, wait: bool, reason: str, token: str | None, attest_producers_restarted: bool
-) -> int:
+def failback(ctx: click.Context, region: str, attest_producers_restarted: bool, **asked: Unpack[_Asked]) -> int:
     """Go home to REGION after a failover: recover what only REGION has, account for it, then switch over.
 
     It may be begun while REGION is still on its way back. Exit code 4 where it goes on without the command.
@@ -373,9 +377,7 @@ def failback(
     Examples:
       mrc failback east --reason "east is back"
     """
-    return _move(
-        ctx, "failback", region, attested=False, yes=yes, wait=wait, reason=reason, token=token, restarted=attest_producers_restarted
-    )
+    return _move(ctx, "failback", region, restarted=attest_producers_restarted, **asked)
 
 
 @click.command()
@@ -386,10 +388,7 @@ def failback(
     help="You made sure that the other region is dead: mrc cannot prove it. Not needed where its agents have fenced it by themselves.",
 )
 @click.option("--allow-data-loss", is_flag=True, help="End the move that is running as it stands, and fail over in its place.")
-@_YES
-@_WAIT
-@_REASON
-@_TOKEN
+@_begins_a_move
 @_RESTARTED
 @click.pass_context
 def failover(
@@ -397,11 +396,8 @@ def failover(
     region: str,
     attest_dead: bool,
     allow_data_loss: bool,
-    yes: bool,
-    wait: bool,
-    reason: str,
-    token: str | None,
     attest_producers_restarted: bool,
+    **asked: Unpack[_Asked],
 ) -> int:
     """Open REGION after the active one has died. States the expected loss per partition before it asks.
 
@@ -413,28 +409,14 @@ def failover(
       mrc failover west --attest-dead --reason "east burnt down"
       mrc failover west --attest-dead --allow-data-loss --reason "east died in the middle of the switchover"
     """
-    return _move(
-        ctx,
-        "failover",
-        region,
-        attested=attest_dead,
-        yes=yes,
-        wait=wait,
-        reason=reason,
-        token=token,
-        instead=allow_data_loss,
-        restarted=attest_producers_restarted,
-    )
+    return _move(ctx, "failover", region, attested=attest_dead, instead=allow_data_loss, restarted=attest_producers_restarted, **asked)
 
 
 @click.command()
 @click.argument("region", required=False)
-@_YES
-@_WAIT
-@_REASON
-@_TOKEN
+@_begins_a_move
 @click.pass_context
-def fence(ctx: click.Context, region: str | None, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+def fence(ctx: click.Context, region: str | None, **asked: Unpack[_Asked]) -> int:
     """Close the open region to writers, and keep it so until somebody lets it open again. Nothing else is opened.
 
     REGION, where it is given, must be the open one. It ends with exit code 4 as soon as every partition's leader is seen to refuse
@@ -446,7 +428,7 @@ def fence(ctx: click.Context, region: str | None, yes: bool, wait: bool, reason:
       mrc fence east --yes
     """
     source, other = _regions_of_fence(ctx, region)
-    return _move(ctx, "fence", other, attested=False, yes=yes, wait=wait, reason=reason, token=token, closes=source)
+    return _move(ctx, "fence", other, closes=source, **asked)
 
 
 @click.command()
@@ -456,12 +438,9 @@ def fence(ctx: click.Context, region: str | None, yes: bool, wait: bool, reason:
     is_flag=True,
     help="Delete topics of REGION that hold records, also what nobody else may have. Wants a --reason.",
 )
-@_YES
-@_WAIT
-@_REASON
-@_TOKEN
+@_begins_a_move
 @click.pass_context
-def rebuild(ctx: click.Context, region: str, allow_data_loss: bool, yes: bool, wait: bool, reason: str, token: str | None) -> int:
+def rebuild(ctx: click.Context, region: str, allow_data_loss: bool, **asked: Unpack[_Asked]) -> int:
     """Make REGION anew from the open one: topics, ACLs, copies, positions, until a switchover to it would find nothing against it.
 
     For a region that has come back empty, or that a failback refuses because its log is shorter or a topic was made anew. The open region
@@ -472,12 +451,13 @@ def rebuild(ctx: click.Context, region: str, allow_data_loss: bool, yes: bool, w
       mrc rebuild east --reason "new disks"
       mrc rebuild east --allow-data-loss --reason "restored from an old copy; what is wanted of it was taken by hand"
     """
-    if allow_data_loss and not reason.strip():
+    if allow_data_loss and not asked["reason"].strip():
         raise click.UsageError("--allow-data-loss wants a --reason: it is kept in the history", ctx)
-    return _move(ctx, "rebuild", region, attested=False, yes=yes, wait=wait, reason=reason, token=token, instead=allow_data_loss)
+    return _move(ctx, "rebuild", region, instead=allow_data_loss, **asked)
 
 
-def _executions(call: Invocation) -> list[ExecutionView]:
+def executions(call: Invocation) -> list[ExecutionView]:
+    """Return the last executions as agents have them, oldest first."""
     from mrc.control.client import Client
 
     settings = call.settings()
@@ -488,7 +468,7 @@ def _executions(call: Invocation) -> list[ExecutionView]:
 
 def _named(call: Invocation, execution: str | None) -> ExecutionView:
     """Return the named execution, or the only one that runs. Raises ``UNKNOWN_EXECUTION``, ``GARBLED_RECORD``."""
-    found = _executions(call)
+    found = executions(call)
     if execution is None:
         running = [one for one in found if one.status not in _ENDED]
         if len(running) != 1:
@@ -500,88 +480,6 @@ def _named(call: Invocation, execution: str | None) -> ExecutionView:
         if one.id == execution:
             return one
     raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r}")
-
-
-@click.command()
-@click.argument("execution", required=False)
-@click.option("--archived", is_flag=True, help="Read the archive in the region's own cluster: no agents, no ZooKeeper.")
-@click.option("--region", help="With --archived: the region whose cluster is asked. Each has all that has ended.")
-@click.pass_context
-def history(ctx: click.Context, execution: str | None, archived: bool, region: str | None) -> None:
-    """List the executions; with EXECUTION show its journal.
-
-    Every region's leading agent keeps what has ended in mrc.executions.internal, a compacted topic of its own cluster: --archived
-    reads it there on the day on which ZooKeeper is gone.
-
-    \b
-    Examples:
-      mrc history
-      mrc history 1795497709477-3fa2c1
-      mrc history --archived --region west
-    """
-    from mrc.control.client import Client
-
-    call = invocation(ctx)
-    if archived != (region is not None):
-        raise click.UsageError("--archived and --region belong together", ctx)
-    if region is not None:
-        _archived(ctx, call, region, execution)
-        return
-    if execution is None:
-        rows = _executions(call)[::-1]
-        emit(ctx, rows, table=_history_table)
-        return
-    with Client(call.settings()) as client:
-        entries = client.ask_any("GetHistory", execution_id=execution)
-    emit(ctx, entries, table=_entries_table)
-
-
-def _archived(ctx: click.Context, call: Invocation, region: str, execution: str | None) -> None:
-    from mrc.agent.service import entry_view, execution_view, unreadable_view
-    from mrc.wiring import direct
-
-    settings = call.settings()
-    group = call.group(settings)
-    found = direct.history(settings, group, region)
-    if execution is None:
-        rows: list[ExecutionView] = []
-        for id, kept in reversed(found.items()):
-            try:
-                if isinstance(kept, MrcError):
-                    raise kept
-                rows.append(execution_view(kept.run(), 0))
-            except MrcError as error:
-                if error.code not in ("GARBLED_RECORD", "VERSION_MISMATCH"):
-                    raise
-                rows.append(unreadable_view(group.name, id, str(error)))
-        emit(ctx, rows, table=_history_table)
-        return
-    one = found.get(execution)
-    if one is None:
-        raise MrcError("UNKNOWN_EXECUTION", f"no execution {execution!r} is archived in {region}")
-    if isinstance(one, MrcError):
-        raise one
-    emit(ctx, tuple(entry_view(f"{entry.number:06d}", entry) for entry in one.entries), table=_entries_table)
-
-
-def _history_table(rows: list[ExecutionView]) -> RenderableType:
-    cells = [
-        (v.id, v.kind, _way(v), v.status, f"{max(0, v.ended_at_ms - v.started_at_ms) / 1000:.2f}", v.actor, v.reason)
-        if v.status != "unreadable"
-        else (v.id, "", "", v.status, "", "", v.waits_for)
-        for v in rows
-    ]
-    return grid(("execution", "kind", "move", "status", ">s", "actor", "reason"), cells)
-
-
-def _entries_table(entries: tuple[EntryView, ...]) -> RenderableType:
-    cells = [
-        (str(e.number), time.strftime("%H:%M:%S", time.localtime(e.at_ms / 1000)), e.agent, str(e.term), e.what, e.step, e.detail)
-        if e.what != "unreadable"
-        else (str(e.number), "", "", "", e.what, "", e.detail)
-        for e in entries
-    ]
-    return grid((">", "at", "agent", ">term", "what", "step", "detail"), cells)
 
 
 @click.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,14 +152,12 @@ def _csv(found: PositionsFile) -> bytes:
 
 def _write(file: Path, data: bytes) -> None:
     """Write the whole file or none of it. Raises ``BAD_REQUEST`` where it cannot be written."""
+    from mrc.cli.files import write_whole
     from mrc.core.errors import MrcError
 
-    part = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        part.write_bytes(data)
-        part.replace(file)
+        write_whole(file, data)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise MrcError("BAD_REQUEST", f"the file cannot be written: {error}", where=str(file)) from None
 
 

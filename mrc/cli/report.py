@@ -85,7 +85,7 @@ def _of_archives(call: Invocation, settings: Settings, execution: str, silent: M
 
 
 def _archived(call: Invocation, settings: Settings, execution: str, region: str) -> str:
-    from mrc.agent.service import report_of
+    from mrc.core.failover.shown import report_of
     from mrc.core.model import Unknown
     from mrc.wiring import direct
 
@@ -101,10 +101,9 @@ def _archived(call: Invocation, settings: Settings, execution: str, region: str)
 
 def _write(file: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises ``BAD_REQUEST``."""
-    beside = file.with_name(f".{file.name}.part")
+    from mrc.cli.files import write_whole
+
     try:
-        beside.write_bytes(data)
-        beside.replace(file)
+        write_whole(file, data)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise MrcError("BAD_REQUEST", f"cannot be written: {error.strerror}", where=str(file)) from None

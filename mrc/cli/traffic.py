@@ -35,7 +35,7 @@ def report(ctx: click.Context, moves: Path | None, drain_s: float | None) -> Non
     from mrc.sandbox.traffic import Traffic
 
     traffic = Traffic(ctx.obj)
-    made = _read(moves)
+    made = read_moves(moves)
     drained = False
     if drain_s is not None:
         traffic.stop_producers()
@@ -72,7 +72,8 @@ def verdict_table(verdict: Verdict) -> Table:
     return grid(columns, rows)
 
 
-def _read(path: Path | None) -> list[Move]:
+def read_moves(path: Path | None) -> list[Move]:
+    """Return the moves that a file tells of, none without one. Raises ``BAD_REQUEST``."""
     import msgspec
 
     from mrc.core.errors import MrcError

@@ -113,12 +113,12 @@ def _answers(ctx: click.Context, places: list[Place]) -> Iterator[tuple[Translat
     call = invocation(ctx)
     name, region, _ = standby(call)
     with Client(call.settings()) as client:
-        for batch in _batches(places):
+        for batch in portions(places):
             asked = [place._asdict() for place in batch]
             yield client.ask_leader(region, "TranslateMany", deadline_s=30.0, replication_group=name, places=asked)
 
 
-def _batches(places: list[Place]) -> Iterator[list[Place]]:
+def portions(places: list[Place]) -> Iterator[list[Place]]:
     """Yield the positions in portions that fit into one request each."""
     left = iter(places)
     waiting = next(left, None)

@@ -64,6 +64,11 @@ class FlowStatus(Value, frozen=True):
     tasks: tuple[str, ...]
     trace: str = ""
 
+    @property
+    def tasks_run(self) -> bool:
+        """Whether there are tasks, and all of them run."""
+        return bool(self.tasks) and all(task == "RUNNING" for task in self.tasks)
+
 
 ProbeAnswer = Literal["refused", "writable", "unverifiable"]
 

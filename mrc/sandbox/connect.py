@@ -17,6 +17,7 @@ import msgspec
 
 from mrc.core.errors import MrcError
 from mrc.core.model import decode
+from mrc.core.translation.changed import BYTES_AS_THEY_ARE
 from mrc.sandbox import layout as places
 from mrc.sandbox.layout import Layout, State
 
@@ -49,10 +50,6 @@ class Entry(msgspec.Struct):
 
     status: _Status
     info: _Info
-
-
-BYTES_AS_THEY_ARE = {f"{part}.converter": "org.apache.kafka.connect.converters.ByteArrayConverter" for part in ("key", "value", "header")}
-"""All three: the default header converter turns MirrorMaker's header bytes into base64 text."""
 
 
 def flow_connector(source: str, target: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from mrc.core.errors import MrcError
+from mrc.sandbox.judge import reader
 from mrc.sandbox.traffic_log import Acked, decode_event
 
 _PREFIX = "mrc.recovered."
@@ -124,25 +124,8 @@ def read_copies(config: Mapping[str, str], topics: Sequence[str], *, timeout_s: 
     Raises:
         MrcError: ``CLUSTER_UNREACHABLE`` when it could not be done in time.
     """
-    consumer = Consumer(
-        {
-            **config,
-            "group.id": "judge",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-            "log_level": 2,
-            "allow.auto.create.topics": False,
-        }
-    )
-    try:
+    with reader(config, "reading failed") as consumer:
         return _read(consumer, topics, timeout_s)
-    except KafkaException as error:
-        raise MrcError("CLUSTER_UNREACHABLE", f"reading failed: {error.args[0].name()}", retryable=True) from error
-    finally:
-        consumer.close()
 
 
 def _read(consumer: Consumer, topics: Sequence[str], timeout_s: float) -> list[Copy]:

@@ -10,7 +10,8 @@ import math
 import time
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import msgspec
@@ -454,6 +455,17 @@ def read_log(
         MrcError: ``CLUSTER_UNREACHABLE`` when it could not be done in time.
     """
     deadline_s = time.monotonic() + timeout_s
+    with reader(config, f"reading {', '.join(topics)}", isolation) as consumer:
+        return _read(consumer, topics, last, deadline_s)
+
+
+@contextmanager
+def reader(config: Mapping[str, str], doing: str, isolation: Isolation = "read_committed") -> Iterator[Consumer]:
+    """Open a plain consumer that belongs to no group, commits nothing and tells where a partition ends.
+
+    Raises:
+        MrcError: ``CLUSTER_UNREACHABLE``, with what it was ``doing``, where a call to it inside has failed.
+    """
     consumer = Consumer(
         {
             **config,
@@ -468,9 +480,9 @@ def read_log(
         }
     )
     try:
-        return _read(consumer, topics, last, deadline_s)
+        yield consumer
     except KafkaException as error:
-        raise MrcError("CLUSTER_UNREACHABLE", f"reading {', '.join(topics)}: {error.args[0].name()}", retryable=True) from error
+        raise MrcError("CLUSTER_UNREACHABLE", f"{doing}: {error.args[0].name()}", retryable=True) from error
     finally:
         consumer.close()
 

@@ -61,6 +61,10 @@ class KillSwitch:
         self.after = after
         self.dead = False
 
+    def die_at(self, at: int, *, after: bool) -> None:
+        """Count acts from now on, and die at this one."""
+        self.at, self.after, self.armed = at, after, True
+
     def watch(self, port: Any) -> Any:  # any port: the watched one has the same methods
         """Return ``port`` with every act counted."""
         return _Watched(port, self)

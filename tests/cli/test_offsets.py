@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from mrc.cli.exits import Exit
-from mrc.cli.translating import LINE_BYTES_MAX, _batches
+from mrc.cli.translating import LINE_BYTES_MAX, portions
 from mrc.core.translation.positions import Place
 from tests.cli.running import run
 from tests.control.estate import Estate
@@ -165,11 +165,11 @@ def test_one_offset_or_a_file_and_not_both_or_half_of_it(estate: Estate, tmp_pat
 
 def test_portions_fit_into_a_request_and_lose_nothing() -> None:
     places = [Place("east", "t" * 249 if n % 3 else "t", n, n) for n in range(5_000)]
-    batches = list(_batches(places))
+    batches = list(portions(places))
     assert [place for batch in batches for place in batch] == places
     assert max(map(len, batches)) <= 1000
     assert max(sum(len(p.region) + len(p.topic) + 24 for p in batch) for batch in batches) < 64 * 1024
-    assert list(_batches([])) == []
+    assert list(portions([])) == []
 
 
 # ---------------------------------------------------------------- export, import

@@ -7,7 +7,7 @@ import io
 import msgspec
 from rich.console import Console
 
-from mrc.cli.moves import POSITIONS_MAX, _plan_table
+from mrc.cli.moves import POSITIONS_MAX, plan_table
 from mrc.core.views import CheckpointView, PlanView, TranslationView
 
 PLAN = PlanView("orders", "switchover", "east", "west", 3, "switchover", "ab" * 32, (), (), (), ())
@@ -15,7 +15,7 @@ PLAN = PlanView("orders", "switchover", "east", "west", 3, "switchover", "ab" * 
 
 def shown(*positions: CheckpointView) -> list[str]:
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(_plan_table(msgspec.structs.replace(PLAN, positions=positions)))
+    console.print(plan_table(msgspec.structs.replace(PLAN, positions=positions)))
     return [" ".join(line.split()) for line in console.export_text().splitlines()]
 
 

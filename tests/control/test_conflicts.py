@@ -30,7 +30,7 @@ from mrc.core.conflict.story import Told
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, TopicPartition, encode
 from mrc.ports import Arrived, Span
-from mrc.resolver.audit import Audit, Filter, Stats
+from mrc.resolver.audit import Audit, Filter, News, Stats
 from mrc.resolver.deciding import Answer
 from mrc.resolver.writing import CandidateRecord, ConflictRecord, DecisionRecord
 from mrc.sim.streams import FakeLogs
@@ -485,16 +485,22 @@ def test_who_takes_nothing_is_sent_no_more_than_connections_hold(
     stream.cancel()
 
 
-def test_who_follows_goes_on_with_the_other_agent_and_misses_nothing(
-    living: Regions, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mrc.control.dockets.AGAIN_EVERY_S", 0.05)
+def followed(client: Client, living: Regions) -> Iterator[News]:
+    """Follow the conflicts, and see the first one come that happens then, about order 19."""
     following = docket(client).follow(Filter())
     assert next(following).conflict is None
     living.tell("19", CANCELLED_AND_SHIPPED)
     came = next(following).conflict
     assert came is not None
     assert came.key == "19"
+    return following
+
+
+def test_who_follows_goes_on_with_the_other_agent_and_misses_nothing(
+    living: Regions, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mrc.control.dockets.AGAIN_EVERY_S", 0.05)
+    following = followed(client, living)
     living.servers["east-a"].stop(0.1)
     living.tell("20", CANCELLED_AND_SHIPPED)
     keys = []
@@ -560,12 +566,7 @@ def test_who_follows_an_agent_that_falls_silent_goes_on_with_the_other_one(livin
     monkeypatch.setattr("mrc.control.dockets.AGAIN_EVERY_S", 0.05)
     monkeypatch.setattr("mrc.control.dockets.WATCH_S", 2 * SOON_S)
     with Relay(living.addresses["east-a"]) as relay, Client(living.through("east-a", relay.address), "ann") as client:
-        following = docket(client).follow(Filter())
-        assert next(following).conflict is None
-        living.tell("19", CANCELLED_AND_SHIPPED)
-        came = next(following).conflict
-        assert came is not None
-        assert came.key == "19"
+        following = followed(client, living)
         relay.silence()
         living.tell("20", CANCELLED_AND_SHIPPED)
         began_s = time.monotonic()

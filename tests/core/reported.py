@@ -7,12 +7,12 @@ from typing import Literal
 
 import msgspec
 
-from mrc.agent.service import execution_view
 from mrc.core.failover.archive import Archived
 from mrc.core.failover.execution import Entry
 from mrc.core.failover.ledger import Account, Ledger, Tail
 from mrc.core.failover.measured import Measured, Sample, add, begun, rereads
 from mrc.core.failover.report import Report, make_report
+from mrc.core.failover.shown import execution_view
 from mrc.core.model import GroupId, Known, Offset, Reading, Region, Unknown, decode, encode
 from mrc.core.views import FindingView
 

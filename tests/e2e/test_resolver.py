@@ -306,6 +306,18 @@ def is_final(sandbox: Sandbox, region: str, writers: Mapping[str, Writer | Plain
     )
 
 
+def end(writers: Mapping[str, Writer | PlainWriter]) -> None:
+    """Let the applications end when everything that they have written is acknowledged."""
+    for writer in writers.values():
+        writer.ended.set()
+        writer.join(IN_TIME_S)
+
+
+def until_final(sandbox: Sandbox, writers: Mapping[str, Writer | PlainWriter], topic: str = "orders") -> None:
+    for region in REGIONS:
+        eventually(lambda region=region: is_final(sandbox, region, writers, topic))  # type: ignore[misc]
+
+
 def written(sandbox: Sandbox) -> dict[str, list[oracle.Event]]:
     """Every event of both regions' own logs by order, with the clocks that logs and marks, read by their offsets, give them."""
     found: dict[str, list[oracle.Event]] = {}
@@ -368,12 +380,9 @@ def test_both_regions_come_to_the_same_decisions_whatever_is_cut_and_killed(sand
                 kill_in_mid_transaction(process, clusters)
         sandbox.mend("west")
         time.sleep(3.0)
-        for writer in writers.values():
-            writer.ended.set()
-            writer.join(IN_TIME_S)
+        end(writers)
         wrote_s = time.monotonic() - began_s
-        for region in REGIONS:
-            eventually(lambda region=region: is_final(sandbox, region, writers))  # type: ignore[misc]
+        until_final(sandbox, writers)
         final_s = time.monotonic() - began_s - wrote_s
         assert [process.end() for process in processes.values()] == [0, 0]
     finally:
@@ -594,11 +603,8 @@ def test_without_headers_both_regions_decide_alike_by_what_marks_list(sandbox: S
         processes["east"].start()
         sandbox.mend("west")
         time.sleep(2.0)
-        for writer in writers.values():
-            writer.ended.set()
-            writer.join(IN_TIME_S)
-        for region in REGIONS:
-            eventually(lambda region=region: is_final(sandbox, region, writers, PLAIN))  # type: ignore[misc]
+        end(writers)
+        until_final(sandbox, writers, PLAIN)
         assert [process.end() for process in processes.values()] == [0, 0]
     finally:
         for process in processes.values():

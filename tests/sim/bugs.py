@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mrc.agent import fencing, old_log, steps
+from mrc.agent import fencing, old_log, positions, turning
 from mrc.agent.leadership import Leadership
 from mrc.agent.mover import Mover
 from mrc.agent.quorum import SelfFence
@@ -70,10 +70,10 @@ BUGS: dict[str, Bug] = {
         "JOURNAL",
     ),
     "the tasks of a stopped flow are not waited for": Bug(
-        steps, "_without_tasks", "lambda: not replicator.status(connector).tasks", "lambda: True", 218, "OLD_FLOW"
+        turning, "_without_tasks", "lambda: not replicator.status(connector).tasks", "lambda: True", 218, "OLD_FLOW"
     ),
     "positions are not clamped to the target's log": Bug(
-        steps, "_wanted_positions", "Offset(max(starts[tp], min(position.offset, ends[tp])))", "position.offset", 388, "SKIPPED"
+        positions, "_wanted_positions", "Offset(max(starts[tp], min(position.offset, ends[tp])))", "position.offset", 388, "SKIPPED"
     ),
     "two agents lead, and the term keeps neither from writing": Bug(
         Leadership,
@@ -90,7 +90,7 @@ BUGS: dict[str, Bug] = {
     # What follows was in the code, and the simulation has found it.
     "an execution whose taking up was not answered is left to nobody": Bug(Mover, "_take_up", "self.drop()", "pass", 26, "STUCK"),
     "a tail of the target's own is taken for copies": Bug(
-        steps,
+        turning,
         "_list_own",
         "flowing.list_divergence(work.estate, work.lead, work.positions.sights.target)",
         "pass",

@@ -145,6 +145,26 @@ class Estate:
             self.stop(name)
             self.agents[name] = self._agent(name)
 
+    def until_step(self, step: str) -> Run:
+        """Run rounds until the execution that moves to west is at this step."""
+        for _ in range(ROUNDS_MAX):
+            self.round()
+            run = self.run_of(WEST)
+            if run is not None and run.phase not in ENDED and run.step.name == step:
+                return run
+        raise AssertionError(f"never came to {step}: {self.run_of(WEST)}")
+
+    def lose(self, region: Region) -> None:
+        """Let a region die, its agents too."""
+        self.world.lose(region)
+        for name in (f"{region}-a", f"{region}-b"):
+            self.stop(name)
+
+    def regain(self, region: Region) -> None:
+        """Let a region live again, with agents that know nothing."""
+        self.world.regain(region)
+        self.restart(region)
+
     def stop(self, name: str) -> None:
         """Kill an agent."""
         self.agents[name].alive = False
@@ -213,3 +233,10 @@ class Estate:
                 for region, replicator in self.world.replicators.items()
             },
         }
+
+
+def settled() -> Estate:
+    """Return an estate in which agents lead, flows run and groups have positions."""
+    estate = Estate()
+    estate.settle()
+    return estate

@@ -7,39 +7,13 @@ from pathlib import Path
 import pytest
 
 from mrc.core.errors import MrcError
-from mrc.core.failover.execution import ENDED, AbortAsked, Run, Skipped, replay
+from mrc.core.failover.execution import AbortAsked, Run, Skipped, replay
 from mrc.core.model import ActiveRecord, Epoch, Region, TopicPartition
 from mrc.ports import Check
 from mrc.sim.agents import contents
 from mrc.sim.world import EAST, PRODUCER, WEST
-from tests.sim.estate import BILLING, RUNBOOKS, SHIPPING, Estate
+from tests.sim.estate import BILLING, RUNBOOKS, SHIPPING, Estate, settled
 from tests.sim.test_service import service
-
-
-def settled() -> Estate:
-    estate = Estate()
-    estate.settle()
-    return estate
-
-
-def lose(estate: Estate, region: Region) -> None:
-    estate.world.lose(region)
-    for name in (f"{region}-a", f"{region}-b"):
-        estate.stop(name)
-
-
-def regain(estate: Estate, region: Region) -> None:
-    estate.world.regain(region)
-    estate.restart(region)
-
-
-def until_step(estate: Estate, step: str) -> Run:
-    for _ in range(300):
-        estate.round()
-        run = estate.run_of(WEST)
-        if run is not None and run.phase not in ENDED and run.step.name == step:
-            return run
-    raise AssertionError(f"never came to {step}")
 
 
 @pytest.mark.parametrize("step", ["drain", "stop-flow", "move-positions"])
@@ -47,8 +21,8 @@ def test_when_the_source_dies_in_a_switchover_it_is_ended_and_a_failover_goes_on
     estate = settled()
     estate.replicating = step != "drain"
     estate.begin("switchover", WEST)
-    until_step(estate, step)
-    lose(estate, EAST)
+    estate.until_step(step)
+    estate.lose(EAST)
     estate.settle(40)
     estate.leader(WEST).coordinator.mover.ask(AbortAsked("test"))
     for _ in range(200):
@@ -93,7 +67,7 @@ def test_a_failover_of_a_partition_that_nothing_is_known_of_begins_at_its_start(
             if tp != idle:
                 estate.world.clusters[EAST].produce(PRODUCER, tp, b"k", f"{tp}-{n}".encode())
     estate.settle(60)
-    lose(estate, EAST)
+    estate.lose(EAST)
     estate.restart(WEST)
     estate.settle(30)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
@@ -104,12 +78,12 @@ def test_a_region_that_returns_with_its_topics_made_anew_is_not_taken_for_one_th
     estate = Estate()
     estate.consuming = {BILLING: 1_000, SHIPPING: 0}
     estate.settle(30)
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     estate.settle(20)
     for topic, partitions in estate.world.partitions.items():
         estate.world.clusters[EAST].make_topic(topic, partitions)
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(100)
     ((ledger, _),) = estate.leader(EAST).coordinator.estate.store.ledgers()
     assert ledger.state == "open"
@@ -119,7 +93,7 @@ def test_a_region_that_returns_with_its_topics_made_anew_is_not_taken_for_one_th
 def test_a_refused_abort_from_the_source_takes_nothing_over() -> None:
     estate = settled()
     estate.begin("switchover", WEST)
-    execution = until_step(estate, "open-target").plan.id
+    execution = estate.until_step("open-target").plan.id
     for name in ("west-a", "west-b"):
         estate.agents[name].alive = False
         estate.agents[name].tree.expire()
@@ -136,12 +110,9 @@ def test_a_refused_abort_from_the_source_takes_nothing_over() -> None:
 def test_an_aborted_failover_leaves_no_entry_in_the_ledger() -> None:
     estate = settled()
     estate.replicating = False
-    estate.world.lose(EAST)
-    for name in ("east-a", "east-b"):
-        estate.agents[name].alive = False
-        estate.agents[name].tree.expire()
+    estate.lose(EAST)
     estate.begin("failover", WEST, attested=True)
-    until_step(estate, "move-positions")
+    estate.until_step("move-positions")
     mover = estate.leader(WEST).coordinator.mover
     mover.ask(AbortAsked("test"))
     estate.settle(40)
@@ -156,7 +127,7 @@ def test_an_aborted_failover_leaves_no_entry_in_the_ledger() -> None:
 def test_while_the_maps_are_looked_for_anew_no_position_is_answered_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pump may be anywhere when the mover asks: here in the middle of asking a dead source."""
     estate = settled()
-    lose(estate, EAST)
+    estate.lose(EAST)
     estate.restart(WEST)
     estate.settle(30)
     capture = estate.leader(WEST).coordinator.capture
@@ -184,7 +155,7 @@ def test_positions_without_a_map_stand_on_what_was_captured(monkeypatch: pytest.
     estate.settle(30)
     west = estate.world.clusters[WEST]
     before = estate.leader(WEST).coordinator.capture.standby_positions()
-    lose(estate, EAST)
+    estate.lose(EAST)
     estate.restart(WEST)
     del west.contents["mrc.offset-map.east.internal"]
     estate.settle(30)
@@ -201,20 +172,20 @@ def test_two_failovers_in_a_row_list_both_tails_where_a_partition_was_idle_betwe
     estate.replicating = False
     estate.settle(10)  # what is written now is left behind in east
     estate.producing = False
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     estate.replicating = True
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(100)
     store = estate.leader(EAST).coordinator.estate.store
     ((first, _),) = store.ledgers()
     assert first.state == "listed"
     assert sum(tail.records for tail in first.tails) > 0
     estate.settle(30)
-    lose(estate, WEST)
+    estate.lose(WEST)
     assert estate.move("failover", EAST, attested=True).phase == "succeeded"
     estate.producing = True
-    regain(estate, WEST)
+    estate.regain(WEST)
     estate.settle(150)
     second = next(ledger for ledger, _ in store.ledgers() if ledger.id != first.id)
     assert second.state == "listed"
@@ -234,9 +205,9 @@ def test_a_switchover_whose_source_dies_is_turned_into_a_failover(step: str) -> 
     estate = settled()
     estate.replicating = step != "drain"
     estate.begin("switchover", WEST)
-    run = until_step(estate, step)
+    run = estate.until_step(step)
     old = run.plan.id
-    lose(estate, EAST)
+    estate.lose(EAST)
     estate.settle(10)
     with pytest.raises(MrcError) as refused:
         start(estate, WEST, allow_data_loss=False)
@@ -248,7 +219,7 @@ def test_a_switchover_whose_source_dies_is_turned_into_a_failover(step: str) -> 
     assert replay(store.plan(old), store.entries(old)).phase == "superseded"
     assert (estate.applications.record().region, estate.applications.record().state) == (WEST, "open")
     estate.replicating = True
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(150)
     ((ledger, _),) = store.ledgers()
     assert ledger.state == "listed"
@@ -263,8 +234,8 @@ def test_a_switchover_whose_source_dies_is_turned_into_a_failover(step: str) -> 
 def test_a_move_whose_target_dies_after_the_point_of_no_return_gives_way_to_a_failover_back(step: str) -> None:
     estate = settled()
     estate.begin("switchover", WEST)
-    run = until_step(estate, step)
-    lose(estate, WEST)
+    run = estate.until_step(step)
+    estate.lose(WEST)
     estate.settle(80)
     new = start(estate, EAST, allow_data_loss=True)
     assert estate.finish(EAST).phase == "succeeded"
@@ -277,13 +248,13 @@ def test_a_move_whose_target_dies_after_the_point_of_no_return_gives_way_to_a_fa
 def test_an_execution_that_was_superseded_changes_nothing_more_when_its_agent_wakes() -> None:
     estate = settled()
     estate.begin("switchover", WEST)
-    until_step(estate, "open-target")
+    estate.until_step("open-target")
     sleeper = estate.leader(WEST)
     store, plan = sleeper.coordinator.estate.store, sleeper.coordinator.mover.run
     assert plan is not None
     found = store.record()
     assert found is not None
-    lose(estate, WEST)
+    estate.lose(WEST)
     estate.settle(80)
     start(estate, EAST, allow_data_loss=True)
     # The dead agent's store, with a session that has come back: what it was about to do.

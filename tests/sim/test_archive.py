@@ -87,14 +87,11 @@ def test_what_runs_is_kept_when_it_has_ended_and_nothing_is_written_twice(estate
 
 def test_a_region_that_was_dead_catches_up(estate: Estate) -> None:
     ticked(estate)
-    estate.world.lose(WEST)
-    for name in ("west-a", "west-b"):
-        estate.stop(name)
+    estate.lose(WEST)
     estate.move("failover", EAST, attested=True)
     ticked(estate)
     assert len(kept(estate, EAST)) == 2
-    estate.world.regain(WEST)
-    estate.restart(WEST)
+    estate.regain(WEST)
     estate.settle(30)
     ticked(estate)
     assert kept(estate, WEST) == journals(estate)

@@ -12,8 +12,7 @@ from mrc.core.model import TopicPartition
 from mrc.sim.kills import Killed
 from mrc.sim.replicator import MM2
 from mrc.sim.world import EAST, PRODUCER, WEST
-from tests.sim.estate import Estate
-from tests.sim.test_accidents import settled, until_step
+from tests.sim.estate import Estate, settled
 from tests.sim.test_service import service
 
 ORDERS = TopicPartition("orders", 0)
@@ -159,7 +158,7 @@ def test_a_block_that_would_refuse_nobody_keeps_the_failover_from_being_begun(wh
 def test_connect_that_dies_after_the_plan_was_made_is_blocked_all_the_same() -> None:
     estate = settled()
     estate.begin("failover", WEST, attested=True)
-    until_step(estate, "close-source")
+    estate.until_step("close-source")
     estate.world.replicators[WEST].reachable = False
     run = estate.finish(WEST)
     assert run.phase == "succeeded"
@@ -208,7 +207,7 @@ def test_a_broker_that_learns_of_the_block_late_lets_nothing_in_behind_the_openi
 def test_an_aborted_failover_lets_the_flow_run_again_once_connect_is_back() -> None:
     estate = without_connect()
     estate.begin("failover", WEST, attested=True)
-    until_step(estate, "move-positions")
+    estate.until_step("move-positions")
     estate.leader(WEST).coordinator.mover.ask(AbortAsked("test"))
     run = estate.until("aborted", "succeeded")
     assert run.phase == "aborted"
@@ -257,7 +256,7 @@ ACTS = acts()
 def test_the_agent_may_be_killed_at_any_act_of_a_failover_that_blocks_the_flow(at: int, after: bool) -> None:
     estate = without_connect()
     leader = estate.leader(WEST)
-    leader.switch.at, leader.switch.after, leader.switch.armed = at, after, True
+    leader.switch.die_at(at, after=after)
     try:
         estate.begin("failover", WEST, attested=True)
     except Killed:

@@ -21,17 +21,6 @@ def settled(*, exactly_once: bool = False) -> Estate:
     return estate
 
 
-def lose(estate: Estate, region: Region) -> None:
-    estate.world.lose(region)
-    for name in (f"{region}-a", f"{region}-b"):
-        estate.stop(name)
-
-
-def regain(estate: Estate, region: Region) -> None:
-    estate.world.regain(region)
-    estate.restart(region)
-
-
 def ledger(estate: Estate, region: Region) -> Ledger:
     ((found, _),) = estate.leader(region).coordinator.estate.store.ledgers()
     return found
@@ -59,7 +48,7 @@ def test_what_a_failover_leaves_behind_comes_late_and_nobody_skips_it() -> None:
         estate.settle()
     estate.replicating = False
     estate.settle(3)
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     assert ledger(estate, WEST).state == "open"
     estate.replicating = True
@@ -73,7 +62,7 @@ def test_what_a_failover_leaves_behind_comes_late_and_nobody_skips_it() -> None:
     assert sum(behind.values()) > 0
     estate.world.clusters[EAST].reachable = False
     estate.replicating = False  # the flow comes back later than the region
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(30)
     listed = ledger(estate, EAST)
     assert listed.state == "late"
@@ -124,12 +113,12 @@ def test_what_a_group_has_not_read_of_the_copies_must_still_be_there_among_the_o
 
 def test_a_region_that_came_back_shorter_than_its_mirror_is_not_opened_by_a_switchover() -> None:
     estate = settled()
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     for tp in estate.world.tps():
         log = estate.world.clusters[EAST].contents[tp.topic].logs[tp.partition]
         log.cut(log.end - 5)
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     assert ledger(estate, EAST).state == "open"
     estate.begin("switchover", EAST)
@@ -198,7 +187,7 @@ def dying() -> Estate:
     estate = small()
     estate.replicating = False
     estate.settle(2)
-    lose(estate, EAST)
+    estate.lose(EAST)
     return estate
 
 
@@ -218,12 +207,12 @@ def test_the_mover_may_be_killed_at_any_act(kind: MoveKind, at: int) -> None:
     """Before it or after it, in turn: the loop over identity has both of each."""
     estate = small() if kind == "switchover" else dying()
     switch = estate.leader(WEST).switch
-    switch.at, switch.after, switch.armed = at, bool(at % 2), True
+    switch.die_at(at, after=bool(at % 2))
     estate.begin(kind, WEST, attested=kind == "failover")
     assert estate.finish(WEST).phase == "succeeded"
     if kind == "failover":
         estate.replicating = True
-        regain(estate, EAST)
+        estate.regain(EAST)
         estate.settle(30)
         assert ledger(estate, EAST).state == "copied"
     estate.drain()

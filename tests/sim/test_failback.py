@@ -16,7 +16,7 @@ from mrc.sim.emitter import FakeEmitter
 from mrc.sim.log import Record as Stored
 from mrc.sim.world import EAST, PRODUCER, WEST, other
 from tests.sim.estate import BILLING, SHIPPING, Estate
-from tests.sim.test_accidents import lose, regain, start
+from tests.sim.test_accidents import start
 from tests.sim.test_service import service
 
 ORDERS = TopicPartition("orders", 0)
@@ -28,7 +28,7 @@ def fail_over_from(estate: Estate, region: Region) -> None:
     estate.producing = estate.replicating = False
     for tp in estate.world.tps():
         estate.world.clusters[region].produce(PRODUCER, tp, b"k", f"only in {region}: {tp}".encode())
-    lose(estate, region)
+    estate.lose(region)
     assert estate.move("failover", other(region), attested=True).phase == "succeeded"
     estate.producing = estate.replicating = True
 
@@ -42,7 +42,7 @@ def failed_over(policy: str = "quarantine", old_log: str = "keep", *, exactly_on
     for value in (b"old", b"older"):
         estate.world.clusters[EAST].produce(PRODUCER, ORDERS, b"overlap", value)
     estate.producing = False
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     estate.world.clusters[WEST].produce(PRODUCER, ORDERS, b"overlap", b"new")
     estate.replicating = estate.producing = True
@@ -90,7 +90,7 @@ def test_every_divergent_record_has_the_fate_that_its_policy_says(policy: str, o
     estate = failed_over(policy, old_log, exactly_once=exactly_once)
     tail = only_in(estate)
     assert sum(map(len, tail.values())) > 5
-    regain(estate, EAST)
+    estate.regain(EAST)
     go_home(estate)
     estate.settle()
     estate.drain()
@@ -137,7 +137,7 @@ def anchors_in_the_east(estate: Estate) -> list[tuple[int, int]]:
 
 def test_a_map_forgets_where_a_tail_was_as_soon_as_the_ledger_does() -> None:
     estate = failed_over()
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     assert anchors_in_the_east(estate)
     leader = estate.leader(EAST)
@@ -152,14 +152,14 @@ def test_what_an_earlier_failover_to_a_region_noted_of_its_log_is_closed_when_th
     estate.settle()
     assert estate.move("switchover", WEST).phase == "succeeded"
     fail_over_from(estate, WEST)  # its ledger's places are in the east's log, which goes when the unit goes home
-    regain(estate, WEST)
+    estate.regain(WEST)
     estate.settle(40)
     fail_over_from(estate, EAST)
     estate.producing = False
     for tp in estate.world.tps():  # so that the east's new log is much shorter than its old one
         log = estate.world.clusters[WEST].log(tp)
         log.trim(log.end - 2)
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     store = estate.leader(EAST).coordinator.estate.store
     assert [(ledger.region, ledger.state) for ledger, _ in store.ledgers()] == [(WEST, "listed"), (EAST, "listed")]
@@ -186,13 +186,13 @@ def about_to_go_home(tailed: tuple[str, ...] = ("orders", "payments"), *, flow_h
     estate.replicating = False
     for n in range(8):
         estate.world.clusters[EAST].produce(PRODUCER, TopicPartition(tailed[n % len(tailed)], 1), b"k", f"tail-{n}".encode())
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     estate.world.clusters[WEST].produce(PRODUCER, ORDERS, b"k", b"new")
     if flow_hangs:
         estate.world.replicators[EAST].connectors["mrc.orders.west-east"].tasks_until_s = float("inf")
     estate.replicating = not flow_hangs
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(30)
     return estate
 
@@ -224,7 +224,7 @@ def test_the_agent_may_be_killed_after_any_act_of_the_recovery(at: int) -> None:
     estate = about_to_go_home()
     tail = only_in(estate)
     leader = estate.leader(EAST)
-    leader.switch.at, leader.switch.after, leader.switch.armed = at, True, True
+    leader.switch.die_at(at, after=True)
     estate.begin("failback", EAST)
     run = estate.finish(EAST)
     assert run.phase == "succeeded", run.waiting
@@ -264,7 +264,7 @@ def test_a_region_that_returns_shorter_than_its_mirror_is_refused_and_nothing_is
     log.cut(log.end // 2)
     if in_a_transaction:  # whose end is among what was cut
         log.append(Stored(b"k", b"half", 0), estate.world.clusters[EAST].begin())
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(30)
     estate.begin("failback", EAST)
     run = estate.until("waiting", target=EAST)
@@ -287,7 +287,7 @@ def test_a_region_that_returns_with_a_topic_made_anew_is_refused_though_it_looks
     fresh.make_topic("orders", 3)
     for record in copy:  # even with the same records in it
         fresh.log(ORDERS).append(record)
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(30)
     estate.begin("failback", EAST)
     run = estate.until("waiting", target=EAST)
@@ -310,7 +310,7 @@ def test_the_place_is_exact_where_identical_records_follow_one_another() -> None
     estate.replicating = False
     for _ in range(2):
         east.produce(PRODUCER, ORDERS, b"k", b"same", timestamp_ms=7)
-    lose(estate, EAST)
+    estate.lose(EAST)
     known = capture.last_mirrored
 
     def trailing() -> dict[TopicPartition, int]:
@@ -319,7 +319,7 @@ def test_the_place_is_exact_where_identical_records_follow_one_another() -> None
     capture.last_mirrored = trailing  # type: ignore[method-assign] # what is known of the source trails, as without exactly-once
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     estate.replicating = True
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     (tail,) = [tail for tail in ledger_of(estate).tails if (tail.topic, tail.partition) == ("orders", 0)]
     assert (tail.begin, tail.end, tail.records) == (43, 45, 2)
@@ -328,7 +328,7 @@ def test_the_place_is_exact_where_identical_records_follow_one_another() -> None
 def test_the_export_is_rate_limited_and_says_how_far_it_has_come() -> None:
     estate = failed_over(rate=10)
     records = sum(map(len, only_in(estate).values()))
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     began_s = estate.world.clock.monotonic_s()
     told = list(service(estate, EAST).recover("orders", ledger_of(estate).execution, "export"))
@@ -340,7 +340,7 @@ def test_the_export_is_rate_limited_and_says_how_far_it_has_come() -> None:
 def test_commands_recover_bit_by_bit_and_a_failback_goes_on_from_there() -> None:
     estate = failed_over("append")
     tail = only_in(estate)
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     execution = ledger_of(estate).execution
     answers = service(estate, EAST)
@@ -365,7 +365,7 @@ def test_commands_recover_bit_by_bit_and_a_failback_goes_on_from_there() -> None
 
 def test_an_agent_that_wakes_writes_nothing_after_another_has_taken_over() -> None:
     estate = failed_over("append")
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     west = estate.world.clusters[WEST]
     sleeper = west.emitter("mrc.recovery.orders.x")
@@ -377,7 +377,7 @@ def test_an_agent_that_wakes_writes_nothing_after_another_has_taken_over() -> No
 
 def test_where_mirrormaker_would_copy_the_recovered_topics_nothing_is_exported() -> None:
     estate = failed_over()
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     connector = estate.world.replicators[EAST].connectors["mrc.orders.west-east"]
     connector.config["topics"] = "orders,payments,mrc.*"
@@ -389,7 +389,7 @@ def test_where_mirrormaker_would_copy_the_recovered_topics_nothing_is_exported()
 
 def test_sums_that_do_not_match_stop_the_failback() -> None:
     estate = failed_over("append")
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     answers = service(estate, EAST)
     list(answers.recover("orders", ledger_of(estate).execution, "export"))
@@ -406,7 +406,7 @@ def test_sums_that_do_not_match_stop_the_failback() -> None:
 def test_a_plan_names_what_is_recovered_and_whoever_would_read_the_tail() -> None:
     estate = failed_over("untouched")
     divergent = sum(map(len, only_in(estate).values()))
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     found = {one.code: one for one in service(estate, EAST).plan("orders", "failback", EAST, False, False).findings}
     assert f"{divergent} records" in found["DIVERGENCE_WAITS"].message
@@ -421,10 +421,10 @@ def test_under_the_default_policy_nothing_diverges_and_a_failback_says_so() -> N
     estate.settle()
     estate.replicating = False
     estate.round()
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     estate.replicating = True
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     late = ledger_of(estate)
     assert (late.state, late.divergent > 0) == ("copied", True)
@@ -465,12 +465,12 @@ def with_tails_of_entities(policy: str = "quarantine") -> Estate:
     for key in (b"as it was", b"written since", b"only in the tail", b"deleted since"):
         for n in range(2):
             east.produce(PRODUCER, PAYMENTS, key, b"tail %d" % n)
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     west.produce(PRODUCER, PAYMENTS, b"written since", b"after")
     west.produce(PRODUCER, PAYMENTS, b"deleted since", None)
     estate.replicating = True
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(30)
     return estate
 
@@ -517,10 +517,10 @@ def test_what_was_written_behind_a_tail_is_no_copy_when_the_unit_comes_back_by_a
     estate.settle(20)
     estate.replicating = False
     estate.world.clusters[WEST].produce(PRODUCER, PAYMENTS, b"written since", b"only in the west")
-    lose(estate, WEST)
+    estate.lose(WEST)
     assert estate.move("failover", EAST, attested=True).phase == "succeeded"
     estate.replicating = True
-    regain(estate, WEST)
+    estate.regain(WEST)
     estate.settle(60)
     left = next(one for one, _ in estate.leader(WEST).coordinator.estate.store.ledgers() if one.region == WEST)
     assert left.state == "listed"
@@ -534,7 +534,7 @@ def test_a_copy_whose_headers_an_application_has_passed_on_is_a_copy() -> None:
     estate.settle(10)
     assert contents(estate.world, EAST, PAYMENTS)[-1] == b"copied"
     fail_over_from(estate, WEST)
-    regain(estate, WEST)
+    estate.regain(WEST)
     estate.settle(60)
     left = next(one for one, _ in estate.leader(WEST).coordinator.estate.store.ledgers() if one.region == WEST)
     assert left.state == "listed"
@@ -558,7 +558,7 @@ def test_settling_acts_in_every_way_that_is_killed_below() -> None:
 def test_the_agent_may_be_killed_after_any_act_in_the_old_log(at: int) -> None:
     estate = with_tails_of_entities()
     leader = estate.leader(EAST)
-    leader.switch.at, leader.switch.after, leader.switch.armed = at, True, True
+    leader.switch.die_at(at, after=True)
     estate.begin("failback", EAST)
     run = estate.finish(EAST)
     assert run.phase == "succeeded", run.waiting
@@ -596,7 +596,7 @@ def test_an_agent_that_wakes_writes_nothing_behind_what_the_flow_or_applications
         return (now is not None and not now[0].held) or (run is not None and "flow-stopped" in run.given)
 
     if how == "failover":
-        lose(estate, WEST)
+        estate.lose(WEST)
         estate.settle(80)
         sleeper = written_uncommitted(estate)
         start(estate, EAST, allow_data_loss=True)
@@ -618,7 +618,7 @@ def test_an_agent_that_wakes_writes_nothing_behind_what_the_flow_or_applications
 def test_a_purged_log_begins_behind_its_tail_and_no_group_misses_anything() -> None:
     estate = failed_over("quarantine", "purge")
     tail = only_in(estate)
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     found = {one.code: one for one in service(estate, EAST).plan("orders", "failback", EAST, False, False).findings}
     assert found["TAIL_PURGED"].severity == "warning"
@@ -646,7 +646,7 @@ def test_a_purged_log_begins_behind_its_tail_and_no_group_misses_anything() -> N
 
 def test_nothing_is_purged_by_the_places_of_a_log_that_somebody_has_made_anew_since() -> None:
     estate = failed_over("quarantine", "purge")
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     estate.producing = False
     assert next(tail.records for tail in ledger_of(estate).tails if tail.topic == "orders" and tail.partition == 0)
@@ -669,7 +669,7 @@ def test_a_purge_waits_for_the_group_that_has_not_read_what_it_would_delete() ->
     estate.settle()
     estate.consuming = {BILLING: 1_000, SHIPPING: 0}
     fail_over_from(estate, EAST)
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     found = {one.code: one for one in service(estate, EAST).plan("orders", "failback", EAST, False, False).findings}
     assert "shipping" in found["TAIL_UNREAD"].message
@@ -693,7 +693,7 @@ def test_a_policy_that_cannot_be_right_for_a_topic_is_refused_before_anything_is
     for cluster in estate.world.clusters.values():
         cluster.contents["payments"].config["cleanup.policy"] = cleanup
     fail_over_from(estate, EAST)
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     plan = service(estate, EAST).plan("orders", "failback", EAST, False, False)
     assert [(one.code, one.where) for one in plan.findings if one.severity == "error"] == [("OLD_LOG_REFUSED", "payments")]
@@ -709,7 +709,7 @@ def test_a_policy_that_cannot_be_right_for_a_topic_is_refused_before_anything_is
 
 def test_records_are_not_resolved_by_what_another_topic_of_the_open_region_holds() -> None:
     estate = failed_over("untouched")
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(40)
     execution = ledger_of(estate).execution
     answers = service(estate, EAST)

@@ -11,8 +11,7 @@ from mrc.core.failover.execution import ENDED, AbortAsked, Approved, Run, replay
 from mrc.core.model import Region, TopicPartition
 from mrc.sim.kills import Killed
 from mrc.sim.world import EAST, PRODUCER, WEST
-from tests.sim.estate import Estate
-from tests.sim.test_accidents import lose, regain, settled
+from tests.sim.estate import Estate, settled
 from tests.sim.test_service import objectives, service
 
 ORDERS = TopicPartition("orders", 0)
@@ -175,7 +174,7 @@ KILLS = [(ending, at, name) for ending in ENDINGS for at, name in enumerate(acts
 def test_the_agent_may_be_killed_at_any_act_of_a_fence(ending: str, at: int, after: bool) -> None:
     estate = settled()
     leader = estate.leader(WEST)
-    leader.switch.at, leader.switch.after, leader.switch.armed = at, after, True
+    leader.switch.die_at(at, after=after)
     try:
         estate.begin("fence", WEST)
     except Killed:
@@ -208,7 +207,7 @@ def test_a_failover_takes_the_place_of_a_fence(dead: bool) -> None:
     estate = settled()
     old = fenced(estate).plan.id
     if dead:
-        lose(estate, EAST)
+        estate.lose(EAST)
         estate.settle(10)
     answers = service(estate, WEST)
     with pytest.raises(MrcError) as refusal:
@@ -220,7 +219,7 @@ def test_a_failover_takes_the_place_of_a_fence(dead: bool) -> None:
     assert replay(store.plan(old), store.entries(old)).phase == "superseded"
     assert record(estate) == (WEST, "open", 2)
     if dead:
-        regain(estate, EAST)
+        estate.regain(EAST)
     estate.settle(100)
     estate.drain()
     assert estate.wrong() == []
@@ -230,7 +229,7 @@ def test_a_failover_takes_the_place_of_a_fence(dead: bool) -> None:
 def test_a_fence_whose_region_dies_under_it_ends_with_an_abort_or_when_it_is_back(ending: str) -> None:
     estate = settled()
     fenced(estate)
-    lose(estate, EAST)
+    estate.lose(EAST)
     estate.settle(10)
     estate.leader(WEST).coordinator.mover.ask(ENDINGS[ending]())
     run = estate.until("waiting", *ENDED)
@@ -238,7 +237,7 @@ def test_a_fence_whose_region_dies_under_it_ends_with_an_abort_or_when_it_is_bac
     if ending == "approve":
         assert run.waiting is not None
         assert run.waiting.code == "CLUSTER_UNREACHABLE"
-        regain(estate, EAST)
+        estate.regain(EAST)
         estate.settle()
         run = estate.finish(WEST, ENDINGS[ending]())
     assert run.phase == PHASES[ending]
@@ -247,7 +246,7 @@ def test_a_fence_whose_region_dies_under_it_ends_with_an_abort_or_when_it_is_bac
 def test_a_fence_whose_agents_have_all_died_is_aborted_from_the_region_that_it_closes() -> None:
     estate = settled()
     execution = fenced(estate).plan.id
-    lose(estate, WEST)
+    estate.lose(WEST)
     estate.settle(5)
     answers = service(estate, EAST)
     answers.abort(execution, "test", "west is dead")

@@ -12,8 +12,7 @@ from mrc.core.model import TopicPartition
 from mrc.ports import Binding
 from mrc.sim.agents import contents
 from mrc.sim.world import EAST, PROBE, PRODUCER, WEST
-from tests.sim.estate import RUNBOOKS, Estate
-from tests.sim.test_accidents import lose, regain, settled, until_step
+from tests.sim.estate import RUNBOOKS, Estate, settled
 
 LATE_TP = TopicPartition("orders", 1)
 """Its leader is broker 1."""
@@ -32,12 +31,12 @@ def test_a_refusal_of_an_earlier_fence_is_not_taken_for_one_of_the_new_fence() -
     estate = settled()
     estate.replicating = False
     estate.begin("switchover", WEST)
-    until_step(estate, "drain")
-    lose(estate, EAST)
+    estate.until_step("drain")
+    estate.lose(EAST)
     estate.leader(WEST).coordinator.mover.ask(AbortAsked("test"))
     assert estate.until("aborted").phase == "aborted"
     estate.world.clusters[EAST].late_s[1] = 30.0  # of the fence's end, and of the next fence
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.replicating = True
     estate.settle(30)
     began_s = estate.world.clock.monotonic_s()
@@ -75,7 +74,7 @@ def test_a_fence_that_was_not_begun_is_undone_although_leaders_refuse() -> None:
     estate = settled()
     kept_from_writing(estate)
     estate.begin("switchover", WEST)
-    until_step(estate, "fence-source")
+    estate.until_step("fence-source")
     estate.leader(WEST).coordinator.mover.ask(AbortAsked("test"))
     run = estate.until("aborted", "waiting")
     assert run.phase == "aborted", run.waiting
@@ -107,7 +106,7 @@ def found_by(estate: Estate, step: str) -> None:
 def test_a_record_that_got_past_the_fence_is_found_while_there_is_a_way_back() -> None:
     estate = settled()
     estate.begin("switchover", WEST)
-    until_step(estate, "release-groups")
+    estate.until_step("release-groups")
     past_the_fence(estate)
     found_by(estate, "move-positions")
     aborted(estate)
@@ -124,7 +123,7 @@ def test_a_record_that_got_past_the_fence_after_the_positions_were_moved_keeps_t
     before = "  - name: open-target\n"
     file.write_text((RUNBOOKS / "switchover.yaml").read_text().replace(before, pause + before))
     estate.begin("switchover", WEST, runbook=file)
-    assert until_step(estate, "look").evidence["move-positions"]
+    assert estate.until_step("look").evidence["move-positions"]
     past_the_fence(estate)
     found_by(estate, "open-target")
 
@@ -133,7 +132,7 @@ def test_a_record_that_got_past_the_fence_after_the_positions_were_moved_keeps_t
 def test_a_transaction_that_got_past_the_fence_keeps_the_target_closed(commit: bool) -> None:
     estate = settled()
     estate.begin("switchover", WEST)
-    until_step(estate, "release-groups")
+    estate.until_step("release-groups")
     east = estate.world.clusters[EAST]
     transaction = east.begin()
     past_the_fence(estate, transaction=transaction)

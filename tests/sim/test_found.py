@@ -9,8 +9,7 @@ from mrc.core.errors import MrcError
 from mrc.core.failover.execution import AbortAsked, Do
 from mrc.core.failover.plan import make_plan
 from mrc.sim.world import EAST, WEST
-from tests.sim.estate import RUNBOOKS, Estate
-from tests.sim.test_accidents import lose, regain, settled, until_step
+from tests.sim.estate import RUNBOOKS, Estate, settled
 
 
 def test_a_move_whose_beginning_and_whose_taking_up_were_both_never_answered_goes_on_all_the_same() -> None:
@@ -44,16 +43,16 @@ def test_a_region_that_is_failed_back_to_before_its_own_tail_was_listed_tells_it
     estate.settle(30)
     estate.replicating = False
     estate.round()
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
-    regain(estate, EAST)
+    estate.regain(EAST)
     for name in ("east-a", "east-b"):
         monkeypatch.setattr(estate.agents[name].coordinator, "flow_tick", lambda: "")  # had no turn yet
     estate.settle(5)
-    lose(estate, WEST)
+    estate.lose(WEST)
     assert estate.move("failover", EAST, attested=True).phase == "succeeded"
     monkeypatch.undo()
-    regain(estate, WEST)
+    estate.regain(WEST)
     estate.replicating = True
     estate.settle(40)
     states = {ledger.region: ledger.state for ledger, _ in estate.leader(EAST).coordinator.estate.store.ledgers()}
@@ -64,7 +63,7 @@ def test_an_effect_whose_execution_is_superseded_before_it_is_tried_again_is_not
     estate = settled()
     estate.replicating = False
     estate.begin("switchover", WEST)
-    before = until_step(estate, "drain")
+    before = estate.until_step("drain")
     leader = estate.leader(WEST)
     mover = leader.coordinator.mover
     mover._effects.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mrc.core.failover.execution import AbortAsked
-from mrc.sim.agents import SimAgent, contents
+from mrc.sim.agents import contents
 from mrc.sim.kills import Killed
 from mrc.sim.world import EAST, WEST
 from tests.sim.estate import Estate
@@ -58,7 +58,7 @@ def test_the_mover_may_be_killed_at_any_act(at: int, after: bool) -> None:
     estate = Estate()
     estate.settle()
     leader = estate.leader(WEST)
-    leader.switch.at, leader.switch.after, leader.switch.armed = at, after, True
+    leader.switch.die_at(at, after=after)
     estate.begin("switchover", WEST) if at else begin_or_be_killed(estate)
     run = estate.finish(WEST) if not never_began(estate) else None
     if run is None:
@@ -90,10 +90,7 @@ def test_a_failover_loses_exactly_the_tail_and_the_region_comes_home() -> None:
     estate.settle()
     estate.replicating = False
     estate.round()
-    estate.world.lose(EAST)
-    for name in ("east-a", "east-b"):
-        estate.agents[name].alive = False
-        estate.agents[name].tree.expire()
+    estate.lose(EAST)
     run = estate.move("failover", WEST, attested=True)
     assert run.phase == "succeeded"
     estate.replicating = True
@@ -106,9 +103,7 @@ def test_a_failover_loses_exactly_the_tail_and_the_region_comes_home() -> None:
         for tp in estate.world.tps()
     }
     assert sum(map(len, only_east.values())) > 0
-    estate.world.regain(EAST)
-    for name in ("east-a", "east-b"):
-        estate.agents[name] = SimAgent(estate.world, EAST, name)
+    estate.regain(EAST)
     estate.settle(30)
     (ledger, _), *rest = estate.leader(EAST).coordinator.estate.store.ledgers()
     assert rest == []

@@ -15,8 +15,7 @@ from mrc.core.model import Epoch, Flow, TopicPartition
 from mrc.sim.cluster import FakeCluster
 from mrc.sim.kills import Killed
 from mrc.sim.world import EAST, PRODUCER, WEST
-from tests.sim.estate import RUNBOOKS, Estate
-from tests.sim.test_accidents import lose, regain, settled, until_step
+from tests.sim.estate import RUNBOOKS, Estate, settled
 from tests.sim.test_service import service
 
 ORDERS = TopicPartition("orders", 0)
@@ -125,7 +124,7 @@ def test_an_application_that_lost_its_right_in_the_middle_of_a_move_is_named_bef
     estate = settled()
     right = Binding("topic", "orders", "literal", PRODUCER, "write", "allow")
     estate.begin("switchover", WEST)
-    until_step(estate, "release-groups")
+    estate.until_step("release-groups")
     estate.world.clusters[WEST].remove_bindings([right])
     run = estate.until("waiting")
     assert run.waiting is not None
@@ -145,7 +144,7 @@ def test_a_hook_whose_agent_dies_at_it_is_run_by_the_next_leader(tmp_path: Path,
     leader = estate.leader(WEST)
     leader.switch.armed = True
     estate.begin("switchover", WEST, runbook=file)
-    until_step(estate, "canary")
+    estate.until_step("canary")
     died_at: list[str] = []
     act = leader.switch.act
 
@@ -169,7 +168,7 @@ def test_a_hook_whose_agent_dies_at_it_is_run_by_the_next_leader(tmp_path: Path,
 def test_a_flow_that_would_begin_beyond_its_sources_end_is_not_started() -> None:
     """Connect would answer 200, and MirrorMaker copy everything again."""
     estate = settled()
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     estate.producing = False
     store = estate.leader(WEST).coordinator.estate.store
@@ -180,7 +179,7 @@ def test_a_flow_that_would_begin_beyond_its_sources_end_is_not_started() -> None
     beyond = msgspec.structs.replace(start, positions={topic: tuple(p + 1_000 for p in at) for topic, at in start.positions.items()})
     store.put_flow_start(estate.leader(WEST).leadership.check, flow, beyond, version)
     before = estate.world.clusters[EAST].contents["orders"].logs[0].end
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(60)
     assert estate.world.replicators[EAST].status(BACK).state == "STOPPED"
     assert estate.world.clusters[EAST].contents["orders"].logs[0].end == before

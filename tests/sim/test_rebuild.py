@@ -16,7 +16,6 @@ from mrc.sim.agents import contents
 from mrc.sim.kills import Killed
 from mrc.sim.world import CONSUMER, EAST, PRODUCER, WEST
 from tests.sim.estate import Estate
-from tests.sim.test_accidents import lose, regain
 from tests.sim.test_failback import ledger_of
 from tests.sim.test_service import service
 
@@ -57,13 +56,13 @@ def failed_over(harm: Harm, topics: Mapping[str, int] | None = None) -> Estate:
     estate.replicating = False
     estate.round()
     estate.producing = False
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     estate.replicating = estate.producing = True
     estate.settle(5)
     estate.world.clusters[EAST].reachable = True
     harm(estate)
-    regain(estate, EAST)
+    estate.regain(EAST)
     estate.settle(10)
     return estate
 
@@ -278,10 +277,10 @@ def test_what_a_rebuild_has_noted_is_deleted_by_nobody_else() -> None:
         found = estate.leader(EAST).coordinator.estate.store.flow_start(estate.leader(EAST).coordinator.flow)
         if found is not None and found[0].held:
             break
-    lose(estate, WEST)
+    estate.lose(WEST)
     service(estate, EAST).start("orders", "failover", EAST, "u", "test", "west is dead", True, True)
     estate.leader(EAST).coordinator.mover.ask(AbortAsked("test"))
-    regain(estate, WEST)  # it is not
+    estate.regain(WEST)  # it is not
     assert estate.finish(EAST, AbortAsked("test")).phase == "aborted"
     estate.settle(40)
     assert estate.move("failback", EAST).phase == "succeeded"  # old_log: keep
@@ -319,7 +318,7 @@ def test_the_rebuild_acts_on_the_world_in_every_way_that_is_killed_below() -> No
 def test_the_agent_may_be_killed_after_any_act(at: int) -> None:
     estate = small()
     leader = estate.leader(EAST)
-    leader.switch.at, leader.switch.after, leader.switch.armed = at, True, True
+    leader.switch.die_at(at, after=True)
     try:
         begin(estate)
     except Killed:  # by the journal's first entry

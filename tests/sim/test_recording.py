@@ -6,12 +6,12 @@ import pytest
 
 from mrc.agent.archive import SETTLED_MS, kept
 from mrc.agent.recording import AFTER_MS
-from mrc.agent.service import report_of
 from mrc.core.errors import MrcError
 from mrc.core.failover.archive import TOPIC, decode_archive
 from mrc.core.failover.execution import Run
 from mrc.core.failover.measured import Measured
 from mrc.core.failover.report import Report, decode_report
+from mrc.core.failover.shown import report_of
 from mrc.core.model import Known, Unknown
 from mrc.core.views import FindingView
 from mrc.sim.tree import Stored
@@ -93,9 +93,7 @@ def test_a_successor_goes_on_with_the_samples_behind_a_gap(estate: Recorded) -> 
 
 
 def test_of_a_dead_source_nothing_is_measured_and_that_is_said(estate: Recorded) -> None:
-    estate.world.lose(EAST)
-    for name in ("east-a", "east-b"):
-        estate.stop(name)
+    estate.lose(EAST)
     estate.settle(20)
     run = estate.move("failover", WEST, attested=True)
     estate.settle(15)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mrc.agent.capture import ENDS_EVERY_S, STARTS_EVERY_S
+from mrc.agent.flow_lag import ENDS_EVERY_S, STARTS_EVERY_S
 from mrc.core.failover.execution import AbortAsked
 from mrc.core.model import Offset, TopicPartition
 from mrc.core.views import FindingView
@@ -15,7 +15,6 @@ from mrc.ports import Position
 from mrc.sim.agents import contents
 from mrc.sim.world import EAST, WEST
 from tests.sim.estate import BILLING, SHIPPING, Estate
-from tests.sim.test_accidents import lose, until_step
 from tests.sim.test_service import service
 
 TP = TopicPartition("orders", 0)
@@ -117,7 +116,7 @@ def test_a_group_that_is_reset_in_the_source_skips_what_its_operator_let_it_skip
 def test_copies_that_are_deleted_in_the_middle_of_a_move_are_found_while_there_is_a_way_back(estate: Estate) -> None:
     estate.replicating = False
     estate.begin("switchover", WEST)
-    until_step(estate, "drain")
+    estate.until_step("drain")
     delete(estate)
     estate.replicating = True
     run = estate.until("waiting")
@@ -133,7 +132,7 @@ def test_copies_that_are_deleted_in_the_middle_of_a_move_are_found_while_there_i
 def test_an_unplanned_move_begins_where_the_log_does(estate: Estate) -> None:
     start = delete(estate)
     estate.settle(20)
-    lose(estate, EAST)
+    estate.lose(EAST)
     assert estate.move("failover", WEST, attested=True).phase == "succeeded"
     assert estate.world.clusters[WEST].positions(SHIPPING)[TP].offset >= start
 

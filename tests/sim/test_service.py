@@ -17,7 +17,6 @@ from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import GroupId, Known, Reading, Region, Unknown
 from mrc.core.views import FindingView, FlowView
 from mrc.ports import Binding
-from mrc.sim.agents import SimAgent
 from mrc.sim.tree import Stored
 from mrc.sim.world import EAST, PROBE, WEST
 from tests.sim.estate import RUNBOOKS, Estate
@@ -256,27 +255,14 @@ def move_until(estate: Estate, step: str) -> str:
     """Begin a switchover to west and let it come to a step; return the execution's id."""
     estate.settle()
     estate.begin("switchover", WEST)
-    for _ in range(100):
-        estate.round()
-        run = estate.run_of(WEST)
-        assert run is not None
-        if run.step.name == step:
-            return run.plan.id
-    raise AssertionError(f"never came to {step}")
-
-
-def lose_west(estate: Estate) -> None:
-    estate.world.lose(WEST)
-    for name in ("west-a", "west-b"):
-        estate.agents[name].alive = False
-        estate.agents[name].tree.expire()
+    return estate.until_step(step).plan.id
 
 
 @pytest.mark.parametrize("step", ["drain", "stop-flow", "release-groups", "move-positions"])
 def test_a_move_to_a_region_that_died_is_undone_from_where_it_came(step: str) -> None:
     estate = Estate()
     execution = move_until(estate, step)
-    lose_west(estate)
+    estate.lose(WEST)
     estate.settle(5)
     answers = service(estate, EAST)
     answers.abort(execution, "test", "west is dead")
@@ -288,9 +274,7 @@ def test_a_move_to_a_region_that_died_is_undone_from_where_it_came(step: str) ->
     assert (estate.applications.record().region, estate.applications.record().state) == (EAST, "open")
     assert estate.world.clusters[EAST].acls.allows("User:producer", "write", "topic", "orders")
     acked = len(estate.applications.acked)
-    estate.world.regain(WEST)
-    for name in ("west-a", "west-b"):
-        estate.agents[name] = SimAgent(estate.world, WEST, name)
+    estate.regain(WEST)
     estate.settle(30)
     assert len(estate.applications.acked) > acked
     assert estate.move("switchover", WEST).phase == "succeeded"

@@ -9,16 +9,10 @@ from mrc.ports import Position
 from mrc.sim.cluster import Topic
 from mrc.sim.log import PartitionLog, Record
 from mrc.sim.world import CONSUMER, EAST, PRODUCER, WEST
-from tests.sim.estate import BILLING, SHIPPING, Estate
+from tests.sim.estate import BILLING, SHIPPING, Estate, settled
 
 LOOKS = 110
 """Rounds after which the agent has looked at topics again."""
-
-
-def settled() -> Estate:
-    estate = Estate()
-    estate.settle()
-    return estate
 
 
 def answer(estate: Estate, group: GroupId, tp: TopicPartition) -> tuple[str, int]:

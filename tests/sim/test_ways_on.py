@@ -16,7 +16,7 @@ from mrc.core.failover.execution import AbortAsked, Approved
 from mrc.core.failover.runbook import MoveKind
 from mrc.core.model import Region
 from mrc.sim.world import EAST, WEST
-from tests.sim.estate import RUNBOOKS, Estate
+from tests.sim.estate import RUNBOOKS, Estate, settled
 
 
 def written(folder: Path, kind: MoveKind, **changed: dict[str, Any]) -> Path:
@@ -27,12 +27,6 @@ def written(folder: Path, kind: MoveKind, **changed: dict[str, Any]) -> Path:
     path = folder / f"{kind}.yaml"
     path.write_text(yaml.safe_dump(book, sort_keys=False))
     return path
-
-
-def settled() -> Estate:
-    estate = Estate()
-    estate.settle()
-    return estate
 
 
 def service(estate: Estate, region: Region, folder: Path) -> AgentService:
@@ -116,10 +110,7 @@ def test_an_approval_in_time_is_not_undone_afterwards(tmp_path: Path) -> None:
 def test_a_plan_leaves_out_what_was_not_seen_and_the_move_does_what_the_plan_says(tmp_path: Path, only_if: str, there: bool) -> None:
     estate = settled()
     written(tmp_path, "failover", canary={"only_if": only_if})
-    estate.world.lose(EAST)
-    for name in ("east-a", "east-b"):
-        estate.agents[name].alive = False
-        estate.agents[name].tree.expire()
+    estate.lose(EAST)
     estate.settle()
     answers = service(estate, WEST, tmp_path)
     view = answers.plan("orders", "failover", WEST, attested=True, allow_data_loss=False)

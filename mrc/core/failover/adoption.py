@@ -14,6 +14,7 @@ from typing import Literal
 
 from mrc.core.errors import MrcError
 from mrc.core.failover import fence
+from mrc.core.failover.flows import by_partition
 from mrc.core.inventory import Binding, FlowStatus, GroupInfo, TopicInfo, Unit
 from mrc.core.model import Epoch, Flow, GroupId, Offset, Region, TopicPartition, Value, Written, target_topic
 from mrc.core.views import FindingView
@@ -94,7 +95,7 @@ class Adoption(Written, frozen=True):
 
     def offsets(self) -> dict[TopicPartition, Offset]:
         """Return `positions` by partition."""
-        return {TopicPartition(topic, p): offset for topic, offsets in self.positions.items() for p, offset in enumerate(offsets)}
+        return by_partition(self.positions)
 
 
 class AdoptionPlan(Value, frozen=True):

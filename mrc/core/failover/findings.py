@@ -198,7 +198,7 @@ def _running(inventory: Inventory, source: Region, status: FlowStatus) -> Iterat
             f"where it has ended in the middle of that, a failback or a rebuild lets the flow go"
         )
         yield _error("FLOW_NOT_RUNNING", message)
-    elif status.state != "RUNNING" or not status.tasks or any(task != "RUNNING" for task in status.tasks):
+    elif status.state != "RUNNING" or not status.tasks_run:
         tasks = ", ".join(status.tasks) or "none"
         yield _error("FLOW_NOT_RUNNING", f"the flow from {source} is {status.state}, tasks {tasks}: nothing would drain")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from mrc.core.model import ActiveRecord, Epoch, Flow, Offset, Policy, Written
+from mrc.core.model import ActiveRecord, Epoch, Flow, Offset, Policy, TopicPartition, Written
 
 
 class OldTopic(Written, frozen=True):
@@ -36,6 +36,15 @@ class FlowStart(Written, frozen=True):
     renewing: dict[str, OldTopic] = {}
     execution: str = ""
     version: Literal[1] = 1
+
+    def offsets(self) -> dict[TopicPartition, Offset]:
+        """Return `positions` by partition."""
+        return by_partition(self.positions)
+
+
+def by_partition(positions: Mapping[str, Sequence[Offset]]) -> dict[TopicPartition, Offset]:
+    """Return offsets by partition, from those by topic whose index is the partition."""
+    return {TopicPartition(topic, p): offset for topic, offsets in positions.items() for p, offset in enumerate(offsets)}
 
 
 def should_run(record: ActiveRecord, flow: Flow, policy: Policy) -> bool | None:

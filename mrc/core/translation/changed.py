@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 from mrc.core.model import Record, Value
 
+BYTES_AS_THEY_ARE = {f"{part}.converter": "org.apache.kafka.connect.converters.ByteArrayConverter" for part in ("key", "value", "header")}
+"""Settings of a connector that changes no byte, all three: the default header converter turns header bytes into base64 text."""
+
 
 class Changed(Value, frozen=True):
     """A finding about a topic's copies: a stable code and a sentence with the likely cause."""
