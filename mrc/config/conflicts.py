@@ -24,6 +24,10 @@ from mrc.core.model import Region
 EXPRESSION_MAX = 500
 MACROS_MAX = 2
 _MACRO = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(\s*([A-Za-z_]\w*)\s*,")
+_STRING = re.compile(r"""\"(?:[^"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'""")
+_ODD = re.compile(r"""[rRbB]["']|\"{3}|'{3}|//""")
+"""Raw strings and such as go over several lines, and comments: there a quotation mark may mean something else."""
+
 _VARIABLES = frozenset({"events"})
 _PLACE = r"^(key|header:(?!mrc-).+|json:\$(\.[A-Za-z_][A-Za-z0-9_]*)+)$"
 
@@ -283,13 +287,32 @@ def _compiled_or_why(text: str) -> Condition | str:
     if unknown:
         return f"there is no {', '.join(unknown)}: an expression knows `events` alone, so that it says the same everywhere"
 
+    named = named_fields(text)
+
     def condition(events: Sequence[Mapping[str, Json]]) -> bool:
-        answer = program.execute({"events": list(events)})
+        # To hand a value over takes longer than to look at it.
+        some = list(events) if named is None else [{name: one[name] for name in named if name in one} for one in events]
+        answer = program.execute({"events": some})
         if not isinstance(answer, bool):
             raise TypeError(f"it is {answer!r}, not true or false")
         return answer
 
     return condition
+
+
+def named_fields(text: str) -> frozenset[str] | None:
+    """Return the fields of events that an expression can look at; None: all, for it looks at an event otherwise than by fields' names."""
+    if _ODD.search(text):
+        return None
+    text = _STRING.sub('""', text)
+    events = {"events", *_MACRO.findall(text)}
+    of_event = rf"(?:events\s*\[\s*\d+\s*\]|{'|'.join(sorted(events - {'events'})) or 'events'})"
+    names = re.findall(rf"(?<![\w.]){of_event}\s*\.\s*([a-z_]\w*)(?!\w)(?!\s*\()", text)
+    # What is left when all that is known to be harmless has gone: any other mention of an event, or of all of them.
+    left = re.sub(rf"(?<![\w.]){of_event}\s*\.\s*[a-z_]\w*(?!\w)(?!\s*\()", "", text)
+    left = re.sub(r"(?<![\w.])events\s*\.\s*(?:all|exists|exists_one|map)\s*\(\s*\w+\s*,", "", left)
+    left = re.sub(r"(?<![\w.])events\s*\.\s*size\s*\(\s*\)|(?<![\w.])size\s*\(\s*events\s*\)", "", left)
+    return None if events & set(re.findall(r"\w+", left)) else frozenset(names)
 
 
 def _once(document: Document, key: Key, names: Sequence[str], noun: str) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
+from typing import Any
 
+import cel
+import msgspec
 import pytest
 
-from mrc.config.conflicts import load_conflicts
+from mrc.config.conflicts import load_conflicts, named_fields, ready
 from mrc.config.rule_cases import load_cases
 from mrc.core.conflict.rules import StatePrecedence
 from mrc.core.conflict.story import ending
@@ -100,3 +104,77 @@ def test_an_expression_that_fails_lets_its_rule_pass(tmp_path: Path) -> None:
     (conflict,) = ending(case.events, "order/1", order.rules).conflicts
     assert conflict.rule == "notes-are-merged"
     assert "large-amounts-first does not apply: its expression cannot be evaluated" in " ".join(conflict.steps)
+
+
+NAMED = {
+    "events.all(e, has(e.fields.amount)) && events.exists(e, e.fields.amount > 3)": {"fields"},
+    'events.exists(e, e.type == "Shipped" && !e.deleted)': {"type", "deleted"},
+    "events[0].origin < events[1].origin && events[0] . at_ms > events[1].at_ms": {"origin", "at_ms"},
+    "events.all(e, events.exists(f, f.id != e.id && f.origin == e.origin))": {"id", "origin"},
+    'events.map(e, e.type) == ["Shipped", "Cancelled"] && size(events) == events.size()': {"type"},
+    'events.exists(type, type.type == "Cancelled")': {"type"},
+    'events.exists(e, "e.deleted" == e.type)': {"type"},
+    'events.all(e, e.id != "\\"e")': {"id"},
+    "events.all(events, events.deleted)": {"deleted"},
+    "1 < 2": set(),
+}
+"""Expressions and the fields of events that they look at."""
+
+WHOLE = (
+    "events[0] == events[1]",
+    "events.all(e, size(e) == 7)",
+    'events.all(e, e["type"] == "Shipped")',
+    'events[0]["type"] == events[1].type',
+    'events.all(e, "types" in e)',
+    'events.all(e, e.exists(name, name == "at_ms"))',
+    'events.filter(e, e.type == "Shipped") == [events[0]]',
+    'events.all(e, {"e": e}.e.deleted)',
+    'events.exists(e, e == e && e.type == "Shipped")',
+    'events.all(e, r"\\" + string(size(e)) == "\\\\7" || e.type == "")',
+    'events.all(e, e.type != """ " """ && size(e) == 7)',
+    'size(events.map(e, [e])[0]) == 1 && events.map(e, e)[1].type == "Shipped"',
+)
+"""Expressions that look at an event as a whole, or may."""
+
+
+def some_events(choose: random.Random) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": choose.choice(("Shipped", "Cancelled", "")),
+            "types": choose.sample(["Shipped", "Cancelled"], choose.randrange(3)),
+            "origin": choose.choice(("east", "west")),
+            "id": str(choose.randrange(3)),
+            "deleted": choose.random() < 0.5,
+            "at_ms": choose.randrange(3),
+            "fields": {"amount": choose.randrange(6)} if choose.random() < 0.7 else {},
+        }
+        for _ in range(2)
+    ]
+
+
+@pytest.mark.parametrize("text", [*NAMED, *WHOLE])
+def test_an_expression_comes_to_the_same_with_the_fields_alone_that_it_looks_at(text: str) -> None:
+    rules = load_conflicts(EXAMPLES / "conflicts.yaml")[0].rules.set
+    rule = next(rule for rule in rules.rules if rule.when.expr)
+    told = msgspec.structs.replace(rule, when=msgspec.structs.replace(rule.when, expr=text))
+    condition = ready(msgspec.structs.replace(rules, rules=(told, rules.rules[-1]))).conditions[rule.id]
+    program, choose, answers = cel.compile(text), random.Random(text), set()
+    for _ in range(200):
+        events = some_events(choose)
+        try:
+            right = program.execute({"events": events})
+        except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            with pytest.raises(type(error)):
+                condition(events)
+        else:
+            assert condition(events) == right, events
+            answers.add(right)
+    assert answers
+
+
+def test_the_fields_that_an_expression_looks_at() -> None:
+    for text, names in NAMED.items():
+        found = named_fields(text)
+        assert found is not None
+        assert found == names, text
+    assert [text for text in WHOLE if named_fields(text) is not None] == []

@@ -192,6 +192,8 @@ class Rules:
             "noted": self.set.noted,
             "kept": self.set.kept,
             "summed": self.set.summed,
+            "types": self.set.states | self.set.noted,
+            "fields": self.set.kept | self.set.summed,
             "hash": self.set.hash,
         }.items():
             object.__setattr__(self, name, value)
@@ -202,6 +204,8 @@ class Rules:
     noted: frozenset[str] = field(init=False)
     kept: frozenset[str] = field(init=False)
     summed: frozenset[str] = field(init=False)
+    types: frozenset[str] = field(init=False)
+    fields: frozenset[str] = field(init=False)
     hash: str = field(init=False)
 
 
@@ -210,10 +214,11 @@ def take(entity: Entity, event: EntityEvent, rules: Rules) -> Outcome | None:
     if not note(entity, event, rules):
         return None
     registers, origin = entity.registers, event.origin
-    seen = registers[origin].seen
-    for other, one in registers.items():
-        if other != origin and (seen.get(other, -1) < one.head.number or one.seen.get(origin, -1) >= event.number):
-            return outcome(entity, rules)
+    if len(registers) > 1:
+        seen, number = registers[origin].seen, event.number
+        for other, one in registers.items():
+            if other != origin and (seen.get(other, -1) < one.head.number or one.seen.get(origin, -1) >= number):
+                return outcome(entity, rules)
     # It has seen all there is: by far the most frequent case.
     return Outcome(event, _sums(entity, rules) or None) if rules.summed else Outcome(event)
 
@@ -242,20 +247,26 @@ def copied(entity: Entity) -> Entity:
 
 def _advance(register: Register, event: EntityEvent, rules: Rules) -> None:
     register.head = event
-    seen, type = register.seen, event.type
-    for region, number in event.seen.items():
-        if number > seen.get(region, -1):
-            seen[region] = number
-    if type in rules.states:
-        register.state = Write(type, event.number, event.hlc, event.id)
-    if type in rules.noted:
-        register.noted[type] = event.number
-    for name in rules.kept:
-        if name in event.fields:
-            register.kept[name] = Write(event.fields[name], event.number, event.hlc, event.id)
-    for name in rules.summed:
-        if name in event.fields and _is_number(event.fields[name]):
-            register.sums[name] = register.sums.get(name, 0) + event.fields[name]
+    if event.seen:
+        seen = register.seen
+        for region, number in event.seen.items():
+            if number > seen.get(region, -1):
+                seen[region] = number
+    if event.type in rules.types:
+        if event.type in rules.states:
+            register.state = Write(event.type, event.number, event.hlc, event.id)
+        if event.type in rules.noted:
+            register.noted[event.type] = event.number
+    if rules.fields and event.fields:
+        _look_at(event.fields, register, event, rules)
+
+
+def _look_at(fields: Mapping[str, Json], register: Register, event: EntityEvent, rules: Rules) -> None:
+    for name in rules.fields.intersection(fields):
+        if name in rules.kept:
+            register.kept[name] = Write(fields[name], event.number, event.hlc, event.id)
+        if name in rules.summed and _is_number(fields[name]):
+            register.sums[name] = register.sums.get(name, 0) + fields[name]
 
 
 def alone(entity: Entity) -> EntityEvent:
@@ -277,7 +288,7 @@ def outcome(entity: Entity, rules: Rules) -> Outcome:
         winner = registers[live[0]].head
         return Outcome(winner, _sums(entity, rules) or None) if rules.summed else Outcome(winner)
     live.sort(key=lambda region: (-rules.ranks.of(region), region))
-    candidates = tuple(_candidate(region, live, registers) for region in live)
+    candidates = tuple([_candidate(region, live, registers) for region in live])
     return _resolve(entity, candidates, rules)
 
 
@@ -292,12 +303,13 @@ def _superseded(mine: Register, registers: Mapping[Region, Register]) -> bool:
 
 def _candidate(region: Region, live: Sequence[Region], registers: Mapping[Region, Register]) -> Candidate:
     mine = registers[region]
-    since = min(registers[other].seen.get(region, -1) for other in live if other != region)
+    since = min([registers[other].seen.get(region, -1) for other in live if other != region])
     state = mine.state
+    noted = [name for name, number in mine.noted.items() if number > since]
     return Candidate(
         mine.head,
         str(state.value) if state is not None and state.number > since else mine.head.type,
-        tuple(sorted({mine.head.type, *(name for name, number in mine.noted.items() if number > since)})),
+        tuple(sorted({mine.head.type, *noted})) if noted else (mine.head.type,),
         since,
         dict(mine.seen),
         {name: write for name, write in mine.kept.items() if write.number > since},
@@ -330,7 +342,7 @@ def _resolve(entity: Entity, candidates: tuple[Candidate, ...], rules: Rules) ->
         winner = _break_tie(verdict.standing, rules, steps)
     manual = rule.resolve if isinstance(rule.resolve, Manual) else None
     how: HowClosed = "" if closed is None else "time" if decision is None else "decision"
-    fields = {**_merged(rule.resolve, candidates, winner, rules, steps), **_sums(entity, rules)}
+    fields = _merged(rule.resolve, candidates, winner, rules, steps) | _sums(entity, rules)
     conflict = Conflict(
         conflict_id,
         name,
@@ -369,18 +381,15 @@ def _decided(decision: Decision, chosen: Candidate) -> str:
 
 
 def _conflict_id(entity: str, candidates: Sequence[Candidate]) -> str:
-    ids = "\0".join(sorted(one.event.id for one in candidates))
+    ids = "\0".join(sorted([one.event.id for one in candidates]))
     return hashlib.sha256(f"{entity}\0{ids}".encode()).hexdigest()[:20]
 
 
 def _concurrent(candidates: Sequence[Candidate]) -> str:
     said = []
     for one in candidates:
-        others = [other.event for other in candidates if other is not one]
-        knew = ", ".join(
-            f"{other.origin} up to {one.seen[other.origin]}" if other.origin in one.seen else f"nothing of {other.origin}"
-            for other in others
-        )
+        others = [other.event.origin for other in candidates if other is not one]
+        knew = ", ".join([f"{other} up to {one.seen[other]}" if other in one.seen else f"nothing of {other}" for other in others])
         said.append(f"{_named(one)} (number {one.event.number}) had seen {knew}")
     return f"concurrent: {'; '.join(said)}"
 
@@ -401,8 +410,9 @@ def _named(one: Candidate) -> str:
 
 
 def _rule(candidates: Sequence[Candidate], rules: Rules, steps: list[str]) -> Rule:
+    types = [one.type for one in candidates]
     for rule in rules.set.rules:
-        reason = _does_not_apply(rule, candidates, rules)
+        reason = _does_not_apply(rule, candidates, types, rules)
         if not reason:
             steps.append(f"rule {rule.id} applies")
             return rule
@@ -410,11 +420,11 @@ def _rule(candidates: Sequence[Candidate], rules: Rules, steps: list[str]) -> Ru
     raise InvariantViolation("no rule applies: the last one must apply always", where=rules.set.entity)
 
 
-def _does_not_apply(rule: Rule, candidates: Sequence[Candidate], rules: Rules) -> str:
-    when, types = rule.when, [one.type for one in candidates]
+def _does_not_apply(rule: Rule, candidates: Sequence[Candidate], types: Sequence[str], rules: Rules) -> str:
+    when = rule.when
     if when.pair and sorted(types) != sorted(when.pair):
         return f"{' and '.join(types)} are not the pair {' and '.join(when.pair)}"
-    if when.any_of and not any(set(one.types) & set(when.any_of) for one in candidates):
+    if when.any_of and not [name for one in candidates for name in one.types if name in when.any_of]:
         return f"no event of either side is {' or '.join(when.any_of)}"
     if when.expr:
         condition = rules.conditions.get(rule.id)
@@ -466,8 +476,8 @@ def _verdict(resolve: Resolution, candidates: tuple[Candidate, ...]) -> Verdict:
 def _by(by: By, candidates: tuple[Candidate, ...]) -> Verdict:
     match by:
         case "last_update_wins":
-            latest = max(one.event.hlc for one in candidates)
-            standing = tuple(one for one in candidates if one.event.hlc == latest)
+            latest = max([one.event.hlc for one in candidates])
+            standing = tuple([one for one in candidates if one.event.hlc == latest])
             return Verdict(standing, (f"the last update is of {latest}",))
         case "first_update_wins":
             first = min(one.event.hlc for one in candidates)
@@ -509,8 +519,9 @@ def _reachable(candidates: tuple[Candidate, ...], transitions: Mapping[str, Sequ
 
 
 def _break_tie(standing: tuple[Candidate, ...], rules: Rules, steps: list[str]) -> Candidate:
-    winner = max(standing, key=lambda one: order(one.event, rules.ranks))
+    winner = standing[0]
     if len(standing) > 1:
+        winner = max(standing, key=lambda one: order(one.event, rules.ranks))
         steps.append(f"tie, ended by hybrid clock, rank of the region, id: {_named(winner)}")
     steps.append(f"{_named(winner)} stands")
     return winner
@@ -541,14 +552,14 @@ def _sums(entity: Entity, rules: Rules) -> dict[str, Json]:
 
 
 def _type(resolve: Resolution, candidates: Sequence[Candidate], verdict: Verdict) -> ConflictType:
-    deleted = sum(one.event.deleted for one in candidates)
+    deleted = sum([one.event.deleted for one in candidates])
     if deleted == len(candidates):
         return "delete_missing"
     if deleted:
         return "update_deleted"
     if isinstance(resolve, StateMachine) and len(verdict.standing) > 1:
         return "illegal_transition"
-    return "insert_exists" if all(one.unseen_since < 0 for one in candidates) else "update_origin_differs"
+    return "insert_exists" if max([one.unseen_since for one in candidates]) < 0 else "update_origin_differs"
 
 
 def _is_number(value: Json) -> bool:
