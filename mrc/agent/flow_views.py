@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from mrc.agent.coordinator import Coordinator
-from mrc.core.errors import MrcError
+from mrc.agent.looking import ask
 from mrc.core.failover.flows import should_run
 from mrc.core.inventory import Inventory
 from mrc.core.model import Flow, Known, Offset, Reading, TopicPartition, Unknown
@@ -69,11 +69,11 @@ def standing_by(coordinator: Coordinator, inventory: Inventory, view: FlowView) 
     here = inventory.regions[flow.target]
     # Connect keeps its positions in its own Kafka cluster: without that it does not answer in time.
     asked = here.kafka if isinstance(here.kafka, Unknown) else here.connect
-    stored = _ask(asked, lambda: estate.replicators[flow.target].positions(view.connector), now_ms)
+    stored = _asked(asked, lambda: estate.replicators[flow.target].positions(view.connector), now_ms)
     topics = seen.topics if isinstance(seen.topics, Known) else here.topics
     counts = {name: len(info.leaders) for name, info in topics.value.items()} if isinstance(topics, Known) else {}
     tps = [TopicPartition(topic, p) for topic in estate.unit.topics for p in range(counts.get(topic, 0))]
-    ends = _ask(seen.kafka, lambda: estate.clusters[flow.source].ends(tps, "read_committed"), now_ms)
+    ends = _asked(seen.kafka, lambda: estate.clusters[flow.source].ends(tps, "read_committed"), now_ms)
     fence = coordinator.fence(flow.source)
     lag: Reading[float] = Known(0.0, now_ms)
     if isinstance(ends, Unknown):
@@ -85,14 +85,9 @@ def standing_by(coordinator: Coordinator, inventory: Inventory, view: FlowView) 
     return msgspec.structs.replace(view, lag_records=lag, lag_seconds=lag, rpo=rpo, partitions=partitions)
 
 
-def _ask(seen: Reading[float], ask: Callable[[], T], now_ms: int) -> Reading[T]:
+def _asked(seen: Reading[float], read: Callable[[], T], now_ms: int) -> Reading[T]:
     """Ask a cluster that answered the observer the last time; a silent one is not waited for, its silence is the answer."""
-    if isinstance(seen, Unknown):
-        return seen
-    try:
-        return Known(ask(), now_ms)
-    except MrcError as error:
-        return Unknown(error.reason, str(error), now_ms)
+    return seen if isinstance(seen, Unknown) else ask(read, now_ms)
 
 
 def _at(offsets: Reading[dict[TopicPartition, Offset]], tp: TopicPartition, now_ms: int) -> Reading[float]:
