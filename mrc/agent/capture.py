@@ -376,9 +376,7 @@ class Capture:
         if not self._running:
             stopped = Unknown("not-captured", f"{self._flow} is not captured now", now_ms)
             return stopped, stopped
-        with self._alignment.lock:
-            partitions = [self._lag.partition(pair, now_ms) for pair in self._alignment.pairs.values()]
-        return totals(partitions, now_ms)
+        return totals(self._lags(now_ms), now_ms)
 
     def read_ends(self) -> tuple[Reading[float], Reading[float]]:
         """See `FlowLag.ends`."""
@@ -387,8 +385,7 @@ class Capture:
     def snapshot(self) -> CaptureView:
         """Return lag and checkpoints as they stand."""
         now_ms = self._estate.clock.now_ms()
-        with self._alignment.lock:
-            partitions = tuple(self._lag.partition(pair, now_ms) for _, pair in sorted(self._alignment.pairs.items()) if not pair.came_back)
+        partitions = self._lags(now_ms)
         checkpoints = tuple(
             self._view(key, checkpoint, now_ms) for key, checkpoint in sorted(self._checkpoints.copy().items(), key=by_group)
         )
@@ -396,6 +393,11 @@ class Capture:
         ages = [(now_ms - self._confirmed_ms(key, checkpoint)) / 1000 for key, checkpoint in self._checkpoints.copy().items()]
         age: Reading[float] = Known(max(ages), now_ms) if ages else Unknown("no-checkpoint", "no position was captured yet", now_ms)
         return CaptureView(records, seconds, self._lag.rpo(records, seconds, now_ms), age, checkpoints, partitions)
+
+    def _lags(self, now_ms: int) -> tuple[PartitionLagView, ...]:
+        """Return the lag of each partition that the flow copies."""
+        with self._alignment.lock:
+            return tuple(self._lag.partition(pair, now_ms) for _, pair in sorted(self._alignment.pairs.items()) if not pair.came_back)
 
     def _view(self, key: CheckpointKey, checkpoint: Checkpoint, now_ms: int) -> CheckpointView:
         return CheckpointView(

@@ -39,6 +39,11 @@ def test_moves_there_and_back_and_there_lose_skip_and_repeat_nothing(exactly_onc
     assert min(written.values()) > 100
     for flow in estate.world.flows:
         assert estate.world.replicators[flow.target].status(connector(flow)).state == "RUNNING"
+    captures = [estate.leader(region).coordinator.capture for region in (EAST, WEST)]
+    assert any(pair.came_back for capture in captures for pair in capture._alignment.pairs.values())
+    for capture in captures:
+        seen = capture.snapshot()
+        assert capture.lag() == (seen.lag_records, seen.lag_seconds), "reports and status say the same"
 
 
 def test_what_a_failover_leaves_behind_comes_late_and_nobody_skips_it() -> None:
