@@ -193,6 +193,7 @@ class Rules:
             "kept": self.set.kept,
             "summed": self.set.summed,
             "hash": self.set.hash,
+            "forgets_ms": self.set.forget_deleted_after_s * 1000 if isinstance(self.set.forget_deleted_after_s, int) else None,
         }.items():
             object.__setattr__(self, name, value)
 
@@ -203,6 +204,7 @@ class Rules:
     kept: frozenset[str] = field(init=False)
     summed: frozenset[str] = field(init=False)
     hash: str = field(init=False)
+    forgets_ms: int | None = field(init=False)
 
 
 def take(entity: Entity, event: EntityEvent, rules: Rules) -> Outcome | None:
