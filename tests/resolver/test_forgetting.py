@@ -65,10 +65,11 @@ def lived(seed: int, kind: type[World] = World) -> World:
 
 
 def lose_disk(site: Site) -> None:
-    for name in list(site.resolvers):
+    names = list(site.resolvers)
+    for name in names:
         site.stop(name)
     site.shelves = FakeShelves(site.cluster)
-    for name in ("a", "b")[: 1 + (len(site.resolvers) > 1)]:
+    for name in names:
         site.start(name)
 
 
@@ -172,11 +173,13 @@ class Orders:
         for site in self.sites.values():
             site.start()
 
-    def write(self, key: str, *, deleted: bool = False, region: Region = EAST, late_ms: int = 0) -> None:
+    def write(
+        self, key: str, *, deleted: bool = False, region: Region = EAST, late_ms: int = 0, number: int | None = None, type: str = "Placed"
+    ) -> None:
         self._numbers[key] += 1
-        number = self._numbers[key]
+        number = self._numbers[key] if number is None else number
         hlc = Hlc(self.clock.now_ms() - late_ms, number)
-        event = EntityEvent(f"order/{key}", f"{key}-{number}", region, number, {}, hlc, "" if deleted else "Placed", {}, deleted)
+        event = EntityEvent(f"order/{key}", f"{key}-{number}", region, number, {}, hlc, "" if deleted else type, {}, deleted)
         self.sites[region].cluster.write(TOPIC, 0, key.encode(), value_of(event), headers_of(event))
 
     def pass_time(self, seconds: float) -> None:
@@ -271,3 +274,43 @@ def test_what_was_deleted_before_any_rules_forgot_is_found_and_goes() -> None:
         orders.pass_time(4)
     for region in (EAST, WEST):
         assert (orders.written(region, ENTITY), orders.written(region, OVER)) == ({ENTITY + b"0"}, set())
+
+
+def latest_head_ms(kept: Kept) -> int:
+    return max((register.head.hlc.wall_ms for register in kept.entity.registers.values()), default=kept.passed_ms)
+
+
+@pytest.mark.parametrize("why", ["overtaken", "no-type", "clock-ahead"])
+@pytest.mark.parametrize("remembered", [True, False])
+def test_an_order_is_remembered_as_long_as_what_was_refused_of_it_may_come_again(
+    why: str, remembered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not remembered:  # then it comes back, or is refused twice
+        monkeypatch.setattr(Kept, "latest_ms", property(latest_head_ms))
+    orders = Orders(3600)
+    orders.write("1", deleted=True, number=5)
+    orders.pass_time(1_000)
+    match why:
+        case "overtaken":
+            orders.write("1", number=3)
+        case "no-type":
+            orders.write("1", number=6, type="")
+        case _:
+            orders.write("1", number=7, late_ms=-1_000_000)
+    orders.write("2")
+    orders.pass_time(2_500)
+    orders.pass_time(200)
+    orders.pass_time(4)
+    assert (ENTITY + b"1" in orders.written(WEST, ENTITY)) == remembered
+    orders.copy(rewind=1_000)
+    orders.write("2")
+    orders.pass_time(4)
+    west = orders.sites[WEST]
+    letters = [dict(one.headers)["mrc-reason"] for one in west.records(west.topics.dead_letters)]
+    came_back = west.resolved()["1"].value is not None
+    assert (came_back or len(letters) > 1) != remembered
+    assert letters[:1] == ([] if why == "overtaken" else [why.encode()])
+    orders.pass_time(4_000)
+    orders.pass_time(4)
+    if remembered:
+        assert [orders.written(region, ENTITY) for region in (EAST, WEST)] == [{ENTITY + b"2"}] * 2
