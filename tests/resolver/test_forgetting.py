@@ -21,6 +21,7 @@ from mrc.resolver.kinds import Kind, kind_of
 from mrc.resolver.task import ENTITY, Task
 from mrc.sim.clock import FakeClock
 from mrc.sim.streams import FakeShelves
+from tests.resolver.test_comparing import compared
 from tests.resolver.test_convergence import SEEDS, caught, healed, step
 from tests.resolver.unstamped import Unstamped
 from tests.resolver.world import TOPIC, Site, World, headers_of, value_of
@@ -75,7 +76,7 @@ def lose_disk(site: Site) -> None:
 
 def judge(seed: int, kind: type[World] = World) -> str:
     world = lived(seed, kind)
-    wrong = world.wrong() or wrong_letters(world)
+    wrong = world.wrong() or wrong_letters(world) or ("" if (found := compared(world)).agrees else str(found.differences))
     return f"seed {seed}: {wrong}" if wrong else ""
 
 
