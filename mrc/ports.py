@@ -479,8 +479,8 @@ class Shelf(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key, None where there is none."""
 
-    def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every key that begins so, with its value, in the order of keys."""
+    def items(self, prefix: bytes, begin: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield every key that begins so, with its value, in the order of keys, from ``begin`` on."""
 
     def apply(self, writes: Mapping[bytes, bytes | None], offset: Offset) -> None:
         """Set and remove (None) keys and set the offset: all or nothing, whatever kills the process."""

@@ -33,9 +33,9 @@ class RocksShelf:
         found: bytes | None = self._open().get(key)
         return found
 
-    def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def items(self, prefix: bytes, begin: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Shelf.items`."""
-        for key, value in self._open().items(from_key=prefix):
+        for key, value in self._open().items(from_key=max(prefix, begin)):
             if not isinstance(key, bytes) or not key.startswith(prefix):
                 return
             yield key, value

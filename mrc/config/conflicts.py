@@ -23,6 +23,7 @@ from mrc.core.model import Region
 
 EXPRESSION_MAX = 500
 MACROS_MAX = 2
+FORGET_AFTER_S_MIN, FORGET_AFTER_S_MAX = 3600, 10 * 366 * 86_400
 _MACRO = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(\s*([A-Za-z_]\w*)\s*,")
 _STRING = re.compile(r"""\"(?:[^"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'""")
 _ODD = re.compile(r"""[rRbB]["']|\"{3}|'{3}|//""")
@@ -100,6 +101,7 @@ class WrittenEntity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         type: where the event's type is read.
         fields: what rules may look at, by name.
         detection: how it is known that two events knew nothing of one another: by the producers' headers, or by the resolvers' marks.
+        forget_deleted_after_s: how long a deleted entity is remembered, and events that come late are taken; left out: for good.
         rules: the first that applies decides.
     """
 
@@ -110,6 +112,7 @@ class WrittenEntity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: Place = "key"
     fields: dict[str, Place] = {}
     detection: Detection = "causal"
+    forget_deleted_after_s: Annotated[int, msgspec.Meta(ge=FORGET_AFTER_S_MIN, le=FORGET_AFTER_S_MAX)] | msgspec.UnsetType = msgspec.UNSET
 
 
 class WrittenConflicts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -229,7 +232,9 @@ def _entity(document: Document, number: int, one: WrittenEntity, written: Writte
                 document.problem((*at, index, "when", "expr"), condition)
             else:
                 conditions[rule.id] = condition
-    rules = RuleSet(one.name, tuple(made), tuple(map(Region, written.regions)), one.type, one.fields, one.detection)
+    rules = RuleSet(
+        one.name, tuple(made), tuple(map(Region, written.regions)), one.type, one.fields, one.detection, one.forget_deleted_after_s
+    )
     if not document.problems:
         places = {rule.id: index for index, rule in enumerate(one.rules)}
         for name, words in conflict.check(rules):

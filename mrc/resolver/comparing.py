@@ -213,8 +213,12 @@ def _stands(record: Arrived) -> Stands:
 
 
 def _same(regions: Mapping[Region, Stands | None]) -> bool:
-    """Whether all say the same. Where one says nothing and all others that it is deleted, compaction has been there already."""
-    said = [one for one in regions.values() if one is not None]
+    """Whether all say the same.
+
+    Where one says nothing and all others that it is deleted, compaction has been there already; where one says that nothing stands, it
+    was forgotten there before it was shown.
+    """
+    said = [one for one in regions.values() if one is not None and (one.event or not one.deleted)]
     if len(said) < len(regions):
         return all(one.deleted and one.final for one in said)
     return len({one.digest for one in said}) == 1

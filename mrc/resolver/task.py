@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import takewhile
+from itertools import islice, takewhile
 
 import msgspec
 
@@ -26,6 +26,7 @@ from mrc.core.model import Offset, Region, TopicPartition, decode, encode
 from mrc.ports import Arrived, Outgoing, Shelf
 from mrc.resolver import writing
 from mrc.resolver.deciding import DECISION_KEY
+from mrc.resolver.deletions import Deletions
 from mrc.resolver.kinds import Kind, Topics, kind_of
 from mrc.resolver.listings import Found, Listings
 from mrc.resolver.pages import PENDING, Pages
@@ -38,7 +39,10 @@ AHEAD_MS_MAX = 300_000
 """An event's clock may be ahead of its region's resolver's by this much."""
 
 ASKED, ENTITY, GIVEN, RULES, STATE = b"a", b"e", b"g", b"r", b"s"
-"""What keys of the changelog and the shelf begin with; see also `PENDING` and `LATELY`."""
+"""What keys of the changelog and the shelf begin with; see also `PENDING`, `LATELY` and `OVER`."""
+
+SOUGHT_MAX = 200
+"""Entities that are looked at in one batch, where some may have been deleted before any rules forgot them."""
 
 Ready = Callable[[RuleSet], Rules]
 """Makes rules that were written down ready to be applied."""
@@ -57,6 +61,8 @@ class State(msgspec.Struct):
         put_off: of some entities with pending events it is not shown what they have come to.
         told: per topic, of what stands below it was told what cannot be read; it may be read again.
         listed: per region, how far its listing was read, where events have no headers.
+        memory_ms: from when on all is remembered, see `Partition`.
+        sought: of entities up to this key it is noted which are over, once rules forget; None: of all.
     """
 
     rules: str
@@ -68,6 +74,8 @@ class State(msgspec.Struct):
     put_off: bool = False
     told: dict[str, Offset] = {}
     listed: dict[Region, Listed] = {}
+    memory_ms: int = -1
+    sought: bytes | None = b""
 
 
 class Counts(msgspec.Struct):
@@ -162,7 +170,10 @@ class Task:
             (_given(value) for _, value in shelf.items(GIVEN)),
             {key[len(ASKED) :]: int(value) for key, value in shelf.items(ASKED)},
             state.final_ms,
+            state.memory_ms,
         )
+        self._deletions = Deletions(shelf)
+        self._sought = state.sought
         self._origins = {name: region for region, name in topics.events.items()}
         self._markers = {name: region for region, name in topics.marks.items()}
         listed = kind.rules.set.detection == "watermark"
@@ -288,6 +299,8 @@ class Task:
         self._kind = self._kinds.kind(self._partition.version)
         self._settled(done, now_s)
         self._show(now_s, provisional_after_s)
+        if self._partition.forgets:
+            self._forget()
         self._writes |= self._pages.writes()
         if self._listings is not None:
             self._writes |= self._listings.writes()
@@ -370,7 +383,7 @@ class Task:
     def _arrive(self, record: Arrived, event: EntityEvent, wrong: Wrong | None, headers: tuple[tuple[str, bytes | None], ...]) -> bool:
         """Take an event; return whether it is not among the pending ones already."""
         key = record.key or b""
-        new = not self._load(key).knows(event)
+        new = self._partition.is_new(self._load(key), event, copy=event.origin != self._topics.here)
         one = self._partition.arrive(key, event, record.value, new=new, offset=record.offset, headers=headers, wrong=wrong)
         if one is None:
             self._batch.came_again += 1
@@ -402,7 +415,8 @@ class Task:
         for one in done.raised:
             self._batch.raised += 1
             self._pages.change(one)
-            self._put_off.setdefault(one.key, now_s)
+            if one.new:
+                self._put_off.setdefault(one.key, now_s)
         for given in done.given:
             self._writes[_given_key(given)] = _encode(given)
             if given.unfit:
@@ -416,6 +430,8 @@ class Task:
         for key, kept in done.entities.items():
             if kept.entity.registers or kept.passed or kept.ahead:
                 self._writes[ENTITY + key] = _encode(kept)
+                if self._partition.forgets and kept.is_over():
+                    self._deletions.add(key, kept.latest_ms)
             for step in done.steps[key]:
                 if isinstance(step, Final):
                     self._final(key, kept, step, done)
@@ -430,7 +446,9 @@ class Task:
                 self._withdrawn.add(key)
             self._refused(final.pending, final.pending.wrong)
         elif final.outcome is None:
-            self._passed_over(final.pending, kept)
+            if final.late is not None and final.pending.new:
+                self._touched.setdefault(key, None)
+            self._passed_over(final.pending, kept, final.late)
         else:
             self._touched[key] = final.outcome
             if final.outcome.conflict is not None:
@@ -475,12 +493,15 @@ class Task:
         self._batch.dead_letters += 1
         self._out.append(writing.dead_letter(self._topics, record, reason, detail))
 
-    def _passed_over(self, one: Pending, kept: Kept) -> None:
+    def _passed_over(self, one: Pending, kept: Kept, late: Wrong | None) -> None:
         """Of a copy nobody can tell whether it came again; of the region's own log a later event can be told from the same one."""
         event = one.event
         register = kept.entity.registers.get(event.origin)
         if event.origin != self._topics.here or (register is not None and register.head.id == event.id):
             self._batch.came_again += 1
+            return
+        if late is not None:
+            self._refused(one, late)
             return
         before = f"that of {register.head.id}, {register.head.number}" if register is not None else "one that was refused"
         detail = f"its number, {event.number}, is not above {before}, which came before it"
@@ -510,8 +531,33 @@ class Task:
         if standing is not None:
             kind = self._kinds.kind(standing.rules)
             self._out.append(writing.resolved(kind, self._topics, self._number, key, standing))
-        elif key in self._withdrawn:
+        elif key in self._withdrawn or self._partition.forgets:
+            # What stood may have been deleted and forgotten since it was shown last.
             self._out.append(writing.nothing_stands(self._topics, self._number, key))
+
+    # ---------------------------------------------------------------- forgetting
+
+    def _forget(self) -> None:
+        """Let go what is over and from before the memory; nothing is written of it but that."""
+        if self._sought is not None:
+            found = list(islice(self._shelf.items(ENTITY, ENTITY + self._sought), SOUGHT_MAX))
+            for name, value in found:
+                if (kept := _kept(value)).is_over():
+                    self._deletions.add(name[len(ENTITY) :], kept.latest_ms)
+            self._sought = found[-1][0][len(ENTITY) :] + b"\0" if len(found) == SOUGHT_MAX else None
+        self._deletions.take(self._partition.memory_ms, self._forget_one)
+        self._writes |= self._deletions.writes()
+
+    def _forget_one(self, key: bytes) -> bool:
+        """Forget an entity if it is time; False: it has not been shown yet as it is, or something is still to come."""
+        kept = self._load(key)
+        if key in self._put_off or key in self._news or not self._partition.is_decided(key, kept):
+            return False
+        if kept.is_forgotten(self._partition.memory_ms):
+            self._writes[ENTITY + key] = None
+            # Until the batch is on the shelf, this is what is known of it.
+            self._cache[key] = Kept()
+        return True
 
     # ---------------------------------------------------------------- state
 
@@ -538,6 +584,8 @@ class Task:
             bool(self._put_off),
             self._told,
             listed,
+            partition.memory_ms,
+            self._sought,
         )
 
     def _refuse_other_making(self, kind: Kind, made_for: Kind, partitions: int, had: int) -> None:

@@ -323,9 +323,9 @@ class FakeShelf:
         """See `Shelf.get`."""
         return self.values.get(key)
 
-    def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def items(self, prefix: bytes, begin: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Shelf.items`."""
-        return iter([(key, self.values[key]) for key in sorted(self.values) if key.startswith(prefix)])
+        return iter([(key, self.values[key]) for key in sorted(self.values) if key.startswith(prefix) and key >= begin])
 
     def apply(self, writes: Mapping[bytes, bytes | None], offset: Offset) -> None:
         """See `Shelf.apply`."""

@@ -12,9 +12,10 @@ import pytest
 
 from mrc.config.conflicts import load_conflicts, named_fields, ready
 from mrc.config.rule_cases import load_cases
-from mrc.core.conflict.rules import StatePrecedence
-from mrc.core.conflict.story import ending
+from mrc.core.conflict.rules import RuleSet, StatePrecedence
+from mrc.core.conflict.story import Told, ending
 from mrc.core.errors import MrcError
+from mrc.core.model import decode, encode
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 RULES = (EXAMPLES / "conflicts.yaml").read_text()
@@ -68,6 +69,11 @@ def test_the_hash_tells_rules_apart(tmp_path: Path) -> None:
         ("id: default", "id: refunds-by-hand", "", "the name is there twice"),
         ("[Cancelled, Shipped]}\n", "[Cancelled]}\n", ":15", "a pair has two types"),
         ("ttl_s: 86400", "ttl_s: 0", ":21", "more than 0"),
+        ("    key: key\n", "    key: key\n    forget_deleted_after_s: 3599\n", ":8", "3600"),
+        ("    key: key\n", "    key: key\n    forget_deleted_after_s: 1000000000\n", ":8", "316224000"),
+        ("    key: key\n", "    key: key\n    forget_deleted_after_s: 7200.5\n", ":8", "forget_deleted_after_s"),
+        ("    key: key\n", "    key: key\n    forget_deleted_after_s: 2h\n", ":8", "forget_deleted_after_s"),
+        ("    key: key\n", "    key: key\n    forget_deleted_after_s: null\n", ":8", "forget_deleted_after_s"),
         ("resolve: last_update_wins", "resolve: last_wins", ":29", "last_wins"),
         ("type: json:$.event", "type: json:event", ":8", "header:NAME"),
         ("topics: [orders]", "topics: [orders, orders]", "", "topic orders is there twice"),
@@ -89,6 +95,21 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, was: str, becomes: str
     said = refused(tmp_path, RULES.replace(was, becomes, 1) if was != "id: default" else RULES.replace(was, becomes))
     assert words in said
     assert f"conflicts.yaml{line}" in said
+
+
+def test_a_file_that_forgets_is_another_version_and_a_story_is_told_by_it(tmp_path: Path) -> None:
+    path = tmp_path / "conflicts.yaml"
+    hashes, winners = [], []
+    told = (Told("gone", "east", deleted=True), Told("back", "west", type="Placed", at_s=7_300))
+    for added in ("", "    forget_deleted_after_s: 7200\n", "    forget_deleted_after_s: 86400\n"):
+        path.write_text(RULES.replace("    key: key\n", "    key: key\n" + added))
+        (order,) = load_conflicts(path)
+        hashes.append(order.rules.hash)
+        winners.append([one.type for one in ending(told, "order/1", order.rules).conflicts])
+        assert decode(encode(order.rules.set), RuleSet) == order.rules.set
+    assert hashes[0] == "a26c1bce0fb4a147"  # as before there was this setting
+    assert len(set(hashes)) == 3
+    assert winners == [["update_deleted"], [], ["update_deleted"]]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "a: [", "\x00", "version: 1\nentities: 3\n", "entities: [3]", "entities: [{rules: [3]}]"])

@@ -43,6 +43,15 @@ def test_items_are_those_with_the_prefix_in_the_order_of_keys(disk: Callable[[],
     shelf.close()
 
 
+def test_items_begin_where_it_is_said(disk: Callable[[], Shelves]) -> None:
+    shelf = disk().open("log-0", "id")
+    shelf.apply({b"p1": b"", b"p2": b"", b"p3": b"", b"q": b""}, Offset(1))
+    assert [key for key, _ in shelf.items(b"p", b"p2")] == [b"p2", b"p3"]
+    assert [key for key, _ in shelf.items(b"p", b"a")] == [b"p1", b"p2", b"p3"]
+    assert list(shelf.items(b"p", b"q")) == []
+    shelf.close()
+
+
 def test_shelves_are_apart_and_one_for_another_log_is_empty(disk: Callable[[], Shelves]) -> None:
     shelf = disk().open("log-0", "id")
     shelf.apply({b"a": b"1"}, Offset(3))

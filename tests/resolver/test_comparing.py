@@ -156,3 +156,12 @@ def test_partitions_that_are_added_meanwhile_are_said() -> None:
     with pytest.raises(MrcError) as caught:
         compared(world, wait_s=3)
     assert caught.value.code == "PARTITIONS_DIFFER"
+
+
+def test_a_deletion_that_was_forgotten_before_it_was_shown_is_the_same_and_a_value_is_not() -> None:
+    world = lived(1)
+    here, there = list(world.sites.values())[:2]
+    for value, agrees in ((None, True), (b"{}", False)):
+        here.cluster.write(here.topics.resolved, 0, b"forgotten", None, [("mrc-final", b"true")])
+        there.cluster.write(there.topics.resolved, 0, b"forgotten", value, [(ID, b"e1"), (VECTOR, b"east=1"), ("mrc-final", b"true")])
+        assert compared(world).agrees == agrees

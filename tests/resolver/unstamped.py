@@ -69,14 +69,16 @@ class Unstamped(World):
 
     detection = "watermark"
 
-    def __init__(self, seed: int, on_loss: str = "", *, punctual: bool = False, versions: int = 1, asking: bool = False) -> None:
+    def __init__(
+        self, seed: int, on_loss: str = "", *, punctual: bool = False, versions: int = 1, asking: bool = False, forgets: bool = False
+    ) -> None:
         self.notes: dict[tuple[str, int, int], Note] = {}
         self.garbage: Counter[tuple[str, int]] = Counter()
         self.foreign: dict[str, int] = {}
         self._visible: Counter[tuple[str, str, int]] = Counter()
         self._odd = random.Random(seed + 7)
         self._unanswered: dict[str, tuple[Any, ...]] = {}
-        super().__init__(seed, on_loss, punctual=punctual, versions=versions, asking=asking)
+        super().__init__(seed, on_loss, punctual=punctual, versions=versions, asking=asking, forgets=forgets)
 
     def write(self, region: str) -> None:
         """Let the region's next event be written, now and then once more behind it or behind the next one, as by a writer that was not

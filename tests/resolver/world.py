@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import zlib
@@ -45,10 +46,18 @@ class Killed(Exception):
     """The process dies here."""
 
 
-def kind_of(made: Made, on_loss: str = "", type: str = "event", fields: Sequence[str] = FIELDS, detection: Detection = "causal") -> Kind:
+def kind_of(
+    made: Made,
+    on_loss: str = "",
+    type: str = "event",
+    fields: Sequence[str] = FIELDS,
+    detection: Detection = "causal",
+    forgets_s: int | None = None,
+) -> Kind:
     rules = rule_set(made, f"json:$.{type}", {name: f"json:$.{name}" for name in fields})
     told = tuple(msgspec.structs.replace(rule, on_loss=on_loss) for rule in rules.set.rules)
-    return kinds.kind_of(TOPIC, Rules(msgspec.structs.replace(rules.set, rules=told, detection=detection)))
+    after_s = msgspec.UNSET if forgets_s is None else forgets_s
+    return kinds.kind_of(TOPIC, Rules(msgspec.structs.replace(rules.set, rules=told, detection=detection, forget_deleted_after_s=after_s)))
 
 
 def value_of(event: EntityEvent) -> bytes | None:
@@ -59,10 +68,17 @@ class Version:
     """A rules file that regions may get: what it decides by, and what it reads where."""
 
     def __init__(
-        self, made: Made, rules: list[dict[str, Any]], type: str, fields: Sequence[str], on_loss: str, detection: Detection
+        self,
+        made: Made,
+        rules: list[dict[str, Any]],
+        type: str,
+        fields: Sequence[str],
+        on_loss: str,
+        detection: Detection,
+        forgets_s: int | None = None,
     ) -> None:
-        self.rules, self.type, self.fields = rules, type, fields
-        self.kind = kind_of(Made(made.seed, made.regions, rules), on_loss, type, fields, detection)
+        self.rules, self.type, self.fields, self.forgets_s = rules, type, fields, forgets_s
+        self.kind = kind_of(Made(made.seed, made.regions, rules), on_loss, type, fields, detection, forgets_s)
 
     def reads(self, event: oracle.Event, value: bytes | None) -> oracle.Event:
         """Return the event as this file reads it."""
@@ -162,10 +178,13 @@ class World:
 
     detection: Detection = "causal"
 
-    def __init__(self, seed: int, on_loss: str = "", *, punctual: bool = False, versions: int = 1, asking: bool = False) -> None:
+    def __init__(
+        self, seed: int, on_loss: str = "", *, punctual: bool = False, versions: int = 1, asking: bool = False, forgets: bool = False
+    ) -> None:
         """Make a world; in a punctual one events are stamped when they are written, so that none is late, whatever marks are lost.
 
-        With several ``versions`` of the rules, `change` lets a region get another one. ``asking``: a rule lets people decide.
+        With several ``versions`` of the rules, `change` lets a region get another one. ``asking``: a rule lets people decide. ``forgets``:
+        much is deleted, and forgotten soon by some versions, the first one among them.
         """
         self.choose = random.Random(seed)
         self._on_loss = on_loss
@@ -174,6 +193,11 @@ class World:
             first.rules = self.choose.choice(ASKING)
         self.regions = first.regions
         self.made = {f"{17 + n}": make(seed * 7 + n, like=first, entity=f"order/{17 + n}", prefix=f"{n}-") for n in range(KEYS)}
+        self._forgets = forgets
+        if forgets:
+            for made in self.made.values():
+                for log in made.logs.values():
+                    log[:] = [msgspec.structs.replace(one, deleted=self.choose.random() < 0.6) for one in log]
         others = [
             Version(
                 first,
@@ -182,10 +206,12 @@ class World:
                 self._some(FIELDS),
                 on_loss,
                 self.detection,
+                self.choose.choice((None, 1, 3)) if forgets else None,
             )
             for _ in range(versions - 1)
         ]
-        self.versions = [Version(first, first.rules, "event", FIELDS, on_loss, self.detection), *others]
+        forgets_s = self.choose.choice((1, 2)) if forgets else None
+        self.versions = [Version(first, first.rules, "event", FIELDS, on_loss, self.detection, forgets_s), *others]
         self.kind = self.versions[0].kind
         self.clock = FakeClock(now_ms=1_000)
         self.sites = {region: Site(region, self.kind, self.clock) for region in self.regions}
@@ -229,6 +255,15 @@ class World:
             if len(had) == 1:
                 return next(one for one in self.versions if one.kind.rules.hash in had)
         raise AssertionError("the regions had never the same rules again")
+
+    def memory_ms(self, partition: int, hlc: tuple[int, int]) -> int:
+        """Return what was remembered at a clock: since when, by the most forgetful rules that were in force at it or before."""
+        changes: set[int] = set()
+        for site in self.sites.values():
+            had = self._had(site, partition)
+            changes |= {after[0] for before, after in itertools.pairwise(had) if before[1] != after[1]}
+        at = [hlc, *((clock_ms, 0) for clock_ms in changes if (clock_ms, 0) < hlc)]
+        return max((one[0] - s * 1000 for one in at if (s := self.in_force(partition, one).forgets_s) is not None), default=-1)
 
     def _had(self, site: Site, partition: int) -> list[tuple[int, str]]:
         """What a region's marks say of its rules, by their clocks; one whose clock is not later than all before it says nothing."""
@@ -384,6 +419,8 @@ class World:
         events = self.judged(key)
         if len(self.versions) > 1:
             events = self._as_read(self.partition_of(key), events)
+        if self._forgets:
+            events = [{**one, "memory_ms": self.memory_ms(self.partition_of(key), one["hlc"])} for one in events]
         now_ms = min(self._had(site, self.partition_of(key))[-1][0] for site in self.sites.values())
         return oracle.audit(f"order/{key}", events, self._decided(key), self.made[key].rules, self.regions, (now_ms, 0))
 
@@ -430,6 +467,9 @@ class World:
                 told = [(one["id"], one["winner"], how(one)) for one in conflicts.get(key, [])]
                 if told != right:
                     return f"{region}, order {key}: conflicts {told} instead of {right}"
+                deleted = stands is not None and any(one["deleted"] for one in self.judged(key) if one["id"] == stands["winner"])
+                if self._forgets and deleted and key in resolved and not resolved[key].headers[1:]:
+                    stands = None  # nothing stands, as it is said where it was forgotten before it was shown
                 if stands and (words := wrong_standing(resolved.get(key), stands)):
                     return f"{region}, order {key}: {words}"
         if (asked := sorted(self._asked())) != (lost := sorted(self._lost())):
@@ -453,7 +493,7 @@ def judged(site: Site, partition: int, key: str, log: list[EntityEvent]) -> list
             one |= {"type": "", "fields": {}}
         before = max((mark["clock_ms"] for mark in marks if mark["offset"] <= at[event.id.encode()]), default=-1)
         if event.hlc <= Hlc(before):
-            one["hlc"] = (before, event.number)
+            one |= {"hlc": (before, event.number), "said_ms": event.hlc.wall_ms}
         found.append(one)
     return found
 
@@ -462,6 +502,8 @@ def wrong_standing(record: Arrived | None, right: dict[str, Any]) -> str:
     if record is None:
         return "nothing stands"
     said = dict(record.headers)
+    if "mrc-event-id" not in said:
+        return "nothing stands any more"
     fields = json.loads(said.get("mrc-fields") or b"{}")
     told = ((said["mrc-event-id"] or b"").decode(), said["mrc-final"], fields)
     wanted = (right["winner"], b"true", right["fields"])

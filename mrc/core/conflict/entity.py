@@ -195,6 +195,7 @@ class Rules:
             "types": self.set.states | self.set.noted,
             "fields": self.set.kept | self.set.summed,
             "hash": self.set.hash,
+            "forgets_ms": self.set.forget_deleted_after_s * 1000 if isinstance(self.set.forget_deleted_after_s, int) else None,
         }.items():
             object.__setattr__(self, name, value)
 
@@ -207,6 +208,7 @@ class Rules:
     types: frozenset[str] = field(init=False)
     fields: frozenset[str] = field(init=False)
     hash: str = field(init=False)
+    forgets_ms: int | None = field(init=False)
 
 
 def take(entity: Entity, event: EntityEvent, rules: Rules) -> Outcome | None:

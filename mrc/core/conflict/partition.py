@@ -25,7 +25,7 @@ import msgspec
 from mrc.core.conflict.entity import Decision, Entity, Outcome, Rules, alone, copied, note, outcome
 from mrc.core.conflict.events import EntityEvent, Hlc, Json, order
 from mrc.core.conflict.marks import Mark
-from mrc.core.conflict.taking import AHEAD, Final, Given, Kept, Pending, Stands, Step, Wrong, stands_after, taken
+from mrc.core.conflict.taking import AHEAD, Final, Given, Kept, Pending, Stands, Step, Wrong, memory_at, stands_after, taken
 from mrc.core.errors import InvariantViolation
 from mrc.core.model import Offset, Region
 
@@ -134,7 +134,7 @@ class _Heard(msgspec.Struct, gc=False):
     Attributes:
         kept: with its pending events and its decisions taken.
         last: the place in the order of the latest of the events that were taken; None: of none.
-        clock_ms: the latest clock of the decisions.
+        clock_ms: the latest clock of the decisions; -1: there are none.
         changed: it is not what was final.
     """
 
@@ -170,6 +170,7 @@ class Partition:
         given: Iterable[Given],
         asking: Mapping[bytes, int],
         final_ms: int = -1,
+        memory_ms: int = -1,
     ) -> None:
         """Go on from what was written down.
 
@@ -181,10 +182,13 @@ class Partition:
             given: in any order.
             asking: entities about which a person is asked, with the clock up to which.
             final_ms: what was sealed and is of this time or earlier is final; -1: nothing.
+            memory_ms: what is over and from before this is forgotten, and what comes from before it is refused; -1: nothing.
         """
         self._versions = versions
         self._rules = versions.rules(version)
         self.final_ms = final_ms
+        self.memory_ms = memory_ms
+        self.forgets = memory_ms >= 0 or self._rules.forgets_ms is not None
         self.streams = {region: streams.get(region) or Stream() for region in self._rules.set.regions}
         self._known: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         # In the order of their places, and so of marks.
@@ -229,6 +233,18 @@ class Partition:
         had = self.streams[region].had
         return had[-1].rules if had else ""
 
+    def is_new(self, kept: Kept, event: EntityEvent, *, copy: bool) -> bool:
+        """Whether an event that comes is none of those that ``kept``, its entity's final events, was made of, or that were refused.
+
+        ``copy``: it comes from another region, so it may come again when ``kept`` is forgotten.
+        """
+        if self.forgets:
+            if copy and event.hlc.wall_ms < self.memory_ms:
+                return False
+            if kept.is_forgotten(memory_at(event.hlc.wall_ms, self._rules, self.memory_ms)):
+                return True
+        return not kept.knows(event)
+
     def arrive(
         self,
         key: bytes,
@@ -242,7 +258,7 @@ class Partition:
     ) -> Pending | None:
         """Take the next event of its origin's stream, see `Pending`; None where it is among the pending ones already.
 
-        ``new``: its number is above that of its region's last final event about the entity.
+        ``new``: see `is_new`.
         """
         stream = self.streams[event.origin]
         if event.id in self._known[event.origin]:
@@ -289,6 +305,7 @@ class Partition:
             self._take(upto_ms, load, done)
             self._forget_before(upto_ms)
             self.final_ms = upto_ms
+            self.memory_ms = memory_at(upto_ms, self._rules, self.memory_ms)
         return done
 
     def standing(self, key: bytes, kept: Kept, last: Outcome | None = None) -> Standing | None:
@@ -302,7 +319,7 @@ class Partition:
         entity, bodies, stands = kept.entity, kept.bodies, kept.stands
         pending, given = self._coming(key, kept)
         final = not pending and not given
-        if given:
+        if given or (pending and self.forgets):
             heard = self._heard.get(key) or self._hear_all(key, kept, pending, given)
             final = not heard.changed
             entity, bodies, stands, last = heard.kept.entity, heard.kept.bodies, heard.kept.stands, None
@@ -332,7 +349,7 @@ class Partition:
         """Return the events and the decisions about an entity whose turn is to come."""
         pending = self._of_entity.get(key, ())
         if pending:
-            pending = [one for one in pending if one.wrong is None and not kept.knows(one.event)]
+            pending = [one for one in pending if one.wrong is None and self.is_new(kept, one.event, copy=True)]
         given = [one for one in self._given[key].values() if not one.unfit] if key in self._given else ()
         return pending or (), given or ()
 
@@ -344,16 +361,19 @@ class Partition:
             dict(kept.passed),
             kept.open,
             dict(kept.ahead),
+            kept.passed_ms,
         )
-        steps = taken(copy, pending, given, self._rules)
+        steps = taken(copy, pending, given, self._rules, None, self.memory_ms)
         changed = any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
         last = max(map(self._order, pending), default=None)
-        self._heard[key] = _Heard(copy, last, max(one.decision.clock_ms for one in given), changed)
-        return self._heard[key]
+        heard = self._heard[key] = _Heard(copy, last, max((one.decision.clock_ms for one in given), default=-1), changed)
+        if len(self._heard) > AHEAD_MAX:
+            del self._heard[next(iter(self._heard))]
+        return heard
 
     def _hear_more(self, heard: _Heard, one: Pending) -> None:
         heard.kept.bodies[one.event.id] = one.body
-        steps = taken(heard.kept, [one], [], self._rules)
+        steps = taken(heard.kept, [one], [], self._rules, None, self.memory_ms)
         heard.kept.bodies = _bodies_of_heads(heard.kept.entity, heard.kept.bodies)
         heard.changed |= any(one.outcome if isinstance(one, Final) else one.conflict for one in steps)
 
@@ -412,6 +432,7 @@ class Partition:
 
     def _change(self, version: str) -> None:
         self._rules = self._versions.rules(version)
+        self.forgets = self.memory_ms >= 0 or self._rules.forgets_ms is not None
         self._ahead.clear()
         self._heard.clear()
         for region, stream in self.streams.items():
@@ -505,6 +526,7 @@ class Partition:
         if ahead or event.hlc <= Hlc(stream.watermark_ms):
             self._ahead.pop(one.key, None)
             self._heard.pop(one.key, None)
+            one.said_ms = event.hlc.wall_ms
             # Numbers grow with the log, so late events of one entity keep their order.
             one.event = msgspec.structs.replace(event, hlc=Hlc(stream.watermark_ms, event.number))
             done.raised.append(one)
@@ -528,7 +550,7 @@ class Partition:
                 bodies[one.event.id] = one.body
             self._forget(key, pending)
             given = self._words(key, final_ms) if key in self._given else []
-            steps = taken(kept, pending, given, self._rules, upto)
+            steps = taken(kept, pending, given, self._rules, upto, self.memory_ms)
             if key in self._ahead and any(isinstance(step, Final) and step.refused for step in steps):
                 del self._ahead[key]
             if key in done.entities:

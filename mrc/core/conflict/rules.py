@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+import msgspec
+
 from mrc.core.conflict.events import Json
 from mrc.core.model import Region, Value, Written, encode
 
@@ -120,6 +122,7 @@ class RuleSet(Value, frozen=True):
         type: where an event's type is read, as rules files say it: ``json:$.event``.
         fields: where what rules look at is read, by its name.
         detection: how it is known what an event's writer had seen: ``causal``: its headers say it; ``watermark``: its region's marks do.
+        forget_deleted_after_s: a deleted entity is forgotten so long after the latest clock that it is made of; unset: never.
     """
 
     entity: str
@@ -128,6 +131,7 @@ class RuleSet(Value, frozen=True):
     type: str = ""
     fields: Mapping[str, str] = {}
     detection: Detection = "causal"
+    forget_deleted_after_s: int | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def hash(self) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mrc.core.conflict.entity import Conflict, Entity, Outcome, Rules, take
-from mrc.core.conflict.events import EntityEvent, Hlc, Json, taken_in_order
+from mrc.core.conflict.entity import Conflict, Outcome, Rules
+from mrc.core.conflict.events import EntityEvent, Hlc, Json
+from mrc.core.conflict.taking import Final, Kept, Pending, taken
 from mrc.core.errors import MrcError
 from mrc.core.model import Region, Value, Written
 
@@ -72,14 +73,8 @@ def ending(told: Sequence[Told], entity: str, rules: Rules) -> Ending:
     Raises:
         MrcError: ``RULES_INVALID``, as `events`; also where there is no event.
     """
-    state, last = Entity(), None
-    conflicts: list[Conflict] = []
-    for event in taken_in_order(events(told, entity, rules.set.regions), rules.ranks):
-        outcome = take(state, event, rules)
-        if outcome is not None:
-            last = outcome
-            if outcome.conflict is not None:
-                conflicts.append(outcome.conflict)
-    if last is None:
+    pending = [Pending(b"", event, None, place, new=True) for place, event in enumerate(events(told, entity, rules.set.regions))]
+    outcomes = [step.outcome for step in taken(Kept(), pending, (), rules) if isinstance(step, Final) and step.outcome is not None]
+    if not outcomes:
         raise MrcError("RULES_INVALID", "the story has no event")
-    return Ending(last, tuple(conflicts))
+    return Ending(outcomes[-1], tuple(one.conflict for one in outcomes if one.conflict is not None))

@@ -1,6 +1,11 @@
 """An entity's events and people's decisions about it, taken in their order: what each step comes to. Only what is given is changed.
 
-Invariant: what an entity comes to depends on which events and decisions were taken and by which rules, never on in how many portions.
+Rules may say that a deleted entity is forgotten after some time. Then there is, at each place in the order, a *memory*: a clock that is so
+much earlier, and never goes back. An entity that is over, and all of which is from before the memory, begins anew with the next event; an
+event that says itself to be from before it is refused, for nobody could tell any more whether it came again.
+
+Invariant: what an entity comes to depends on which events and decisions were taken and by which rules, never on in how many portions, nor
+on whether an entity that begins anew was still written down.
 """
 
 from __future__ import annotations
@@ -9,13 +14,16 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from mrc.core.conflict.entity import Closed, Conflict, Decision, Entity, Outcome, Rules, answered, take
+from mrc.core.conflict.entity import Closed, Conflict, Decision, Entity, Outcome, Rules, alone, answered, take
 from mrc.core.conflict.events import EntityEvent, Hlc, Json, order
 from mrc.core.errors import InvariantViolation
 from mrc.core.model import Region
 
 AHEAD = "clock-ahead"
 """Why an event is refused whatever the rules."""
+
+TOO_LATE = "too-late"
+"""Why an event is refused that says itself to be from before what is remembered."""
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -50,6 +58,7 @@ class Pending(msgspec.Struct, array_like=True, gc=False, eq=False):
         offset: where it was read.
         headers: the record's, without the stamp.
         wrong: set where it cannot be read so; it is refused when its turn comes and that is still so.
+        said_ms: of the clock that it says itself, where it was given another; -1: it was not.
     """
 
     key: bytes
@@ -60,6 +69,12 @@ class Pending(msgspec.Struct, array_like=True, gc=False, eq=False):
     offset: int = -1
     headers: tuple[tuple[str, bytes | None], ...] = ()
     wrong: Wrong | None = None
+    said_ms: int = -1
+
+    @property
+    def says_ms(self) -> int:
+        """Of the clock that it says itself."""
+        return self.event.hlc.wall_ms if self.said_ms < 0 else self.said_ms
 
 
 class Stands(msgspec.Struct, array_like=True, gc=False):
@@ -93,6 +108,7 @@ class Kept(msgspec.Struct, array_like=True, gc=False):
         open: the conflict about which a person is asked.
         ahead: per region, the numbers of events that were refused because their clock was far ahead. Their writer's numbers may be as far
             ahead as its clock was, so they say nothing of others.
+        passed_ms: the latest clock that an event which was refused or passed over said itself; -1: there was none.
     """
 
     entity: Entity = msgspec.field(default_factory=Entity)
@@ -101,6 +117,29 @@ class Kept(msgspec.Struct, array_like=True, gc=False):
     passed: dict[Region, int] = {}
     open: Conflict | None = None
     ahead: dict[Region, tuple[int, ...]] = {}
+    passed_ms: int = -1
+
+    @property
+    def latest_ms(self) -> int:
+        """The latest clock of all that came of it; -1: nothing did."""
+        return max([self.passed_ms, *(register.head.hlc.wall_ms for register in self.entity.registers.values())])
+
+    def is_over(self) -> bool:
+        """Whether a deletion stands, or nothing at all, and nobody is asked."""
+        registers = self.entity.registers.values()
+        if self.open is not None or not registers:
+            return self.open is None
+        if self.stands is None:
+            return alone(self.entity).deleted
+        return any(one.head.deleted for one in registers if one.head.id == self.stands.winner)
+
+    def is_forgotten(self, memory_ms: int) -> bool:
+        """Whether it is over, and all of it is from before the memory."""
+        return self.latest_ms < memory_ms and self.is_over()
+
+    def begin_anew(self) -> None:
+        """Forget everything but the values, which are the caller's."""
+        self.entity, self.stands, self.passed, self.ahead, self.passed_ms = Entity(), None, {}, {}, -1
 
     def knows(self, event: EntityEvent) -> bool:
         """Whether an event of this number, or a later one of its region, was taken or refused already."""
@@ -109,8 +148,10 @@ class Kept(msgspec.Struct, array_like=True, gc=False):
             return True
         return bool(self.ahead) and number in self.ahead.get(event.origin, ())
 
-    def refuse(self, event: EntityEvent, reason: str) -> None:
+    def refuse(self, one: Pending, reason: str) -> None:
         """Note that an event was refused: it is known then when it comes again."""
+        event = one.event
+        self.passed_ms = max(self.passed_ms, one.says_ms)
         if reason == AHEAD:
             self.ahead[event.origin] = (*self.ahead.get(event.origin, ()), event.number)
         else:
@@ -125,12 +166,14 @@ class Final(msgspec.Struct, frozen=True, gc=False):
         outcome: what stood after it; None: it was refused, came again or was overtaken, and changed nothing.
         refused: it cannot be read, see `Pending.wrong`.
         asks: ids of the events that lose by it and have not asked for a compensation yet.
+        late: why it is refused as one from before what is remembered, of which nothing is noted; None: it is not.
     """
 
     pending: Pending
     outcome: Outcome | None
     asks: tuple[str, ...] = ()
     refused: bool = False
+    late: Wrong | None = None
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -152,7 +195,14 @@ class Answered(msgspec.Struct, frozen=True):
 Step = Final | Answered
 
 
-def taken(kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules: Rules, upto: Hlc | None = None) -> list[Step]:
+def memory_at(clock_ms: int, rules: Rules, before_ms: int) -> int:
+    """Return the memory at a place in the order; ``before_ms``: what it was at one before, by these rules or where they began; -1: none."""
+    return before_ms if rules.forgets_ms is None else max(before_ms, clock_ms - rules.forgets_ms)
+
+
+def taken(
+    kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules: Rules, upto: Hlc | None = None, memory_ms: int = -1
+) -> list[Step]:
     """Take events and decisions in their order; ``kept`` is what they come to.
 
     Args:
@@ -161,8 +211,10 @@ def taken(kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules:
         given: decisions.
         rules: that decide.
         upto: everything up to there is known, so a question whose time was over by then has ended; None: nothing is.
+        memory_ms: the memory before all these.
     """
     steps: list[Step] = []
+    forgets = memory_ms >= 0 or rules.forgets_ms is not None
     for clock, item in _in_order(pending, given, rules):
         if kept.open is not None and Hlc(kept.open.until_ms) < clock:
             steps.append(_answer(kept, kept.open, None))
@@ -170,10 +222,17 @@ def taken(kept: Kept, pending: Sequence[Pending], given: Sequence[Given], rules:
             steps.append(Answered(None, item) if item.unfit else _hear_out(kept, item))
             continue
         event = item.event
+        if forgets:
+            if item.says_ms < (now_ms := memory_at(clock.wall_ms, rules, memory_ms)):
+                steps.append(Final(item, None, late=_too_late(item, now_ms)))
+                continue
+            if kept.is_forgotten(now_ms):
+                kept.begin_anew()
         if kept.knows(event):
+            kept.passed_ms = max(kept.passed_ms, item.says_ms)
             steps.append(Final(item, None))
         elif item.wrong is not None:
-            kept.refuse(event, item.wrong.reason)
+            kept.refuse(item, item.wrong.reason)
             steps.append(Final(item, None, refused=True))
         elif (found := take(kept.entity, event, rules)) is not None:
             if kept.open is not None and (found.conflict is None or found.conflict.id != kept.open.id):
@@ -195,6 +254,10 @@ def _in_order(pending: Sequence[Pending], given: Sequence[Given], rules: Rules) 
         items.append(((hlc, 0, rank, id, ""), one))
     items += [((Hlc(one.decision.clock_ms), 1, one.decision.at_ms, one.decision.id, one.region), one) for one in given]
     return [(key[0], item) for key, item in sorted(items, key=lambda one: one[0])]
+
+
+def _too_late(one: Pending, memory_ms: int) -> Wrong:
+    return Wrong(TOO_LATE, f"its clock, {one.says_ms}, is before {memory_ms}, and deleted entities of that time are forgotten")
 
 
 def _hear_out(kept: Kept, given: Given) -> Answered:

@@ -11,7 +11,8 @@ from typing import Any
 
 Event = dict[str, Any]
 """id, origin, number, seen {region: number}, hlc (wall_ms, counter), type, fields, deleted; where rules change also rules, and refused:
-those cannot read it."""
+those cannot read it. Where deleted entities are forgotten also memory_ms, the clock from which on all is remembered at its place; and
+said_ms, its own clock's, where it was given another."""
 
 
 def in_order(events: list[Event], regions: list[str]) -> list[Event]:
@@ -38,13 +39,15 @@ def audit(
     """Return every conflict as (id, winner, how) in order, and what stands in the end, where people decide as well.
 
     ``how``: ``rule``, ``open`` (a person is asked), ``decision ID``, ``time`` (nobody answered in time), ``superseded``. ``decisions``: id,
-    conflict, winner, clock_ms, at_ms. ``now``: up to there everything is known.
+    conflict, winner, clock_ms, at_ms. ``now``: up to there everything is known. Where an entity is deleted, nobody is asked and all that
+    came is from before the memory, everything begins anew; what says itself to be from before it never came.
     """
     told: list[tuple[str, str, str]] = []
     closed: dict[str, tuple[str, str | None]] = {}  # conflict: how, winner by a person
     stands: dict[str, Any] | None = None
     asked: dict[str, Any] | None = None
     past: list[Event] = []
+    came_ms: list[int] = []
     turns = [((*one["hlc"], 0), place, one) for place, one in enumerate(in_order(events, regions))]
     words = sorted(decisions, key=lambda one: (one["clock_ms"], one["at_ms"], one["id"]))
     turns += [((one["clock_ms"], 0, 1), place, one) for place, one in enumerate(words)]
@@ -62,11 +65,9 @@ def audit(
                 told.append((one["conflict"], one["winner"], f"decision {one['id']}"))
                 asked = None
             continue
-        if any(before["origin"] == one["origin"] and before["number"] >= one["number"] for before in past):
+        if not _counts(one, past, came_ms, closed, stands, asked):
             continue
-        past.append({"rules": rules, **one})
-        if one.get("refused"):
-            continue
+        past[-1] = {"rules": rules, **one}
         before = stands
         stands, sides, rule = _standing(entity, [each for each in past if not each.get("refused")], regions)
         id = stands["conflict"]
@@ -83,6 +84,24 @@ def audit(
             asked = {"sides": [s["id"] for s in sides], "until_ms": max(s["hlc"][0] for s in sides) + rule["ttl_s"] * 1000}
         told.append((id, stands["winner"], how or "rule"))
     return told, stands
+
+
+def _counts(
+    one: Event, past: list[Event], came_ms: list[int], closed: dict[str, Any], stands: dict[str, Any] | None, asked: dict[str, Any] | None
+) -> bool:
+    """Put an event behind those of the past, which is forgotten if it is time; False: it is too late, overtaken, or cannot be read."""
+    memory_ms, says_ms, refused = one.get("memory_ms", -1), one.get("said_ms", one["hlc"][0]), one.get("refused", False)
+    if says_ms < memory_ms:
+        return False
+    deleted = all(each.get("refused") or not stands or each["id"] != stands["winner"] or each["deleted"] for each in past)
+    if not asked and deleted and max(came_ms, default=-1) < memory_ms:
+        for some in (past, came_ms, closed):
+            some.clear()
+    overtaken = any(before["origin"] == one["origin"] and before["number"] >= one["number"] for before in past)
+    came_ms.append(says_ms if overtaken or refused else one["hlc"][0])
+    if not overtaken:
+        past.append(one)
+    return not overtaken and not refused
 
 
 def _standing(entity: str, past: list[Event], regions: list[str]) -> tuple[dict[str, Any], list[Event], dict[str, Any]]:
