@@ -556,7 +556,7 @@ class Task:
         if kept.is_forgotten(self._partition.memory_ms):
             self._writes[ENTITY + key] = None
             # Until the batch is on the shelf, this is what is known of it.
-            self._cache[key] = Kept()
+            self._entities[key] = Kept()
         return True
 
     # ---------------------------------------------------------------- state
