@@ -48,7 +48,6 @@ _END = object()
 Wrongly = Callable[[StreamLog], StreamLog]
 """Puts something between a resolver and its log that does what it should not."""
 
-
 Partly = Callable[[str, Sequence[Any]], None]
 """Does an effect to a part: how, and what it was given."""
 
@@ -369,10 +368,15 @@ class Scripted(World):
         """Return the last conflict about an order, which is open."""
         site = self.sites[region]
         known = [decode(record.value or b"", ConflictRecord) for record in site.records(site.topics.conflicts)]
-        return [one for one in known if one.key == key and one.open][-1]
+        found = [one for one in known if one.key == key and one.open]
+        assert found, f"{region} asks nobody about {key}"
+        return found[-1]
 
     def give(self, region: str, one: ConflictRecord, winner: str, id: str) -> Answer:
-        """Let a person in a region decide a conflict for the event of a region, or for nobody; if his command dies, he gives it again."""
+        """Let a person in a region decide a conflict for the event of a region, or for nobody; if his command dies, he gives it again.
+
+        Until then the world may go on, so that marks have overtaken what he has given, or it has had its turn.
+        """
         site = self.sites[region]
         side = next((each.id for each in one.candidates if each.origin == winner), winner)
         while True:
@@ -389,7 +393,8 @@ class Scripted(World):
                 since = desk.ends([site.topics])
                 return desk.give(site.topics, self.partition_of(one.key), one, side, id, "ann", "she said so", 0, since)
             except Killed:
-                continue
+                for _ in range(2 * self.watch.away):
+                    self.work()
 
     # ---------------------------------------------------------------- until when
 
@@ -484,7 +489,7 @@ class Scripted(World):
         return next((f"{name}: {one} instead of {right[name]}" for name, one in self.told().items() if one != right[name]), "")
 
     def told(self) -> dict[str, Any]:
-        """All that the regions have told in the end, but for clocks that depend on when a late event was read."""
+        """All that the regions have told in the end, but for clocks of late events and times of decisions: they depend on who was away."""
         names = ("resolved", "conflicts", "compensations", "dead letters")
         return {f"{region} {name}": self._told_of(site, name) for region, site in self.sites.items() for name in names}
 
@@ -502,7 +507,9 @@ class Scripted(World):
                 return sorted((one.key or b"", self._letter(one.value), dict(one.headers)["mrc-reason"]) for one in records)
 
     def _timeless(self, one: dict[str, Any]) -> dict[str, Any]:
-        """A conflict without the clocks that its late events were given."""
+        """A conflict without the clocks that its late events were given, and without the time when a person decided it."""
+        if one["decision"]:
+            one = {**one, "decision": {**one["decision"], "at_ms": 0}}
         late = [side["hlc"] for side in one["candidates"] if (side["value"] or {}).get("by") in self.late]
         text = json.dumps({**one, "until_ms": 0} if late else one)
         for clock in late:
@@ -511,7 +518,7 @@ class Scripted(World):
 
     def _letter(self, value: bytes | None) -> str:
         said = json.loads(value or b"{}")
-        return json.dumps({name: each for name, each in said.items() if name != "clock_ms"})
+        return json.dumps({name: each for name, each in said.items() if name not in ("clock_ms", "at_ms")})
 
 
 class _Appends:
