@@ -21,13 +21,13 @@ from mrc.core.model import Offset, Region, decode
 from mrc.ports import Outgoing, Shelves, StreamLog
 from mrc.resolver.deciding import DECISION_KEY, LEAD_MS, Answer, Desk
 from mrc.resolver.kinds import Kind
-from mrc.resolver.task import ENTITY
+from mrc.resolver.task import ENTITY, Task
 from mrc.resolver.writing import ConflictRecord
 from mrc.sim.clock import FakeClock
 from mrc.sim.streams import FakeLogs, FakeShelf, FakeShelves, StreamCluster
 from tests.core.conflict.histories import Made
 from tests.resolver.unstamped import Unstamped
-from tests.resolver.world import ENOUGH, FIELDS, PARTITIONS, TOPIC, Killed, Site, Version, World, headers_of
+from tests.resolver.world import ENOUGH, FIELDS, TOPIC, Killed, Site, Version, World, headers_of
 
 EAST, WEST = Region("east"), Region("west")
 KEYS = [str(number) for number in range(17, 23)]
@@ -407,16 +407,17 @@ class Scripted(World):
         raise AssertionError(f"it comes to no end: {self.clock.monotonic_s()} s")
 
     def until_marked(self, lead_ms: int = 0) -> None:
-        """Let all work until every region's marks are later than now, whoever hears of them."""
+        """Let all work until every region's marks are later than now, whoever hears of them, and none has died for a while since."""
         upto_ms = self.clock.now_ms() + lead_ms
         self.until(lambda: all(one["clock_ms"] >= upto_ms for site in self.sites.values() for one in self._last_marks(site)))
+        for site in self.sites.values():
+            site.steady = 0
+        self.until(self._is_quiet)
 
     def settle(self, lead_ms: int = 0) -> None:
         """Let all work until everything up to now is final everywhere and has been told to all."""
         self.until_marked(lead_ms)
-        for site in self.sites.values():
-            site.steady = 0
-        self.until(lambda: all(map(self._is_done, self.sites.values())))
+        self.until(lambda: self._is_quiet() and not any(task.pending or task.unlisted for task in self._tasks()))
         for key, made in self.made.items():
             self._settled |= Counter({(region, key): len(log) for region, log in made.logs.items()})
 
@@ -433,9 +434,11 @@ class Scripted(World):
         none = {"clock_ms": -1, "rules": ""}
         return [next((json.loads(one.value or b"") for one in reversed(log) if one.key != DECISION_KEY), none) for log in logs]
 
-    def _is_done(self, site: Mortal) -> bool:
-        tasks = [task for resolver in site.resolvers.values() for task in resolver.tasks.values()]
-        return site.steady > QUIET_ROUNDS and len(tasks) == PARTITIONS and not any(task.pending or task.unlisted for task in tasks)
+    def _is_quiet(self) -> bool:
+        return all(site.steady >= QUIET_ROUNDS for site in self.sites.values())
+
+    def _tasks(self) -> list[Task]:
+        return [task for site in self.sites.values() for resolver in site.resolvers.values() for task in resolver.tasks.values()]
 
     # ---------------------------------------------------------------- what came out
 
