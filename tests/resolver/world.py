@@ -20,8 +20,8 @@ from mrc.core.conflict.partition import is_final
 from mrc.core.conflict.rules import Detection
 from mrc.core.conflict.taking import Pending
 from mrc.core.errors import MrcError
-from mrc.core.model import Region, TopicPartition, encode
-from mrc.ports import Arrived
+from mrc.core.model import Offset, Region, TopicPartition, encode
+from mrc.ports import Arrived, Shelves, StreamLog
 from mrc.resolver import kinds
 from mrc.resolver.deciding import DECISION_KEY
 from mrc.resolver.kinds import Kind, check_partitions, topics
@@ -77,7 +77,7 @@ class Version:
         detection: Detection,
         forgets_s: int | None = None,
     ) -> None:
-        self.rules, self.type, self.fields, self.forgets_s = rules, type, fields, forgets_s
+        self.regions, self.rules, self.type, self.fields, self.forgets_s = made.regions, rules, type, fields, forgets_s
         self.kind = kind_of(Made(made.seed, made.regions, rules), on_loss, type, fields, detection, forgets_s)
 
     def reads(self, event: oracle.Event, value: bytes | None) -> oracle.Event:
@@ -125,10 +125,14 @@ class Site:
         self.deaths = 0
         self.said: list[str] = []
 
+    def ports(self, name: str) -> tuple[StreamLog, Shelves]:
+        """Return what a new process works with."""
+        return self.cluster.join(name, self.topics.inputs), self.shelves
+
     def start(self, name: str = "a") -> None:
-        log = self.cluster.join(name, self.topics.inputs)
+        log, shelves = self.ports(name)
         self.resolvers[name] = Resolver(
-            log, self.shelves, [self.kind], self.region, self.cluster.counts, ready, self.clock, lambda word, **_: self.said.append(word)
+            log, shelves, [self.kind], self.region, self.cluster.counts, ready, self.clock, lambda word, **_: self.said.append(word)
         )
 
     def stop(self, name: str) -> None:
@@ -188,33 +192,12 @@ class World:
         """
         self.choose = random.Random(seed)
         self._on_loss = on_loss
-        first = make(seed)
-        if asking:
-            first.rules = self.choose.choice(ASKING)
-        self.regions = first.regions
-        self.made = {f"{17 + n}": make(seed * 7 + n, like=first, entity=f"order/{17 + n}", prefix=f"{n}-") for n in range(KEYS)}
         self._forgets = forgets
-        if forgets:
-            for made in self.made.values():
-                for log in made.logs.values():
-                    log[:] = [msgspec.structs.replace(one, deleted=self.choose.random() < 0.6) for one in log]
-        others = [
-            Version(
-                first,
-                self.choose.choice((self.choose.choice(RULES), self.choose.choice(ASKING))),
-                self.choose.choice(("event", "kind")),
-                self._some(FIELDS),
-                on_loss,
-                self.detection,
-                self.choose.choice((None, 1, 3)) if forgets else None,
-            )
-            for _ in range(versions - 1)
-        ]
-        forgets_s = self.choose.choice((1, 2)) if forgets else None
-        self.versions = [Version(first, first.rules, "event", FIELDS, on_loss, self.detection, forgets_s), *others]
+        self.made, self.versions = self._begin(seed, versions, asking=asking)
+        self.regions = self.versions[0].regions
         self.kind = self.versions[0].kind
         self.clock = FakeClock(now_ms=1_000)
-        self.sites = {region: Site(region, self.kind, self.clock) for region in self.regions}
+        self.sites = {region: self._site(region) for region in self.regions}
         self._punctual = punctual
         self.cut = False
         self._decisions = 0
@@ -223,6 +206,34 @@ class World:
         self._copied: dict[tuple[str, str], int] = {}
         for site in self.sites.values():
             site.start()
+
+    def _begin(self, seed: int, versions: int, *, asking: bool) -> tuple[dict[str, Made], list[Version]]:
+        """Return each order's history, and the rules files, the first one first."""
+        first = make(seed)
+        if asking:
+            first.rules = self.choose.choice(ASKING)
+        made = {f"{17 + n}": make(seed * 7 + n, like=first, entity=f"order/{17 + n}", prefix=f"{n}-") for n in range(KEYS)}
+        if self._forgets:
+            for one in made.values():
+                for log in one.logs.values():
+                    log[:] = [msgspec.structs.replace(event, deleted=self.choose.random() < 0.6) for event in log]
+        others = [
+            Version(
+                first,
+                self.choose.choice((self.choose.choice(RULES), self.choose.choice(ASKING))),
+                self.choose.choice(("event", "kind")),
+                self._some(FIELDS),
+                self._on_loss,
+                self.detection,
+                self.choose.choice((None, 1, 3)) if self._forgets else None,
+            )
+            for _ in range(versions - 1)
+        ]
+        forgets_s = self.choose.choice((1, 2)) if self._forgets else None
+        return made, [Version(first, first.rules, "event", FIELDS, self._on_loss, self.detection, forgets_s), *others]
+
+    def _site(self, region: str) -> Site:
+        return Site(region, self.kind, self.clock)
 
     def _some(self, names: Sequence[str]) -> list[str]:
         return [name for name in names if self.choose.random() < 0.7]
@@ -332,7 +343,12 @@ class World:
             if self._punctual:
                 event = self._stamp(key, event)
             value = odd_value_of(event) if len(self.versions) > 1 else value_of(event)
-            self.sites[region].cluster.write(TOPIC, self.partition_of(key), key.encode(), value, headers_of(event))
+            self._append(region, key, event, value, headers_of(event), self.clock.now_ms())
+
+    def _append(
+        self, region: str, key: str, event: EntityEvent, value: bytes | None, headers: list[tuple[str, bytes | None]], at_ms: int
+    ) -> None:
+        self.sites[region].cluster.write(TOPIC, self.partition_of(key), key.encode(), value, headers, at_ms)
 
     def write_next(self) -> None:
         """Let the event be written that is the next one in all."""
@@ -352,14 +368,17 @@ class World:
         if self.cut:
             return
         there, here = self.sites[source], self.sites[target]
-        names = {there.topics.topic: here.topics.events[there.region], there.topics.own_marks: here.topics.marks[there.region]}
-        for name, copied in names.items():
+        for name, copied in self._copies(there, here).items():
             for partition in range(PARTITIONS):
-                records = there.cluster.read(name, partition)
                 at = max(0, self._copied.get((target, f"{copied}-{partition}"), 0) - rewind)
-                for record in records[at : at + limit]:
+                records, end = there.cluster.visible(TopicPartition(name, partition), Offset(at), limit)
+                for record in records:
                     here.cluster.write(copied, partition, record.key, record.value, record.headers, record.timestamp_ms)
-                self._copied[target, f"{copied}-{partition}"] = max(at, min(len(records), at + limit))
+                self._copied[target, f"{copied}-{partition}"] = end
+
+    def _copies(self, there: Site, here: Site) -> dict[str, str]:
+        """Return which topics a link copies, and to where."""
+        return {there.topics.topic: here.topics.events[there.region], there.topics.own_marks: here.topics.marks[there.region]}
 
     def endanger(self, choose: random.Random, share: float) -> None:
         """Let processes die at this share of their effects from now on."""
