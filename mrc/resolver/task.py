@@ -430,6 +430,10 @@ class Task:
                 self._withdrawn.add(key)
             self._refused(final.pending, final.pending.wrong)
         elif final.outcome is None:
+            if final.pending.new and not kept.entity.registers and self._was_shown(final.pending):
+                # One with a greater number was refused before it.
+                self._touched[key] = None
+                self._withdrawn.add(key)
             self._passed_over(final.pending, kept)
         else:
             self._touched[key] = final.outcome

@@ -313,6 +313,22 @@ def test_what_was_shown_because_another_event_of_its_entity_was_refused_is_withd
     assert [record.value for record in site.records(site.topics.resolved)] == [b'{"event": "far"}', b'{"event": "farther"}', None]
 
 
+def test_what_was_shown_with_an_event_that_a_refused_one_overtakes_is_withdrawn() -> None:
+    site = Site("east", KIND, FakeClock(10_000))
+    site.start()
+    for id, number, clock_ms, value in (("refused", 2, 8_000, b"{}"), ("overtaken", 1, 8_500, b'{"event": "Placed"}')):
+        site.cluster.write(TOPIC, 0, b"17", value, headers(Stamp(EAST, id, {EAST: number}, Hlc(clock_ms))))
+    for _ in range(2):
+        site.tick()
+    for clock_ms in (8_200, 9_000):
+        for origin, last, offset in ((EAST, "overtaken", 2), (WEST, "", 0)):
+            mark = mark_of(site, 0, last=last, offset=offset, clock_ms=clock_ms)
+            site.cluster.write(site.topics.marks[origin], 0, b"", mark, ())
+        site.tick()
+    shown = [(record.value, dict(record.headers)["mrc-final"]) for record in site.records(site.topics.resolved)]
+    assert shown == [(b'{"event": "Placed"}', b"false"), (None, b"true")]
+
+
 def test_of_what_was_never_shown_nothing_is_withdrawn() -> None:
     pair = Pair(KIND)
     pair.sites[EAST].cluster.write(TOPIC, 0, b"17", b'{"kind": "Placed"}', STAMP)
