@@ -174,7 +174,8 @@ class Task:
         # Entities of which something is not shown yet, with since when, earliest first: of `_news` an event that came, of `_put_off` one
         # that became final, or got another clock.
         self._news = {one.key: 0.0 for one in self._pages if one.new and one.place >= state.shown.get(one.event.origin, 0)}
-        self._put_off = {one.key: 0.0 for one in self._pages} if state.put_off else {}
+        waiting = [*(one.key for one in self._pages), *self._partition.heard] if state.put_off else []
+        self._put_off = dict.fromkeys(waiting, 0.0)
         self._came_now: dict[bytes, None] = {}
         self._came: deque[tuple[float, dict[Region, int]]] = deque([(0.0, self._arrived())])
         # Of this batch alone. To hold more of them costs memory and wins nothing: one that lies cold there is not sooner read than decoded.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
@@ -86,14 +86,17 @@ def test_what_was_not_shown_before_a_death_is_shown_after_it() -> None:
     assert provisional(world) == len(keys)
 
 
-def shown(seed: int) -> list[dict[str, tuple[bytes | None, Headers]]]:
-    """What each region shows at last while the links are cut, with deaths before that."""
-    world = World(seed)
+def shown(seed: int, *, asking: bool = False) -> list[dict[str, tuple[bytes | None, Headers]]]:
+    """What each region shows at last while the links are cut, with deaths before that. ``asking``: people decide."""
+    world = World(seed, asking=asking)
     choose = random.Random(seed)
     for _ in range(choose.randrange(20, 80)):
         world.step()
         if choose.random() < 0.2:
             world.work(0)
+        if asking and choose.random() < 0.4:
+            world.work()
+            world.decide(choose.choice(world.regions))
         if choose.random() < 0.1:
             world.sites[choose.choice(world.regions)].start()
     world.cut = True
@@ -104,12 +107,16 @@ def shown(seed: int) -> list[dict[str, tuple[bytes | None, Headers]]]:
     return [{key: (one.value, one.headers) for key, one in site.resolved().items()} for site in world.sites.values()]
 
 
-def test_after_a_while_busy_resolvers_show_all_that_idle_ones_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    # In the last one a process dies with something final that it has put off showing.
-    idle = {seed: shown(seed) for seed in (*range(60), 291)}
-    assert sum(dict(headers)["mrc-final"] == b"false" for regions in idle.values() for keys in regions for _, headers in keys.values()) > 60
+# A process dies with something final that it has put off showing (291), or with a decision (97).
+@pytest.mark.parametrize(("asking", "seeds"), [(False, (*range(60), 291)), (True, (*range(30), 97))])
+def test_after_a_while_busy_resolvers_show_all_that_idle_ones_show(
+    asking: bool, seeds: Sequence[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle = {seed: shown(seed, asking=asking) for seed in seeds}
+    told = [dict(headers) for regions in idle.values() for keys in regions for _, headers in keys.values()]
+    assert sum(one["mrc-final"] == b"false" for one in told) > len(seeds)
     monkeypatch.setattr(loop, "BUSY_RECORDS", 0)
-    assert [seed for seed, right in idle.items() if shown(seed) != right] == []
+    assert [seed for seed, right in idle.items() if shown(seed, asking=asking) != right] == []
 
 
 def test_sums_are_the_same_numbers_when_they_come_from_disk() -> None:
