@@ -449,10 +449,10 @@ class Task:
         return readable and one.place < arrived.get(origin, 0)
 
     def _answered(self, key: bytes, step: Answered, done: Settled) -> None:
+        if step.given is None or not step.given.unfit:
+            self._touched[key] = None
         if step.given is not None:
             self._writes[_given_key(step.given)] = None
-            if not step.given.unfit:
-                self._touched[key] = None
             if step.why is not None:
                 self._declined(step.given, step.why)
         if step.conflict is not None:
