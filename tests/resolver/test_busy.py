@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from mrc.core.conflict import listing, partition
-from mrc.core.conflict.entity import Entity, Register
+from mrc.core.conflict.entity import Entity, Register, Rules, outcome, take
 from mrc.core.conflict.events import EntityEvent, Hlc
+from mrc.core.conflict.rules import Delta, Rule, RuleSet
 from mrc.core.conflict.taking import Kept
 from mrc.core.model import Region
 from mrc.resolver import loop
@@ -19,7 +20,10 @@ from tests.resolver.unstamped import Unstamped
 from tests.resolver.world import World
 
 EAST = Region("east")
+WEST = Region("west")
 EVENT = EntityEvent("order/1", "a", EAST, 1, {}, Hlc(1))
+OTHER = EntityEvent("order/1", "b", WEST, 1, {}, Hlc(2))
+SUMMING = Rules(RuleSet("order", (Rule("sum", Delta(("change",))),), (EAST, WEST), "json:$.event", {"change": "json:$.change"}))
 Headers = tuple[tuple[str, bytes | None], ...]
 Lives = Callable[[int, type[World]], World]
 
@@ -124,3 +128,26 @@ def test_sums_are_the_same_numbers_when_they_come_from_disk() -> None:
         kept = Kept(Entity({EAST: Register(EVENT, sums={"change": sum(numbers)})}))
         found = msgspec.msgpack.decode(msgspec.msgpack.encode(kept), type=Kept).entity.registers[EAST].sums["change"]
         assert (found, type(found)) == (sum(numbers), type(sum(numbers)))
+
+
+@pytest.mark.parametrize(("more", "right"), [(0, b'{"change":3}'), (2, b'{"change":5}')])
+def test_whole_sums_are_shown_alike_however_they_were_kept(more: int, right: bytes) -> None:
+    for before in (3, 3.0):
+        entity = Entity({EAST: Register(EVENT, sums={"change": before})})
+        assert msgspec.json.encode(outcome(entity, SUMMING).fields) == b'{"change":3}'
+        found = take(entity, msgspec.structs.replace(EVENT, id="c", number=2, fields={"change": more}), SUMMING)
+        assert found is not None
+        assert msgspec.json.encode(found.fields) == right
+        assert type(entity.registers[EAST].sums["change"]) is int
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_that_64_bits_do_not_hold_are_written_down(sign: int) -> None:
+    nearly = sign * (2**63 - 1)
+    entity = Entity({EAST: Register(EVENT, sums={"change": nearly}), WEST: Register(OTHER, sums={"change": nearly})})
+    found = take(entity, msgspec.structs.replace(EVENT, id="c", number=2, seen={WEST: 1}, fields={"change": sign * 2**40}), SUMMING)
+    assert found is not None
+    assert found.fields is not None
+    assert found.fields["change"] == pytest.approx(sign * 2.0**64)
+    for one in (entity, found.fields):
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(one), type=type(one)) == one
