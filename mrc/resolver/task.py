@@ -185,9 +185,10 @@ class Task:
         # Entities of which something is not shown yet, with since when, earliest first: of `_news` an event that came, of `_put_off` one
         # that became final, or got another clock.
         self._news = {one.key: 0.0 for one in self._pages if one.new and one.place >= state.shown.get(one.event.origin, 0)}
-        self._put_off = {one.key: 0.0 for one in self._pages} if state.put_off else {}
+        waiting = [*(one.key for one in self._pages), *self._partition.heard] if state.put_off else []
+        self._put_off = dict.fromkeys(waiting, 0.0)
         self._came_now: dict[bytes, None] = {}
-        self._came: deque[tuple[float, dict[Region, int]]] = deque()
+        self._came: deque[tuple[float, dict[Region, int]]] = deque([(0.0, self._arrived())])
         # Of this batch alone. To hold more of them costs memory and wins nothing: one that lies cold there is not sooner read than decoded.
         self._entities: dict[bytes, Kept] = {}
         self._batch = Counts()
@@ -442,29 +443,34 @@ class Task:
         self._pages.drop(final.pending)
         if final.refused and final.pending.wrong is not None:
             self._touched[key] = None
-            if self._was_shown(final.pending, final.pending.wrong):
+            if self._was_shown(final.pending):
                 self._withdrawn.add(key)
             self._refused(final.pending, final.pending.wrong)
         elif final.outcome is None:
             if final.late is not None and final.pending.new:
                 self._touched.setdefault(key, None)
+            if final.pending.new and not kept.entity.registers and self._was_shown(final.pending):
+                # One with a greater number was refused before it.
+                self._touched[key] = None
+                self._withdrawn.add(key)
             self._passed_over(final.pending, kept, final.late)
         else:
             self._touched[key] = final.outcome
             if final.outcome.conflict is not None:
                 self._decided(key, done, final.outcome.conflict, final.asks)
 
-    def _was_shown(self, one: Pending, why: Wrong) -> bool:
-        """Whether what stands may have been shown with an event before it could not be read, or was found to be far ahead."""
-        origin = one.event.origin
-        shown = one.place < self._shown.get(origin, 0) or one.key not in self._news
-        return shown and (why.reason == AHEAD or one.place < self.streams[origin].anew)
+    def _was_shown(self, one: Pending) -> bool:
+        """Whether what stands may have been shown, in an earlier batch, with an event that comes to nothing now."""
+        origin, why = one.event.origin, one.wrong
+        arrived = self._came[-1][1] if self._came else self._shown
+        readable = why is None or why.reason == AHEAD or one.place < self.streams[origin].anew
+        return readable and one.place < arrived.get(origin, 0)
 
     def _answered(self, key: bytes, step: Answered, done: Settled) -> None:
+        if step.given is None or not step.given.unfit:
+            self._touched[key] = None
         if step.given is not None:
             self._writes[_given_key(step.given)] = None
-            if not step.given.unfit:
-                self._touched[key] = None
             if step.why is not None:
                 self._declined(step.given, step.why)
         if step.conflict is not None:
@@ -509,7 +515,7 @@ class Task:
 
     def _show(self, now_s: float, provisional_after_s: float) -> None:
         """Write what stands for entities of which everything is final, and for those of which something has waited long enough."""
-        self._came.append((now_s, {region: stream.arrived for region, stream in self.streams.items()}))
+        self._came.append((now_s, self._arrived()))
         upto_s = now_s - provisional_after_s
         while self._came and self._came[0][0] <= upto_s:
             self._shown = self._came.popleft()[1]
@@ -523,6 +529,9 @@ class Task:
             for key, _ in list(takewhile(lambda one: one[1] <= upto_s, late.items())):
                 self._show_one(key, None)
         self._withdrawn.clear()
+
+    def _arrived(self) -> dict[Region, int]:
+        return {region: stream.arrived for region, stream in self.streams.items()}
 
     def _show_one(self, key: bytes, last: Outcome | None) -> None:
         self._news.pop(key, None)

@@ -274,7 +274,10 @@ def test_what_was_shown_with_an_event_that_was_then_refused_is_withdrawn_in_ever
         assert (stands.value, dict(stands.headers)["mrc-event-id"]) == (b'{"event": "Placed"}', b"right")
 
 
-def test_what_was_shown_because_another_event_of_its_entity_was_refused_is_withdrawn_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("then", ["", "another comes", "it dies"])
+def test_what_was_shown_because_another_event_of_its_entity_was_refused_is_withdrawn_too(
+    then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By a resolver that has much to read, so that it shows what is not final only of entities of which something has become final."""
     site = Site("east", KIND, FakeClock(10_000))
     site.start()
@@ -297,10 +300,33 @@ def test_what_was_shown_because_another_event_of_its_entity_was_refused_is_withd
     seal("far", 1, 9_000)
     for _ in range(3):
         site.tick()
-    seal("farther", 2, 9_100)
+    if then == "another comes":
+        write("farthest", 3)
+        site.tick()
+        seal("farthest", 3, 9_100)
+    else:
+        seal("farther", 2, 9_100)
+    if then == "it dies":
+        site.start()
     for _ in range(3):
         site.tick()
     assert [record.value for record in site.records(site.topics.resolved)] == [b'{"event": "far"}', b'{"event": "farther"}', None]
+
+
+def test_what_was_shown_with_an_event_that_a_refused_one_overtakes_is_withdrawn() -> None:
+    site = Site("east", KIND, FakeClock(10_000))
+    site.start()
+    for id, number, clock_ms, value in (("refused", 2, 8_000, b"{}"), ("overtaken", 1, 8_500, b'{"event": "Placed"}')):
+        site.cluster.write(TOPIC, 0, b"17", value, headers(Stamp(EAST, id, {EAST: number}, Hlc(clock_ms))))
+    for _ in range(2):
+        site.tick()
+    for clock_ms in (8_200, 9_000):
+        for origin, last, offset in ((EAST, "overtaken", 2), (WEST, "", 0)):
+            mark = mark_of(site, 0, last=last, offset=offset, clock_ms=clock_ms)
+            site.cluster.write(site.topics.marks[origin], 0, b"", mark, ())
+        site.tick()
+    shown = [(record.value, dict(record.headers)["mrc-final"]) for record in site.records(site.topics.resolved)]
+    assert shown == [(b'{"event": "Placed"}', b"false"), (None, b"true")]
 
 
 def test_of_what_was_never_shown_nothing_is_withdrawn() -> None:

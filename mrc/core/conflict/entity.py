@@ -268,7 +268,7 @@ def _look_at(fields: Mapping[str, Json], register: Register, event: EntityEvent,
         if name in rules.kept:
             register.kept[name] = Write(fields[name], event.number, event.hlc, event.id)
         if name in rules.summed and _is_number(fields[name]):
-            register.sums[name] = register.sums.get(name, 0) + fields[name]
+            register.sums[name] = _written(register.sums.get(name, 0) + fields[name])
 
 
 def alone(entity: Entity) -> EntityEvent:
@@ -550,7 +550,7 @@ def _sums(entity: Entity, rules: Rules) -> dict[str, Json]:
         return {}
     # Rules of before may have summed others.
     names = sorted({name for register in entity.registers.values() for name in register.sums if name in rules.summed})
-    return {name: sum(entity.registers[region].sums.get(name, 0) for region in sorted(entity.registers)) for name in names}
+    return {name: _written(sum(entity.registers[region].sums.get(name, 0) for region in sorted(entity.registers))) for name in names}
 
 
 def _type(resolve: Resolution, candidates: Sequence[Candidate], verdict: Verdict) -> ConflictType:
@@ -566,3 +566,10 @@ def _type(resolve: Resolution, candidates: Sequence[Candidate], verdict: Verdict
 
 def _is_number(value: Json) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _written(total: float) -> int | float:
+    """Return a sum as all regions write it: a whole one is no float, however it was kept; one that 64 bits do not hold is one."""
+    if isinstance(total, float):
+        return int(total) if total.is_integer() and abs(total) <= 2**53 else total
+    return total if -(2**63) <= total < 2**63 else float(total)

@@ -219,6 +219,11 @@ class Partition:
         return self._news
 
     @property
+    def heard(self) -> Iterable[bytes]:
+        """The entities about which decisions were heard whose turn has not come."""
+        return self._given
+
+    @property
     def asking(self) -> int:
         """About how many entities a person is asked."""
         return len(self._asking)
