@@ -191,15 +191,18 @@ class Bench:
         return Producer({**self.sandbox.client_config(EAST, "admin"), **quick})
 
     def load(self, events: int) -> None:
-        """Write events, with clocks from now on, and the other region's marks."""
-        producer, now_ms = self.producer(), int(time.time() * 1000)
-        for key, event, value in told(self._choose, events, self.written, now_ms):
+        """Write events, with clocks up to now, and the other region's marks.
+
+        A clock that is later than the resolver's own would have to wait for that, and the clocks' speed would be measured.
+        """
+        producer, begin_ms = self.producer(), int(time.time() * 1000) - events // 10
+        for key, event, value in told(self._choose, events, self.written, begin_ms):
             partition = key % PARTITIONS
             self._put(producer, partition, f"order-{key}".encode(), value, event)
             if len(self._blocks[event.origin, partition].entries) == MARK_EVERY:
                 self._mark(producer, partition, event, event.hlc.wall_ms - 1)
         self.written += events
-        end_ms = now_ms + events // 10
+        end_ms = begin_ms + events // 10
         for partition in range(PARTITIONS):
             event = EntityEvent("", f"end-{self.written}-{partition}", WEST, self.written + 1, {}, Hlc(end_ms))
             self._put(producer, partition, event.id.encode(), b'{"event": "Placed"}', event)
