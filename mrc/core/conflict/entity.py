@@ -29,6 +29,7 @@ from mrc.core.conflict.rules import (
     Resolution,
     Rule,
     RuleSet,
+    Simple,
     StateMachine,
     StatePrecedence,
 )
@@ -213,27 +214,44 @@ class Rules:
 
 def take(entity: Entity, event: EntityEvent, rules: Rules) -> Outcome | None:
     """Take an event and return what stands then; None for one that came again, or after a later one of its region."""
-    if not note(entity, event, rules):
+    mine = note(entity, event, rules)
+    if mine is None:
         return None
-    registers, origin = entity.registers, event.origin
-    if len(registers) > 1:
-        seen, number = registers[origin].seen, event.number
-        for other, one in registers.items():
-            if other != origin and (seen.get(other, -1) < one.head.number or one.seen.get(origin, -1) >= number):
+    if len(entity.registers) > 1:
+        seen, origin, number = mine.seen, event.origin, event.number
+        for other, one in entity.registers.items():
+            if one is not mine and (seen.get(other, -1) < one.head.number or one.seen.get(origin, -1) >= number):
                 return outcome(entity, rules)
     # It has seen all there is: by far the most frequent case.
     return Outcome(event, _sums(entity, rules) or None) if rules.summed else Outcome(event)
 
 
-def note(entity: Entity, event: EntityEvent, rules: Rules) -> bool:
-    """Take an event without asking what stands then; False for one that came again, or after a later one of its region."""
+def note(entity: Entity, event: EntityEvent, rules: Rules) -> Register | None:
+    """Take an event without asking what stands then; return its region's register.
+
+    None for one that came again, or after a later one of its region.
+    """
     register = entity.registers.get(event.origin)
     if register is None:
         register = entity.registers[event.origin] = Register(event)
     elif event.number <= register.head.number:
-        return False
-    _advance(register, event, rules)
-    return True
+        return None
+    else:
+        register.head = event
+    if event.seen:
+        seen = register.seen
+        for region, number in event.seen.items():
+            if number > seen.get(region, -1):
+                seen[region] = number
+    type = event.type
+    if type in rules.types:
+        if type in rules.states:
+            register.state = Write(type, event.number, event.hlc, event.id)
+        if type in rules.noted:
+            register.noted[type] = event.number
+    if rules.fields and event.fields:
+        _look_at(event.fields, register, event, rules)
+    return register
 
 
 def copied(entity: Entity) -> Entity:
@@ -245,22 +263,6 @@ def copied(entity: Entity) -> Entity:
         },
         entity.closed,
     )
-
-
-def _advance(register: Register, event: EntityEvent, rules: Rules) -> None:
-    register.head = event
-    if event.seen:
-        seen = register.seen
-        for region, number in event.seen.items():
-            if number > seen.get(region, -1):
-                seen[region] = number
-    if event.type in rules.types:
-        if event.type in rules.states:
-            register.state = Write(event.type, event.number, event.hlc, event.id)
-        if event.type in rules.noted:
-            register.noted[event.type] = event.number
-    if rules.fields and event.fields:
-        _look_at(event.fields, register, event, rules)
 
 
 def _look_at(fields: Mapping[str, Json], register: Register, event: EntityEvent, rules: Rules) -> None:
@@ -454,6 +456,8 @@ def _seen_by_expression(one: Candidate) -> dict[str, Json]:
 
 def _verdict(resolve: Resolution, candidates: tuple[Candidate, ...]) -> Verdict:
     match resolve:
+        case Simple(name=by):
+            return _by(by, candidates)
         case OriginPriority(regions=regions):
             places = {region: place for place, region in enumerate(regions)}
             return _least(
@@ -471,8 +475,6 @@ def _verdict(resolve: Resolution, candidates: tuple[Candidate, ...]) -> Verdict:
             return Verdict(verdict.standing, (f"a person is asked; until then {by} stands", *verdict.steps))
         case MergeFields() | Delta():
             return _by("last_update_wins", candidates)
-        case _:
-            return _by(resolve.name, candidates)
 
 
 def _by(by: By, candidates: tuple[Candidate, ...]) -> Verdict:
