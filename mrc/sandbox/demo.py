@@ -6,6 +6,7 @@ only the captured positions, to which a failover is held, are asked of mrc (befo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import msgspec
 
 from mrc.config import load
 from mrc.core.errors import MrcError
+from mrc.sandbox import connect
 from mrc.sandbox.explained import explain, read_copies
 from mrc.sandbox.judge import LIMITS, Limits, Move, Verdict
 from mrc.sandbox.layout import Options
@@ -156,6 +158,11 @@ class Demo:
         """Let traffic run until as many events as that time brings were acknowledged."""
         self.traffic.wait_acked(int(self._rate * seconds), seconds * 5)
 
+    def _restart_failed(self, target: str) -> None:
+        with contextlib.suppress(MrcError):  # Connect may still begin
+            for name in connect.restart_failed(self.sandbox.layout, target):
+                self._say(f"  {name}: a task has failed, and is started again")
+
     def _until_ready(self, target: str) -> None:
         """Wait until a switchover to ``target`` could be planned and its positions are captured."""
         until_s = time.monotonic() + READY_S
@@ -168,6 +175,7 @@ class Demo:
                 problem = f"{sum(p['translation']['type'] == 'exact' for p in positions)} of {len(positions)} positions are exact"
             except MrcError as error:
                 problem = error.message
+                self._restart_failed(target)
             if time.monotonic() > until_s:
                 raise MrcError("SANDBOX_FAILED", f"{target} is not ready after {READY_S:.0f} s: {problem}", where=target)
             time.sleep(0.5)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 from pathlib import Path
-from typing import Literal
+from types import SimpleNamespace
+from typing import ClassVar, Literal, cast
 
 import msgspec
 import pytest
@@ -157,3 +160,41 @@ def test_a_flow_has_settled_only_when_connect_tells_of_all_its_connectors_and_al
 ) -> None:
     answered = {name: one for name, one in zip(NAMES, (source, checkpoint), strict=True) if one is not None}
     assert connect.unsettled(NAMES, msgspec.convert(answered, dict[str, connect.Entry])) == waits
+
+
+class _Connect(http.server.BaseHTTPRequestHandler):
+    """A Connect of which one connector has a failed task."""
+
+    asked: ClassVar[list[str]] = []
+
+    def _answer(self, what: object) -> None:
+        body = msgspec.json.encode(what)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        def told(*states: str) -> dict[str, object]:
+            tasks = [{"id": number, "state": state, "trace": "x"} for number, state in enumerate(states)]
+            return {"status": {"connector": {"state": "RUNNING"}, "tasks": tasks}, "info": {"tasks": [{} for _ in states]}}
+
+        self._answer({"well": told("RUNNING"), "ill": told("RUNNING", "FAILED"), "stopped": told()})
+
+    def do_POST(self) -> None:
+        self.asked.append(self.path)
+        self._answer({})
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_failed_tasks_alone_are_started_again() -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), _Connect) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            layout = cast(Layout, SimpleNamespace(connect_url=lambda target: f"http://127.0.0.1:{server.server_port}"))
+            assert connect.restart_failed(layout, "east") == ["ill"]
+        finally:
+            server.shutdown()
+    assert _Connect.asked == ["/connectors/ill/restart?includeTasks=true&onlyFailed=true"]
