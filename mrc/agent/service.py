@@ -193,9 +193,14 @@ class AgentService:
 
     def plan(self, rg: str, kind: str, target: str, attested: bool, allow_data_loss: bool, restarted: bool = False) -> PlanView:
         """Return what a move would do now, with every finding; touches nothing."""
-        coordinator = self._mover_of(rg, target)
+        return self._planned(self._mover_of(rg, target), kind, attested, allow_data_loss, restarted)[0]
+
+    def _planned(
+        self, coordinator: Coordinator, kind: str, attested: bool, allow_data_loss: bool, restarted: bool
+    ) -> tuple[PlanView, float | None]:
+        """Return what a move would do now, and for how long nobody has led in the other region by then; see `planning.absence_s`."""
         absence_s = planning.absence_s(coordinator)
-        return planning.plan_view(
+        view = planning.plan_view(
             coordinator,
             self._load_runbook,
             self._kind(kind),
@@ -204,6 +209,7 @@ class AgentService:
             absence_s=absence_s,
             restarted=restarted,
         )
+        return view, absence_s
 
     def start(
         self,
@@ -230,16 +236,7 @@ class AgentService:
                 raise MrcError("BAD_REQUEST", message, where="allow_data_loss")
             if allow_data_loss and kind == "rebuild" and not reason.strip():
                 raise MrcError("BAD_REQUEST", "say why records may be lost: it is kept in the journal", where="reason")
-            absence_s = planning.absence_s(coordinator)
-            plan_view = planning.plan_view(
-                coordinator,
-                self._load_runbook,
-                self._kind(kind),
-                attested=attested,
-                superseding=allow_data_loss,
-                absence_s=absence_s,
-                restarted=restarted,
-            )
+            plan_view, absence_s = self._planned(coordinator, kind, attested, allow_data_loss, restarted)
             errors = [f for f in plan_view.findings if f.severity == "error"]
             if errors:
                 raise planning.refusal(errors)
