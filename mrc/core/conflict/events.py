@@ -6,7 +6,7 @@ events takes them in the same order, whatever order they arrived in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mrc.core.model import Region, Value
@@ -64,8 +64,3 @@ class Ranks(Value, frozen=True):
 def order(event: EntityEvent, ranks: Ranks) -> tuple[Hlc, int, str]:
     """Return the key by which events are taken, and by which every tie ends: hybrid clock, rank of the region, id."""
     return (event.hlc, ranks.of(event.origin), event.id)
-
-
-def taken_in_order(events: Sequence[EntityEvent], ranks: Ranks) -> list[EntityEvent]:
-    """Return the events as every region takes them, each once."""
-    return sorted({event.id: event for event in events}.values(), key=lambda event: order(event, ranks))

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from mrc.core.conflict.entity import Entity, Outcome, Rules, outcome, take
-from mrc.core.conflict.events import EntityEvent, Hlc, taken_in_order
+from mrc.core.conflict.events import EntityEvent, Hlc, order
 from mrc.core.conflict.rules import (
     Delta,
     Extreme,
@@ -109,7 +109,8 @@ class Resolver:
         return self.final + self._taken(copy.deepcopy(self._entity), END)
 
     def _taken(self, entity: Entity, upto: Hlc) -> list[dict[str, Any]]:
-        due = [event for event in taken_in_order(list(self._waiting.values()), self.rules.ranks) if event.hlc <= upto]
+        waiting = sorted(self._waiting.values(), key=lambda event: order(event, self.rules.ranks))
+        due = [event for event in waiting if event.hlc <= upto]
         return [told(one) for event in due if (one := take(entity, event, self.rules)) is not None]
 
 
