@@ -25,7 +25,7 @@ import msgspec
 from mrc.core.conflict.entity import Decision, Entity, Outcome, Rules, alone, copied, note, outcome
 from mrc.core.conflict.events import EntityEvent, Hlc, Json, order
 from mrc.core.conflict.marks import Mark
-from mrc.core.conflict.taking import AHEAD, Final, Given, Kept, Pending, Stands, Step, Wrong, memory_at, stands_after, taken
+from mrc.core.conflict.taking import AHEAD, Final, Given, Kept, Pending, Stands, Step, Wrong, does_forget, memory_at, stands_after, taken
 from mrc.core.errors import InvariantViolation
 from mrc.core.model import Offset, Region
 
@@ -185,10 +185,9 @@ class Partition:
             memory_ms: what is over and from before this is forgotten, and what comes from before it is refused; -1: nothing.
         """
         self._versions = versions
-        self._rules = versions.rules(version)
         self.final_ms = final_ms
         self.memory_ms = memory_ms
-        self.forgets = memory_ms >= 0 or self._rules.forgets_ms is not None
+        self._decide_by(version)
         self.streams = {region: streams.get(region) or Stream() for region in self._rules.set.regions}
         self._known: dict[Region, dict[str, Pending]] = {region: {} for region in self.streams}
         # In the order of their places, and so of marks.
@@ -348,15 +347,14 @@ class Partition:
 
     def is_decided(self, key: bytes, kept: Kept) -> bool:
         """Whether no pending event and no decision that is known can change what ``kept``, an entity's final events, have come to."""
-        return self._coming(key, kept) == ((), ())
+        pending, given = self._coming(key, kept)
+        return not pending and not given
 
     def _coming(self, key: bytes, kept: Kept) -> tuple[Sequence[Pending], Sequence[Given]]:
         """Return the events and the decisions about an entity whose turn is to come."""
-        pending = self._of_entity.get(key, ())
-        if pending:
-            pending = [one for one in pending if one.wrong is None and self.is_new(kept, one.event, copy=True)]
+        pending = [one for one in self._of_entity.get(key, ()) if one.wrong is None and self.is_new(kept, one.event, copy=True)]
         given = [one for one in self._given[key].values() if not one.unfit] if key in self._given else ()
-        return pending or (), given or ()
+        return pending, given
 
     def _hear_all(self, key: bytes, kept: Kept, pending: Sequence[Pending], given: Sequence[Given]) -> _Heard:
         copy = Kept(
@@ -435,9 +433,12 @@ class Partition:
                 del stream.had[0]
                 stream.had[0].from_ms = -1
 
-    def _change(self, version: str) -> None:
+    def _decide_by(self, version: str) -> None:
         self._rules = self._versions.rules(version)
-        self.forgets = self.memory_ms >= 0 or self._rules.forgets_ms is not None
+        self.forgets = does_forget(self._rules, self.memory_ms)
+
+    def _change(self, version: str) -> None:
+        self._decide_by(version)
         self._ahead.clear()
         self._heard.clear()
         for region, stream in self.streams.items():

@@ -195,6 +195,11 @@ class Answered(msgspec.Struct, frozen=True):
 Step = Final | Answered
 
 
+def does_forget(rules: Rules, memory_ms: int) -> bool:
+    """Whether anything is forgotten, or was by rules of before. ``memory_ms``: the memory so far; -1: none."""
+    return memory_ms >= 0 or rules.forgets_ms is not None
+
+
 def memory_at(clock_ms: int, rules: Rules, before_ms: int) -> int:
     """Return the memory at a place in the order; ``before_ms``: what it was at one before, by these rules or where they began; -1: none."""
     return before_ms if rules.forgets_ms is None else max(before_ms, clock_ms - rules.forgets_ms)
@@ -214,7 +219,7 @@ def taken(
         memory_ms: the memory before all these.
     """
     steps: list[Step] = []
-    forgets = memory_ms >= 0 or rules.forgets_ms is not None
+    forgets = does_forget(rules, memory_ms)
     for clock, item in _in_order(pending, given, rules):
         if kept.open is not None and Hlc(kept.open.until_ms) < clock:
             steps.append(_answer(kept, kept.open, None))
