@@ -25,6 +25,7 @@ EXPRESSION_MAX = 500
 MACROS_MAX = 2
 FORGET_AFTER_S_MIN, FORGET_AFTER_S_MAX = 3600, 10 * 366 * 86_400
 _MACRO = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(\s*([A-Za-z_]\w*)\s*,")
+_EVENT = r"events\s*\[\s*\d+\s*\]"
 _STRING = re.compile(r"""\"(?:[^"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'""")
 _ODD = re.compile(r"""[rRbB]["']|\"{3}|'{3}|//""")
 """Raw strings and such as go over several lines, and comments: there a quotation mark may mean something else."""
@@ -310,14 +311,14 @@ def named_fields(text: str) -> frozenset[str] | None:
     if _ODD.search(text):
         return None
     text = _STRING.sub('""', text)
-    events = {"events", *_MACRO.findall(text)}
-    of_event = rf"(?:events\s*\[\s*\d+\s*\]|{'|'.join(sorted(events - {'events'})) or 'events'})"
+    variables = sorted(set(_MACRO.findall(text)))
+    of_event = f"(?:{'|'.join([_EVENT, *variables])})"
     names = re.findall(rf"(?<![\w.]){of_event}\s*\.\s*([a-z_]\w*)(?!\w)(?!\s*\()", text)
     # What is left when all that is known to be harmless has gone: any other mention of an event, or of all of them.
     left = re.sub(rf"(?<![\w.]){of_event}\s*\.\s*[a-z_]\w*(?!\w)(?!\s*\()", "", text)
     left = re.sub(r"(?<![\w.])events\s*\.\s*(?:all|exists|exists_one|map)\s*\(\s*\w+\s*,", "", left)
     left = re.sub(r"(?<![\w.])events\s*\.\s*size\s*\(\s*\)|(?<![\w.])size\s*\(\s*events\s*\)", "", left)
-    return None if events & set(re.findall(r"\w+", left)) else frozenset(names)
+    return None if {"events", *variables} & set(re.findall(r"\w+", left)) else frozenset(names)
 
 
 def _once(document: Document, key: Key, names: Sequence[str], noun: str) -> None:
