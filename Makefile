@@ -45,7 +45,7 @@ lint: python
 	@scripts/lint
 
 check: lint
-	@MRC_HISTORIES=2000 MRC_CONFLICT_HISTORIES=2000 MRC_SIM_SEEDS=40 exec scripts/test -q -n $$(($$(nproc) * 2)) -m "not server and not browser"
+	@MRC_HISTORIES=4000 MRC_CONFLICT_HISTORIES=2000 MRC_SIM_SEEDS=60 exec scripts/test -q -n $$(($$(nproc) * 2)) -m "not server and not browser"
 
 test: setup lint
 	@exec scripts/test-all
