@@ -6,10 +6,9 @@ that a batch changes is kept beside it, and a process that dies in between has c
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice, takewhile
+from itertools import islice
 
 import msgspec
 
@@ -31,6 +30,7 @@ from mrc.resolver.kinds import Kind, Topics, kind_of
 from mrc.resolver.listings import Found, Listings
 from mrc.resolver.pages import PENDING, Pages
 from mrc.resolver.reading import others, read_again, read_event, stamped
+from mrc.resolver.showing import Showing
 
 GRACE_MS = 500
 """How late an event may reach its region's log and still keep its clock."""
@@ -70,7 +70,7 @@ class State(msgspec.Struct):
     read: dict[str, Offset]
     streams: dict[Region, Stream]
     final_ms: int = -1
-    shown: dict[Region, int] = {}
+    shown: Mapping[Region, int] = {}
     put_off: bool = False
     told: dict[str, Offset] = {}
     listed: dict[Region, Listed] = {}
@@ -159,7 +159,6 @@ class Task:
         self._file = kind.rules.hash
         self._partitions = partitions
         self._read = dict(state.read)
-        self._shown = state.shown
         self._told = state.told
         self._pages = Pages(shelf.items(PENDING), partial(is_final, streams=state.streams, final_ms=state.final_ms))
         self._partition = Partition(
@@ -180,15 +179,7 @@ class Task:
         self._listings = Listings(kind.regions, topics.here, partition, state.listed, shelf) if listed else None
         self._writes: dict[bytes, bytes | None] = {}
         self._out: list[Outgoing] = []
-        self._touched: dict[bytes, Outcome | None] = {}
-        self._withdrawn: set[bytes] = set()
-        # Entities of which something is not shown yet, with since when, earliest first: of `_news` an event that came, of `_put_off` one
-        # that became final, or got another clock.
-        self._news = {one.key: 0.0 for one in self._pages if one.new and one.place >= state.shown.get(one.event.origin, 0)}
-        waiting = [*(one.key for one in self._pages), *self._partition.heard] if state.put_off else []
-        self._put_off = dict.fromkeys(waiting, 0.0)
-        self._came_now: dict[bytes, None] = {}
-        self._came: deque[tuple[float, dict[Region, int]]] = deque([(0.0, self._arrived())])
+        self._showing = Showing(self._pages, self._partition.heard, self._partition.streams, state.shown, puts_off=state.put_off)
         # Of this batch alone. To hold more of them costs memory and wins nothing: one that lies cold there is not sooner read than decoded.
         self._entities: dict[bytes, Kept] = {}
         self._batch = Counts()
@@ -293,13 +284,12 @@ class Task:
         """
         if not self._dirty:
             return []
-        for key in self._came_now:
-            self._news.setdefault(key, now_s)
-        self._came_now = {}
+        self._showing.begin(now_s)
         done = self._partition.settle(self._load)
         self._kind = self._kinds.kind(self._partition.version)
-        self._settled(done, now_s)
-        self._show(now_s, provisional_after_s)
+        self._settled(done)
+        for key, last in self._showing.due(provisional_after_s, lambda key: self._partition.is_decided(key, self._load(key))):
+            self._show(key, last)
         if self._partition.forgets:
             self._forget()
         self._writes |= self._pages.writes()
@@ -392,7 +382,7 @@ class Task:
         self._pages.add(one)
         if new:
             self._batch.events += 1
-            self._came_now[key] = None
+            self._showing.came(key)
         return True
 
     def _mark(self, record: Arrived) -> Sequence[EntityEvent]:
@@ -412,12 +402,12 @@ class Task:
 
     # ---------------------------------------------------------------- deciding
 
-    def _settled(self, done: Settled, now_s: float) -> None:
+    def _settled(self, done: Settled) -> None:
         for one in done.raised:
             self._batch.raised += 1
             self._pages.change(one)
             if one.new:
-                self._put_off.setdefault(one.key, now_s)
+                self._showing.change(one.key)
         for given in done.given:
             self._writes[_given_key(given)] = _encode(given)
             if given.unfit:
@@ -425,7 +415,7 @@ class Task:
                     given, Wrong("bad-clock", f"its clock, {given.decision.clock_ms}, is far ahead of {given.region}'s last mark")
                 )
             else:
-                self._touched[given.decision.key.encode()] = None
+                self._showing.touch(given.decision.key.encode())
         for key, until_ms in done.asking.items():
             self._writes[ASKED + key] = None if until_ms is None else str(until_ms).encode()
         for key, kept in done.entities.items():
@@ -442,33 +432,25 @@ class Task:
     def _final(self, key: bytes, kept: Kept, final: Final, done: Settled) -> None:
         self._pages.drop(final.pending)
         if final.refused and final.pending.wrong is not None:
-            self._touched[key] = None
-            if self._was_shown(final.pending):
-                self._withdrawn.add(key)
+            self._showing.touch(key)
+            if self._showing.was_shown(final.pending):
+                self._showing.withdraw(key)
             self._refused(final.pending, final.pending.wrong)
         elif final.outcome is None:
             if final.late is not None and final.pending.new:
-                self._touched.setdefault(key, None)
-            if final.pending.new and not kept.entity.registers and self._was_shown(final.pending):
+                self._showing.touch(key)
+            if final.pending.new and not kept.entity.registers and self._showing.was_shown(final.pending):
                 # One with a greater number was refused before it.
-                self._touched[key] = None
-                self._withdrawn.add(key)
+                self._showing.withdraw(key)
             self._passed_over(final.pending, kept, final.late)
         else:
-            self._touched[key] = final.outcome
+            self._showing.touch(key, final.outcome)
             if final.outcome.conflict is not None:
                 self._decided(key, done, final.outcome.conflict, final.asks)
 
-    def _was_shown(self, one: Pending) -> bool:
-        """Whether what stands may have been shown, in an earlier batch, with an event that comes to nothing now."""
-        origin, why = one.event.origin, one.wrong
-        arrived = self._came[-1][1] if self._came else self._shown
-        readable = why is None or why.reason == AHEAD or one.place < self.streams[origin].anew
-        return readable and one.place < arrived.get(origin, 0)
-
     def _answered(self, key: bytes, step: Answered, done: Settled) -> None:
         if step.given is None or not step.given.unfit:
-            self._touched[key] = None
+            self._showing.touch(key)
         if step.given is not None:
             self._writes[_given_key(step.given)] = None
             if step.why is not None:
@@ -513,34 +495,13 @@ class Task:
         detail = f"its number, {event.number}, is not above {before}, which came before it"
         self._refused(one, Wrong("overtaken", detail))
 
-    def _show(self, now_s: float, provisional_after_s: float) -> None:
-        """Write what stands for entities of which everything is final, and for those of which something has waited long enough."""
-        self._came.append((now_s, self._arrived()))
-        upto_s = now_s - provisional_after_s
-        while self._came and self._came[0][0] <= upto_s:
-            self._shown = self._came.popleft()[1]
-        touched, self._touched = self._touched, {}
-        for key, last in touched.items():
-            if provisional_after_s and key not in self._withdrawn and not self._partition.is_decided(key, self._load(key)):
-                self._put_off.setdefault(key, now_s)
-            else:
-                self._show_one(key, last)
-        for late in (self._news, self._put_off):
-            for key, _ in list(takewhile(lambda one: one[1] <= upto_s, late.items())):
-                self._show_one(key, None)
-        self._withdrawn.clear()
-
-    def _arrived(self) -> dict[Region, int]:
-        return {region: stream.arrived for region, stream in self.streams.items()}
-
-    def _show_one(self, key: bytes, last: Outcome | None) -> None:
-        self._news.pop(key, None)
-        self._put_off.pop(key, None)
+    def _show(self, key: bytes, last: Outcome | None) -> None:
+        """Write what stands for an entity. ``last``: what stood after the last of its final events, where that is known."""
         standing = self._partition.standing(key, self._load(key), last)
         if standing is not None:
             kind = self._kinds.kind(standing.rules)
             self._out.append(writing.resolved(kind, self._topics, self._number, key, standing))
-        elif key in self._withdrawn or self._partition.forgets:
+        elif self._showing.is_withdrawn(key) or self._partition.forgets:
             # What stood may have been deleted and forgotten since it was shown last.
             self._out.append(writing.nothing_stands(self._topics, self._number, key))
 
@@ -560,7 +521,7 @@ class Task:
     def _forget_one(self, key: bytes) -> bool:
         """Forget an entity if it is time; False: it has not been shown yet as it is, or something is still to come."""
         kept = self._load(key)
-        if key in self._put_off or key in self._news or not self._partition.is_decided(key, kept):
+        if self._showing.waits(key) or not self._partition.is_decided(key, kept):
             return False
         if kept.is_forgotten(self._partition.memory_ms):
             self._writes[ENTITY + key] = None
@@ -589,8 +550,8 @@ class Task:
             read,
             partition.streams,
             partition.final_ms,
-            self._shown,
-            bool(self._put_off),
+            self._showing.shown,
+            self._showing.puts_off,
             self._told,
             listed,
             partition.memory_ms,
