@@ -18,7 +18,9 @@ from mrc.ports import Outgoing, StreamLog
 from mrc.resolver import loop
 from mrc.resolver.task import ASKED, ENTITY, GIVEN, RULES, Task, restore
 from tests.core.conflict.test_convergence import HISTORIES
-from tests.resolver.deaths import STORIES, Death, Point, Scripted, ScriptedUnstamped, Story, Wrongly, deaths, lived, rightly
+from tests.resolver.dying import Death, Point
+from tests.resolver.scripted import Scripted, ScriptedUnstamped, Wrongly, rightly
+from tests.resolver.stories import STORIES, Story, deaths, lived
 from tests.resolver.world import how
 
 LIVES = max(10, HISTORIES // 2_000) if HISTORIES < 1_000_000 else 1_000_000

@@ -1,8 +1,4 @@
-"""Stories in two regions, lived again and again with a death at another effect each time.
-
-What a process does to the world, or asks of it, goes through its ports. Every call of a port is an effect, whatever its name is, and so is
-each batch that it yields: so a new effect is died at without a word here. Deaths are of the process that calls: a region's resolver, or a
-person's command.
+"""Two regions in which things happen as a story says, and whose processes may die at any effect.
 
 Times of a story are fixed and far apart, and what happens next waits until the regions have come to an end: so deaths and their delays
 change no clock of an event, but for those that are late.
@@ -12,20 +8,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
 
 from mrc.core.conflict.events import EntityEvent, Hlc
 from mrc.core.errors import MrcError
 from mrc.core.model import Offset, Region, decode
 from mrc.ports import Outgoing, Shelves, StreamLog
-from mrc.resolver.deciding import DECISION_KEY, LEAD_MS, Answer, Desk
+from mrc.resolver.deciding import DECISION_KEY, Answer, Desk
 from mrc.resolver.kinds import Kind
 from mrc.resolver.task import ENTITY, Task
 from mrc.resolver.writing import ConflictRecord
 from mrc.sim.clock import FakeClock
-from mrc.sim.streams import FakeLogs, FakeShelf, FakeShelves, StreamCluster
+from mrc.sim.streams import FakeLogs, FakeShelves, StreamCluster
 from tests.core.conflict.histories import Made
+from tests.resolver.dying import Death, Process, Watch
 from tests.resolver.unstamped import Unstamped
 from tests.resolver.world import ENOUGH, FIELDS, TOPIC, Killed, Site, Version, World, headers_of
 
@@ -43,165 +40,13 @@ BY_FIELDS: list[dict[str, Any]] = [
 QUIET_ROUNDS = 3
 """So long without a death everything has been looked at and told everywhere."""
 
-_END = object()
-
 Wrongly = Callable[[StreamLog], StreamLog]
 """Puts something between a resolver and its log that does what it should not."""
-
-Partly = Callable[[str, Sequence[Any]], None]
-"""Does an effect to a part: how, and what it was given."""
 
 
 def rightly(log: StreamLog) -> StreamLog:
     """Nothing of the kind."""
     return log
-
-
-class Death(NamedTuple):
-    """When a process dies, and how.
-
-    Attributes:
-        at: number of the effect.
-        how: ``before`` or ``after`` it; ``open``: a transaction's records are written and it is not ended; ``first``, ``last``: of the
-            records that are to be appended only this one is written; ``unanswered``: it is done, and the process is told that nobody
-            has answered, so that it gives up by itself.
-        disk: what its machine's disk holds outlives it.
-        away: its region's turns until it is started again.
-        again: so many effects later somebody dies once more; 0: nobody.
-    """
-
-    at: int
-    how: str
-    disk: bool = True
-    away: int = 0
-    again: int = 0
-
-
-class Point(NamedTuple):
-    """Where somebody can die: the effect's number, whose it is, what it is, and how.
-
-    ``left``: what the world is like then. Of two points at which the same one leaves the same world, one says as much as the other: what
-    he had in mind is gone.
-    """
-
-    at: int
-    region: str
-    kind: str
-    how: str
-    left: object
-
-
-class Watch:
-    """Sees every effect, and lets a process die at one.
-
-    Attributes:
-        points: where somebody could have died so far; kept while nobody is to.
-        world: returns what the world is like.
-    """
-
-    def __init__(self, death: Death | None) -> None:
-        self._death = death
-        self._count = 0
-        self.points: list[Point] = []
-        self.deaths = 0
-        self.world: Callable[[], object] = lambda: None
-
-    @property
-    def disk(self) -> bool:
-        """Whether disks outlive their processes."""
-        return self._death is None or self._death.disk
-
-    @property
-    def away(self) -> int:
-        """For how many turns who has died is away."""
-        return 0 if self._death is None else self._death.away
-
-    def how(self) -> tuple[int, str]:
-        """Return an effect's number, and how its process dies at it; empty: it lives."""
-        number, death = self._count, self._death
-        self._count += 1
-        if death is not None and number == death.at:
-            return number, death.how
-        return number, "before" if death is not None and death.again and number == death.at + death.again else ""
-
-    def note(self, number: int, process: Process, kind: str, how: str) -> None:
-        """Note where a process could die."""
-        if self._death is None:
-            left = (process, self.world()) if how in ("before", "after") else (number, how)
-            self.points.append(Point(number, process.region, kind, how, left))
-
-
-class Process:
-    """Somebody who works through ports until he dies; from then on nothing that he calls happens."""
-
-    def __init__(self, watch: Watch, region: str) -> None:
-        self.region = region
-        self._watch = watch
-        self._dead = False
-
-    def port(self, name: str, port: object, partly: Partly = lambda _how, _given: None) -> Any:
-        """Return a port with every call watched."""
-        return _Port(self, name, port, partly)
-
-    def act(self, kind: str, do: Callable[[], Any], hows: Sequence[str] = (), partly: Callable[[str], None] = lambda _how: None) -> Any:
-        """Do it, if he lives; and see whether he lives on."""
-        if self._dead:
-            raise Killed(kind)
-        number, how = self._watch.how()
-        for one in ("before", *hows):
-            self._watch.note(number, self, kind, one)
-        found = None
-        if how in ("", "after", "unanswered"):
-            found = do()
-            self._watch.note(number, self, kind, "after")
-        elif how != "before":
-            partly(how)
-        if how == "unanswered":
-            self._watch.deaths += 1
-            raise MrcError("UNREACHABLE", "it is not known whether it was done", where=self.region, retryable=True)
-        if how:
-            self._dead = True
-            self._watch.deaths += 1
-            raise Killed(kind)
-        return found
-
-
-class _Port:
-    def __init__(self, process: Process, name: str, port: object, partly: Partly) -> None:
-        self._process = process
-        self._name = name
-        self._port = port
-        self._partly = partly
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._port, name)
-        if not callable(found):
-            return found
-        kind = f"{self._name}.{name}"
-
-        def call(*given: Any, **named: Any) -> Any:
-            answer = self._process.act(kind, lambda: found(*given, **named), _hows(kind, given), lambda how: self._partly(how, given))
-            if isinstance(answer, FakeShelf):
-                return self._process.port("shelf", answer)
-            return self._each(kind, answer) if isinstance(answer, Iterator) else answer
-
-        return call
-
-    def _each(self, kind: str, batches: Iterator[Any]) -> Iterator[Any]:
-        while (batch := self._process.act(f"{kind}.next", lambda: next(batches, _END))) is not _END:
-            yield batch
-
-
-def _hows(kind: str, given: Sequence[Any]) -> tuple[str, ...]:
-    match kind:
-        case "log.commit":
-            return ("open", "unanswered")
-        case "log.append":
-            return ("first", "last", "unanswered") if len(given[0]) > 1 else ("unanswered",)
-        case "log.poll":
-            return ("unanswered",)
-        case _:
-            return ()
 
 
 class Mortal(Site):
@@ -531,165 +376,3 @@ class _Appends:
 
 class ScriptedUnstamped(Scripted, Unstamped):
     """Such a world whose writers know nothing of mrc."""
-
-
-# ---------------------------------------------------------------- stories
-
-
-def rules_change(world: Scripted) -> None:
-    """East gets other rules, then west; in between east's machine is replaced. Then both go back."""
-    first, second = world.versions
-    world.at(10)
-    for key in KEYS:
-        world.put(EAST, key, "Placed")
-    world.settle()
-    world.at(50)
-    world.put(EAST, "17", "Cancelled")
-    world.put(WEST, "17", "Shipped", seen=True, amount=3)
-    world.put(EAST, "18", "")
-    world.put(EAST, "19", "Refunded", note="east")
-    world.put(WEST, "19", "Cancelled", seen=True)
-    world.settle()
-    world.at(90)
-    world.restart(EAST, second)
-    world.put(WEST, "22", "NoteAdded", seen=True, note="meanwhile")
-    world.until_file(EAST, second)
-    world.at(130)
-    world.put(EAST, "20", "Cancelled", amount=1, note="east")
-    world.put(WEST, "20", "Shipped", seen=True, amount=2)
-    world.put(WEST, "18", "NoteAdded", late_s=100, note="late")
-    world.put(WEST, "21", "NoteAdded", kind=None, seen=True)
-    world.put(EAST, "22", "Shipped", kind="Delivered", note="east")
-    world.until_marked()
-    world.restart(EAST, second, disk="lost")
-    world.until_marked()
-    world.at(170)
-    world.restart(WEST, second, disk="foreign")
-    world.until_file(WEST, second)
-    world.settle()
-    world.at(210)
-    world.put(EAST, "21", "Shipped", seen=True, note="a")
-    world.put(WEST, "21", "Cancelled", kind="Delivered", seen=True, note="b")
-    world.settle()
-    world.at(250)
-    world.restart(WEST, first)
-    world.until_file(WEST, first)
-    world.at(290)
-    world.put(EAST, "17", "Placed", seen=True)
-    world.put(WEST, "17", "Cancelled", seen=True)
-    world.until_marked()
-    world.restart(EAST, first)
-    world.until_file(EAST, first)
-    world.settle()
-
-
-def people_decide(world: Scripted) -> None:
-    """One conflict is decided, one twice over a cut link, one for nobody; one is superseded, one by a late event; two wait too long."""
-    world.at(10)
-    for key in KEYS:
-        world.put(EAST, key, "Placed")
-    world.settle()
-    world.at(50)
-    for key in KEYS:
-        world.put(EAST, key, "Refunded", amount=1)
-        world.put(WEST, key, "" if key in ("17", "22") else "Shipped", seen=True)
-    world.settle()
-    asked = {key: world.open_conflict(WEST, key) for key in KEYS}
-    world.at(90)
-    world.lagging = True
-    for key in KEYS[2:4]:
-        world.put(EAST, key, "Refunded", amount=2)
-    world.until_marked()
-    world.at(110)
-    world.give(EAST, asked["17"], WEST, "for-west")
-    world.until_marked(LEAD_MS)
-    world.lagging = False
-    world.settle()
-    world.at(130)
-    world.cut = True
-    world.give(EAST, asked["18"], WEST, "earlier")
-    world.until_marked(LEAD_MS)
-    world.at(150)
-    world.give(WEST, asked["18"], EAST, "later")
-    world.until_marked(LEAD_MS)
-    world.restart(WEST, world.versions[0], disk="lost")
-    world.until_marked()
-    world.cut = False
-    world.settle()
-    world.at(190)
-    world.put(EAST, "19", "NoteAdded", seen=True)
-    world.put(WEST, "20", "NoteAdded", late_s=60)
-    world.give(WEST, asked["21"], "nobody", "for-nobody")
-    world.settle(LEAD_MS)
-    world.at(230)
-    world.give(WEST, asked["19"], WEST, "too-late")
-    world.settle(LEAD_MS)
-    world.at(300)
-    world.settle()
-    world.at(340)
-    world.give(EAST, asked["21"], EAST, "out-of-time")
-    world.settle(LEAD_MS)
-
-
-def file_taken_back(world: Scripted) -> None:
-    """Both regions get other rules, and east soon has the earlier ones again, and so has west; later both get the others."""
-    first, second = world.versions
-    world.at(10)
-    for key in KEYS[:3]:
-        world.put(EAST, key, "Placed")
-    world.settle()
-    world.at(110)
-    world.restart(WEST, second)
-    world.until_file(WEST, second)
-    world.restart(EAST, second)
-    for _ in range(4):
-        world.work()
-    for region in (EAST, WEST):
-        world.restart(region, first)
-        world.until_file(region, first)
-    world.at(510)
-    world.put(EAST, "17", "Cancelled")
-    world.put(WEST, "17", "Shipped", seen=True, amount=3)
-    world.settle()
-    world.at(610)
-    for region in (EAST, WEST):
-        world.restart(region, second)
-        world.until_file(region, second)
-    world.at(910)
-    world.put(EAST, "18", "Cancelled", note="east")
-    world.put(WEST, "18", "Shipped", seen=True, amount=3)
-    world.settle()
-
-
-class Story(NamedTuple):
-    """What is told, and of how long whoever dies in it may be away: as long as its times allow."""
-
-    tell: Callable[[Scripted], None]
-    away: tuple[int, ...] = (0, 1, 4)
-
-
-STORIES = {
-    "rules change": Story(rules_change),
-    "people decide": Story(people_decide),
-    "a file is taken back": Story(file_taken_back, (0, 100)),
-}
-
-
-def lived(story: Story, kind: type[Scripted], death: Death | None = None, wrongly: Wrongly = rightly) -> Scripted:
-    """Live a story to its end."""
-    world = kind(death, wrongly)
-    story.tell(world)
-    return world
-
-
-def deaths(story: Story, points: Sequence[Point]) -> list[Death]:
-    """Return every death of a story that says anything new: simply, with the disk lost, and dying again; the delays go round."""
-    found = []
-    for number, point in enumerate({point.left: point for point in reversed(points)}.values()):
-        away, again = story.away[number % len(story.away)], (1, 3, 7, 20)[number % 4]
-        found += [
-            Death(point.at, point.how),
-            Death(point.at, point.how, disk=False, away=away),
-            Death(point.at, point.how, disk=number % 2 == 0, away=story.away[-1 - number % len(story.away)], again=again),
-        ]
-    return found
